@@ -1,0 +1,276 @@
+"""The configuration: one YAML file with drop-ins, read into frozen structures; and the paths that follow from it.
+
+`/etc/crisp/crisp.yaml`, then `/etc/crisp/crisp.yaml.d/*.yaml` in order of name; a later file's key wins.
+An unknown or wrong key is an error that names file, line and key: the daemon then does not start.
+Two daemons on one host differ in `root`, `run`, `cgroup_parent` and `network.config_dir`.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import yaml
+
+from kernel.errors import InvalidInput
+from kernel.ids import ContainerId, DiffId, Digest, SandboxId, digest_hex
+
+DEFAULT_FILE = Path("/etc/crisp/crisp.yaml")
+
+
+class Struct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A section of the configuration."""
+
+
+class Handler(Struct, kw_only=True, frozen=True):
+    """An OCI runtime that pods can ask for by the name of its runtime handler."""
+
+    path: str
+    """The OCI runtime's binary, absolute."""
+    root: str = ""
+    """Where it keeps its state; a folder below `run` where empty."""
+
+
+class ImageSection(Struct, kw_only=True, frozen=True):
+    registries_conf: str = "/etc/containers/registries.conf"
+    certs_dir: str = "/etc/containers/certs.d"
+    parallel_downloads: int = 6
+    progress_timeout: float = 60.0
+    """Seconds without a byte after which a download is given up."""
+    platform: str = ""
+    """os/architecture[/variant] to choose from an index; the host's where empty."""
+    user: str = "crisp-image"
+    pinned: tuple[str, ...] = ()
+
+
+class StorageSection(Struct, kw_only=True, frozen=True):
+    max_layer_bytes: int = 64 << 30
+    """The most bytes one unpacked layer may take."""
+    max_layer_entries: int = 4_000_000
+
+
+class NetworkSection(Struct, kw_only=True, frozen=True):
+    config_dir: str = "/etc/cni/net.d"
+    plugin_dirs: tuple[str, ...] = ("/opt/cni/bin", "/usr/lib/cni")
+    default_network: str = ""
+    """The network to use by name; the first file in order of name where empty."""
+    timeout: float = 60.0
+    """Seconds that one plugin may take."""
+
+
+class RuntimeSection(Struct, kw_only=True, frozen=True):
+    default_handler: str = "runc"
+    handlers: dict[str, Handler] = msgspec.field(
+        default_factory=lambda: {
+            "runc": Handler(path="/usr/sbin/runc"),
+            "crun": Handler(path="/usr/bin/crun"),
+        }
+    )
+    conmon: str = "/usr/bin/conmon"
+    pause: str = "/usr/bin/catatonit"
+    """A static binary that waits and reaps as process 1 of a shared PID namespace."""
+    cgroup_driver: Literal["auto", "cgroupfs", "systemd"] = "auto"
+    """auto: systemd where systemd is process 1, else cgroupfs."""
+    cgroup_parent: str = "/crisp"
+    """Parent of pods whose request names no cgroup parent."""
+    default_capabilities: tuple[str, ...] = (
+        "CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "SETGID", "SETUID", "SETPCAP", "NET_BIND_SERVICE", "KILL",
+        "NET_RAW", "MKNOD", "SYS_CHROOT", "AUDIT_WRITE", "SETFCAP",
+    )  # fmt: skip
+    default_pids_limit: int = 0
+    """Most processes of a container; no limit where 0."""
+
+
+class Config(Struct, kw_only=True, frozen=True):
+    """The whole configuration; every key has a default, so an empty file is one."""
+
+    root: str = "/var/lib/crisp"
+    run: str = "/run/crisp"
+    socket: str = ""
+    """The CRI socket; crisp.sock below `run` where empty."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    user: str = "crisp"
+    """Whom the front runs as."""
+    image: ImageSection = msgspec.field(default_factory=ImageSection)
+    storage: StorageSection = msgspec.field(default_factory=StorageSection)
+    network: NetworkSection = msgspec.field(default_factory=NetworkSection)
+    runtime: RuntimeSection = msgspec.field(default_factory=RuntimeSection)
+
+    @property
+    def paths(self) -> Paths:
+        """Where everything lies."""
+        return Paths(Path(self.root), Path(self.run), Path(self.socket or f"{self.run}/crisp.sock"))
+
+
+class Paths:
+    """Every path that more than one process knows, derived from ids by the one function that both call.
+
+    No message on the bus carries a path below these folders: each worker derives it here.
+    """
+
+    def __init__(self, root: Path, run: Path, socket: Path) -> None:
+        self.root = root
+        self.run = run
+        self.socket = socket
+
+    @property
+    def state_db(self) -> Path:
+        """The state on disk; the supervisor's alone."""
+        return self.root / "state" / "state.db"
+
+    @property
+    def blobs(self) -> Path:
+        """The image worker's folder of verified compressed blobs."""
+        return self.root / "image" / "blobs" / "sha256"
+
+    def blob(self, digest: Digest) -> Path:
+        """A verified compressed blob."""
+        return self.blobs / digest_hex(digest)
+
+    @property
+    def incoming(self) -> Path:
+        """Archives handed in by the administrator for `crisp image load`; root writes, the image worker reads."""
+        return self.root / "image" / "incoming"
+
+    @property
+    def layers(self) -> Path:
+        """Unpacked layers, one folder per diff id; storage's alone."""
+        return self.root / "storage" / "layers"
+
+    def layer(self, diff_id: DiffId) -> Path:
+        """An unpacked layer; its files are in the folder `diff` below."""
+        return self.layers / digest_hex(diff_id)
+
+    @property
+    def containers(self) -> Path:
+        """Writable layers and root mounts, one folder per container; storage's alone."""
+        return self.root / "storage" / "containers"
+
+    def rootfs(self, container: ContainerId) -> Path:
+        """Where storage mounts a container's root file system."""
+        return self.containers / container / "rootfs"
+
+    @property
+    def netns_dir(self) -> Path:
+        """Pinned network namespaces, one file per sandbox; network's alone."""
+        return self.run / "netns"
+
+    def netns(self, sandbox: SandboxId) -> Path:
+        """A pod's pinned network namespace."""
+        return self.netns_dir / sandbox
+
+    @property
+    def network_state(self) -> Path:
+        """The network worker's cache of ADD results, one file per sandbox."""
+        return self.root / "network"
+
+    @property
+    def runtime_state(self) -> Path:
+        """Pods' and containers' bundles, namespaces, exit files; the runtime's alone; gone after a reboot."""
+        return self.run / "runtime"
+
+    def bus_dir(self, worker: str) -> Path:
+        """The folder of a worker's socket; only its callers can enter."""
+        return self.run / "bus" / worker
+
+    def bus(self, worker: str) -> str:
+        """A worker's ZeroMQ endpoint."""
+        return f"ipc://{self.bus_dir(worker)}/calls"
+
+
+def load(file: Path | None = None) -> Config:
+    """Read the configuration: `file` (else the default one, which may be missing) and its drop-ins.
+
+    InvalidInput names file, line and key.
+    """
+    main = file or DEFAULT_FILE
+    merged: dict[str, object] = {}
+    found = [main] if main.exists() else []
+    if file and not found:
+        raise InvalidInput(f"configuration file {file} does not exist")
+    for part in [*found, *sorted(Path(f"{main}.d").glob("*.yaml"))]:
+        merged = _merge(merged, _read(part))
+    return _convert(merged)
+
+
+def dump(config: Config) -> str:
+    """The effective configuration as YAML."""
+    return yaml.safe_dump(msgspec.to_builtins(config), sort_keys=False)
+
+
+def _merge(under: dict[str, object], over: dict[str, object]) -> dict[str, object]:
+    result = dict(under)
+    for key, value in over.items():
+        below = result.get(key)
+        result[key] = _merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return result
+
+
+def _read(path: Path) -> dict[str, object]:
+    """One file, checked by itself so that an error can name its line."""
+    try:
+        text = path.read_text()
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"configuration file {path} cannot be read: {error}") from error
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise InvalidInput(f"configuration file {path}, line {line}: not YAML: {error.problem}") from error
+    if data is None:
+        return {}
+    if not isinstance(data, dict) or not isinstance(node, yaml.MappingNode):
+        raise InvalidInput(f"configuration file {path}, line 1: must be a mapping of keys")
+    _refuse_duplicates(node, path)
+    try:
+        _convert(data)
+    except InvalidInput as error:
+        key = error.message.rpartition(" - at ")[2] if " - at " in error.message else "$"
+        line, name = _locate(node, error.message, key)
+        raise InvalidInput(f"configuration file {path}, line {line}, key {name!r}: {error.message}") from error
+    return data
+
+
+def _convert(data: dict[str, object]) -> Config:
+    try:
+        config = msgspec.convert(data, Config)
+    except msgspec.ValidationError as error:
+        raise InvalidInput(str(error).replace("`", "'")) from error
+    if config.runtime.default_handler not in config.runtime.handlers:
+        raise InvalidInput(
+            f"no runtime handler is named '{config.runtime.default_handler}' - at '$.runtime.default_handler'"
+        )
+    return config
+
+
+def _refuse_duplicates(node: yaml.MappingNode, path: Path) -> None:
+    seen: set[str] = set()
+    for key, value in node.value:
+        if key.value in seen:
+            raise InvalidInput(
+                f"configuration file {path}, line {key.start_mark.line + 1}, key {key.value!r}: given twice"
+            )
+        seen.add(key.value)
+        if isinstance(value, yaml.MappingNode):
+            _refuse_duplicates(value, path)
+
+
+def _locate(node: yaml.MappingNode, message: str, where: str) -> tuple[int, str]:
+    """The line and dotted name of the key that msgspec's path (`$.image.user`) means."""
+    names = [name for name in re.split(r"[.\[\]]+", where.strip("'").removeprefix("$")) if name]
+    unknown = re.search(r"unknown field '([^']*)'", message)
+    if unknown:
+        names.append(unknown.group(1))
+    line, current, trail = node.start_mark.line + 1, node, []
+    for name in names:
+        match = next(((k, v) for k, v in current.value if k.value == name), None)
+        if match is None:
+            break
+        line = match[0].start_mark.line + 1
+        trail.append(name)
+        if not isinstance(match[1], yaml.MappingNode):
+            break
+        current = match[1]
+    return line, ".".join(trail or names)

@@ -1,0 +1,100 @@
+"""The image worker: references, registries and blobs, with no privilege.
+
+What it says is never trusted: the front computes the configuration's digest itself, storage hashes what it
+unpacks. Errors: InvalidInput (reference), NotFound (no such image at any endpoint), Unauthenticated,
+PermissionDenied, Unavailable (registry away, stalled, truncated), Corrupt (a digest lied), ResourceExhausted,
+FailedPrecondition (no manifest for the platform, blocked registry, media type not supported). Every error of a
+registry names its host and the reason.
+"""
+
+from __future__ import annotations
+
+from kernel.contracts.contract import Contract, Message, Method, Nothing
+from kernel.contracts.oci import Auth, Descriptor
+from kernel.ids import Digest
+
+
+class ResolveRequest(Message, frozen=True, kw_only=True):
+    """An image by reference, as the user wrote it."""
+
+    reference: str
+    auth: Auth | None = None
+
+
+class Resolved(Message, frozen=True, kw_only=True):
+    """A manifest chosen for the platform, fetched and verified."""
+
+    name: str
+    """The repository with its registry, normalised: `docker.io/library/busybox`."""
+    tag: str
+    """Empty where the reference was by digest alone."""
+    digest: Digest
+    """Digest of what the reference names: the index where it is one, else the manifest."""
+    manifest_digest: Digest
+    config: bytes
+    """The image configuration, at most 4 MiB, as fetched."""
+    layers: tuple[Descriptor, ...]
+    """Compressed layers, lowest first."""
+
+
+class FetchRequest(Message, frozen=True, kw_only=True):
+    """One blob of a resolved image."""
+
+    name: str
+    """As in Resolved."""
+    blob: Descriptor
+    auth: Auth | None = None
+
+
+class Progress(Message, frozen=True, kw_only=True):
+    """Bytes of a blob that have arrived so far."""
+
+    digest: Digest
+    done: int
+    total: int
+
+
+class DropRequest(Message, frozen=True, kw_only=True):
+    """Blobs that are no longer needed; one that does not exist is no error."""
+
+    digests: tuple[Digest, ...]
+
+
+class LoadRequest(Message, frozen=True, kw_only=True):
+    """An archive in the folder `incoming` (an OCI layout or docker-archive tar), by its file name there."""
+
+    archive: str
+
+
+class LoadedImage(Message, frozen=True, kw_only=True):
+    """One image of an archive."""
+
+    names: tuple[str, ...]
+    """Normalised references with tag; may be empty."""
+    manifest_digest: Digest | None
+    """None for a docker-archive, which has no manifest of its own."""
+    config: bytes
+    layers: tuple[Descriptor, ...]
+
+
+class Loaded(Message, frozen=True, kw_only=True):
+    """The images of an archive; their layers lie as blobs in the blob folder, ready to be unpacked."""
+
+    images: tuple[LoadedImage, ...]
+
+
+class Blobs(Message, frozen=True, kw_only=True):
+    """What lies in the blob folder."""
+
+    blobs: dict[Digest, int]
+    """Size in bytes by digest."""
+
+
+RESOLVE = Method("resolve", ResolveRequest, Resolved, deadline=120)
+FETCH = Method("fetch", FetchRequest, Nothing, deadline=3600, progress=Progress)
+"""Download a blob into the blob folder, verified; at once where it lies there already. Equal fetches join."""
+LOAD = Method("load", LoadRequest, Loaded, deadline=600)
+DROP = Method("drop", DropRequest, Nothing, deadline=30)
+BLOBS = Method("blobs", Nothing, Blobs, deadline=10)
+
+CONTRACT = Contract("image", RESOLVE, FETCH, LOAD, DROP, BLOBS)

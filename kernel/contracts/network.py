@@ -1,0 +1,81 @@
+"""The network worker: pods' network namespaces and CNI.
+
+The namespace of a sandbox lies at `Paths.netns`. Errors: FailedPrecondition (no network configuration is ready;
+the message says why), Internal (a plugin failed; the message is the plugin's own, with its name and what it was
+asked), DeadlineExceeded (a plugin hung and was ended), InvalidInput (port mappings).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from kernel.contracts.contract import Contract, Message, Method, Nothing
+from kernel.ids import SandboxId
+
+
+class PortMapping(Message, frozen=True, kw_only=True):
+    """CRI PortMapping, checked: ports 1 to 65535."""
+
+    protocol: Literal["tcp", "udp", "sctp"]
+    container_port: int
+    host_port: int
+    host_ip: str = ""
+
+
+class AttachRequest(Message, frozen=True, kw_only=True):
+    """A pod that wants a network namespace of its own on the default network."""
+
+    sandbox: SandboxId
+    name: str
+    namespace: str
+    uid: str
+    port_mappings: tuple[PortMapping, ...] = ()
+    annotations: dict[str, str] = {}
+    dns_servers: tuple[str, ...] = ()
+    dns_searches: tuple[str, ...] = ()
+    dns_options: tuple[str, ...] = ()
+    cgroup_parent: str = ""
+
+
+class Attached(Message, frozen=True, kw_only=True):
+    """The pod's addresses, primary first, without prefix length."""
+
+    ips: tuple[str, ...]
+
+
+class SandboxRequest(Message, frozen=True, kw_only=True):
+    """A sandbox's network namespace."""
+
+    sandbox: SandboxId
+
+
+class Readiness(Message, frozen=True, kw_only=True):
+    """CRI NetworkReady: a reason in CamelCase and a message for people where it is not."""
+
+    ready: bool
+    reason: str = ""
+    message: str = ""
+
+
+class Inventory(Message, frozen=True, kw_only=True):
+    """What the network worker holds on the host."""
+
+    namespaces: tuple[SandboxId, ...]
+    """Pinned namespaces."""
+    attachments: tuple[SandboxId, ...]
+    """Sandboxes with an ADD begun and no DEL done."""
+    leases: dict[str, str]
+    """host-local leases below /var/lib/cni whose container id is one of ours: address to sandbox id."""
+
+
+ATTACH = Method("attach", AttachRequest, Attached, deadline=120)
+"""Make the namespace and run ADD; attached already is success, with the same addresses. An ADD that was cut off
+is undone with DEL and made again. After an error nothing is left."""
+DETACH = Method("detach", SandboxRequest, Nothing, deadline=120)
+"""Run DEL and remove the namespace; gone already is success."""
+CHECK_READY = Method("check_ready", Nothing, Readiness, deadline=10)
+WATCH_READY = Method("watch_ready", Nothing, Nothing, deadline=0, progress=Readiness, watch=True)
+"""The readiness now, then each change."""
+INVENTORY = Method("inventory", Nothing, Inventory, deadline=30)
+
+CONTRACT = Contract("network", ATTACH, DETACH, CHECK_READY, WATCH_READY, INVENTORY)

@@ -1,0 +1,48 @@
+"""Values of the OCI image specification that more than one contract carries. Pure."""
+
+from __future__ import annotations
+
+from kernel.contracts.contract import Message
+from kernel.ids import DiffId, Digest
+
+
+class Descriptor(Message, frozen=True, kw_only=True):
+    """A blob by digest (image-spec, descriptor.md)."""
+
+    media_type: str
+    digest: Digest
+    size: int
+
+
+class ImageConfig(Message, frozen=True, kw_only=True):
+    """What a container takes from its image (image-spec, config.md, `config`)."""
+
+    user: str = ""
+    env: tuple[str, ...] = ()
+    entrypoint: tuple[str, ...] = ()
+    cmd: tuple[str, ...] = ()
+    working_dir: str = ""
+    volumes: tuple[str, ...] = ()
+    stop_signal: str = ""
+    labels: dict[str, str] = {}
+
+
+class Layer(Message, frozen=True, kw_only=True):
+    """A layer of an image: the blob in the registry and the uncompressed tar that it must give."""
+
+    blob: Descriptor
+    diff_id: DiffId
+
+
+class Auth(Message, frozen=True, kw_only=True):
+    """Credentials of one pull (CRI AuthConfig, normalised). Never logged."""
+
+    username: str = ""
+    password: str = ""
+    identity_token: str = ""
+    """An OAuth2 refresh token."""
+    registry_token: str = ""
+    """A bearer token to send as it is."""
+
+    def __repr__(self) -> str:
+        return "Auth(...)"

@@ -1,0 +1,314 @@
+"""The runtime worker: pods' namespaces and cgroups, OCI spec, conmon and the OCI runtime, exec, exits.
+
+A pod's configuration is given once (MAKE_POD) and kept by the worker in its bundle; containers name their
+sandbox. The root file system and network namespace lie where `Paths` says. Field names follow the CRI.
+Errors: InvalidInput (naming the CRI field), NotFound (pod or container), FailedPrecondition (wrong state),
+Internal (conmon or the OCI runtime failed; the message is theirs), DeadlineExceeded, ResourceExhausted.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Literal
+
+from kernel.contracts.contract import Contract, Message, Method, Nothing
+from kernel.contracts.oci import ImageConfig
+from kernel.ids import ContainerId, SandboxId
+
+
+class NamespaceMode(enum.Enum):
+    """CRI NamespaceMode."""
+
+    POD = "pod"
+    CONTAINER = "container"
+    NODE = "node"
+    TARGET = "target"
+
+
+class Propagation(enum.Enum):
+    """CRI MountPropagation."""
+
+    PRIVATE = "private"
+    HOST_TO_CONTAINER = "host_to_container"
+    BIDIRECTIONAL = "bidirectional"
+
+
+class Resources(Message, frozen=True, kw_only=True):
+    """CRI LinuxContainerResources; 0 and empty mean not set."""
+
+    cpu_period: int = 0
+    cpu_quota: int = 0
+    cpu_shares: int = 0
+    memory_limit_in_bytes: int = 0
+    oom_score_adj: int = 0
+    cpuset_cpus: str = ""
+    cpuset_mems: str = ""
+    hugepage_limits: dict[str, int] = {}
+    """Bytes by page size."""
+    unified: dict[str, str] = {}
+    memory_swap_limit_in_bytes: int = 0
+
+
+class PodRequest(Message, frozen=True, kw_only=True):
+    """A pod to make ready for containers."""
+
+    sandbox: SandboxId
+    name: str
+    namespace: str
+    uid: str
+    attempt: int = 0
+    handler: str = ""
+    """Runtime handler; the default one where empty."""
+    hostname: str = ""
+    log_directory: str = ""
+    cgroup_parent: str = ""
+    network: NamespaceMode = NamespaceMode.POD
+    pid: NamespaceMode = NamespaceMode.CONTAINER
+    ipc: NamespaceMode = NamespaceMode.POD
+    dns_servers: tuple[str, ...] = ()
+    dns_searches: tuple[str, ...] = ()
+    dns_options: tuple[str, ...] = ()
+    sysctls: dict[str, str] = {}
+    privileged: bool = False
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+
+
+class PodMade(Message, frozen=True, kw_only=True):
+    """A pod that is ready."""
+
+    cgroup: str
+    """The pod's cgroup, as containers' paths start."""
+    pause_pid: int = 0
+    """Process 1 of the pod's shared PID namespace; 0 where there is none."""
+
+
+class SandboxRequest(Message, frozen=True, kw_only=True):
+    """A pod by sandbox id."""
+
+    sandbox: SandboxId
+
+
+class Mount(Message, frozen=True, kw_only=True):
+    """CRI Mount of a host path."""
+
+    container_path: str
+    host_path: str
+    readonly: bool = False
+    recursive_read_only: bool = False
+    propagation: Propagation = Propagation.PRIVATE
+    selinux_relabel: bool = False
+
+
+class Device(Message, frozen=True, kw_only=True):
+    """CRI Device; permissions are letters of `rwm`."""
+
+    container_path: str
+    host_path: str
+    permissions: str
+
+
+class Security(Message, frozen=True, kw_only=True):
+    """CRI LinuxContainerSecurityContext as far as it is served."""
+
+    privileged: bool = False
+    add_capabilities: tuple[str, ...] = ()
+    drop_capabilities: tuple[str, ...] = ()
+    run_as_user: int | None = None
+    run_as_group: int | None = None
+    run_as_username: str = ""
+    supplemental_groups: tuple[int, ...] = ()
+    supplemental_groups_policy: Literal["merge", "strict"] = "merge"
+    readonly_rootfs: bool = False
+    no_new_privs: bool = False
+    masked_paths: tuple[str, ...] | None = None
+    """None: the default ones."""
+    readonly_paths: tuple[str, ...] | None = None
+    pid: NamespaceMode = NamespaceMode.CONTAINER
+    target: ContainerId | None = None
+    """Whose PID namespace to join where `pid` is TARGET."""
+
+
+class CreateRequest(Message, frozen=True, kw_only=True):
+    """A container to create; its root file system is mounted already."""
+
+    container: ContainerId
+    sandbox: SandboxId
+    name: str
+    attempt: int
+    image: ImageConfig
+    image_name: str
+    image_ref: str
+    command: tuple[str, ...] = ()
+    args: tuple[str, ...] = ()
+    working_dir: str = ""
+    envs: tuple[tuple[str, str], ...] = ()
+    mounts: tuple[Mount, ...] = ()
+    devices: tuple[Device, ...] = ()
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    log_path: str = ""
+    """Relative to the pod's log directory; empty for no log."""
+    stdin: bool = False
+    stdin_once: bool = False
+    tty: bool = False
+    stop_signal: str = ""
+    """As SIGTERM; the image's, then SIGTERM, where empty."""
+    security: Security = Security()
+    resources: Resources = Resources()
+    passwd: bytes = b""
+    """The image's /etc/passwd."""
+    group: bytes = b""
+
+
+class Created(Message, frozen=True, kw_only=True):
+    """A container whose process waits to be started."""
+
+    pid: int
+    uid: int
+    gid: int
+    supplemental_groups: tuple[int, ...]
+    stop_signal: str
+
+
+class ContainerRequest(Message, frozen=True, kw_only=True):
+    """A container by id."""
+
+    container: ContainerId
+
+
+class Started(Message, frozen=True, kw_only=True):
+    started_at: int
+    """Nanoseconds since 1970."""
+
+
+class StopRequest(Message, frozen=True, kw_only=True):
+    """Stop signal, then SIGKILL to all of the container's processes after `timeout` seconds."""
+
+    container: ContainerId
+    timeout: int
+
+
+class ExecRequest(Message, frozen=True, kw_only=True):
+    """A command in a running container."""
+
+    container: ContainerId
+    cmd: tuple[str, ...]
+    timeout: int
+    """Seconds, after which the process tree is killed; no limit but the caller's deadline where 0."""
+
+
+class Executed(Message, frozen=True, kw_only=True):
+    """Output, each stream cut at 16 MiB."""
+
+    stdout: bytes
+    stderr: bytes
+    exit_code: int
+
+
+class ContainerFact(Message, frozen=True, kw_only=True):
+    """What the host says of a container."""
+
+    container: ContainerId
+    sandbox: SandboxId
+    state: Literal["created", "running", "exited", "unknown"]
+    """unknown: no process and no exit code is left of it."""
+    pid: int = 0
+    started_at: int = 0
+    finished_at: int = 0
+    """Nanoseconds since 1970."""
+    exit_code: int = 0
+    oom_killed: bool = False
+
+
+class PodFact(Message, frozen=True, kw_only=True):
+    """What the host says of a pod."""
+
+    sandbox: SandboxId
+    ready: bool
+    """Its namespaces are pinned, and its pause process lives where it has one."""
+
+
+class Facts(Message, frozen=True, kw_only=True, tag="facts"):
+    """Everything the worker holds: the first message of a watch. A container not named here is gone."""
+
+    pods: tuple[PodFact, ...]
+    containers: tuple[ContainerFact, ...]
+
+
+class Changed(Message, frozen=True, kw_only=True, tag="changed"):
+    """A container's process ended, or was seen in another state."""
+
+    fact: ContainerFact
+
+
+class PodChanged(Message, frozen=True, kw_only=True, tag="pod_changed"):
+    """A pod's pause process ended."""
+
+    fact: PodFact
+
+
+class Inspected(Message, frozen=True, kw_only=True):
+    """For people: the OCI spec that was run, as JSON."""
+
+    pid: int
+    runtime_spec: str
+
+
+class HandlerFact(Message, frozen=True, kw_only=True):
+    """A runtime handler that was found on the host."""
+
+    name: str
+    version: str
+    recursive_read_only_mounts: bool = False
+    user_namespaces: bool = False
+
+
+class Platform(Message, frozen=True, kw_only=True):
+    """The runtime as it is on this host."""
+
+    cgroup_driver: Literal["cgroupfs", "systemd"]
+    handlers: tuple[HandlerFact, ...]
+    missing: tuple[str, ...] = ()
+    """Programs that are configured and not there, each with the path looked at."""
+
+
+class Inventory(Message, frozen=True, kw_only=True):
+    """What the runtime worker holds on the host; ids may belong to no record."""
+
+    pods: tuple[SandboxId, ...]
+    containers: tuple[ContainerId, ...]
+    cgroups: tuple[str, ...]
+    """Cgroups below the configured parent whose name bears none of those ids."""
+
+
+MAKE_POD = Method("make_pod", PodRequest, PodMade, deadline=60)
+"""Made already is success."""
+STOP_POD = Method("stop_pod", SandboxRequest, Nothing, deadline=60)
+"""Kill what is left in the pod, its pause process included; the pod stays until it is removed."""
+REMOVE_POD = Method("remove_pod", SandboxRequest, Nothing, deadline=60)
+"""Remove namespaces, shm, cgroup and bundle; gone already is success."""
+CREATE = Method("create", CreateRequest, Created, deadline=240)
+"""Created already is success. After an error nothing is left."""
+START = Method("start", ContainerRequest, Started, deadline=60)
+"""Started already is success; exactly one process is ever started."""
+STOP = Method("stop", StopRequest, Nothing, deadline=300)
+"""Back once the container has exited; exited or gone already is success. A later call with a shorter timeout
+shortens the wait of the one under way."""
+REMOVE = Method("remove", ContainerRequest, Nothing, deadline=60)
+"""Kill what runs and delete all but the root file system; gone already is success."""
+EXEC = Method("exec", ExecRequest, Executed, deadline=3600, repeat=False)
+"""Not repeated: the command may have run."""
+REOPEN_LOG = Method("reopen_log", ContainerRequest, Nothing, deadline=10)
+INSPECT = Method("inspect", ContainerRequest, Inspected, deadline=5)
+PLATFORM = Method("platform", Nothing, Platform, deadline=20)
+WATCH = Method("watch", Nothing, Nothing, deadline=0, progress=Facts | Changed | PodChanged, watch=True)
+"""Facts, then each change as it happens."""
+INVENTORY = Method("inventory", Nothing, Inventory, deadline=30)
+SWEEP = Method("sweep", Nothing, Nothing, deadline=30)
+"""Remove the empty cgroups that INVENTORY lists without an owner."""
+
+CONTRACT = Contract(
+    "runtime", MAKE_POD, STOP_POD, REMOVE_POD, CREATE, START, STOP, REMOVE, EXEC, REOPEN_LOG, INSPECT, PLATFORM,
+    WATCH, INVENTORY, SWEEP,
+)  # fmt: skip

@@ -1,0 +1,99 @@
+"""The storage worker: layers, mounts and their sizes; no network.
+
+It takes ids and derives every path itself. It hashes what it unpacks against the diff id: a blob that does not
+give it is refused (Corrupt) and leaves nothing. Errors: InvalidInput (an entry of the tar that would leave the
+layer, an unknown media type), NotFound (blob or layer missing), Corrupt, ResourceExhausted (disk, inodes, limits),
+FailedPrecondition (a layer that a container still uses).
+"""
+
+from __future__ import annotations
+
+from kernel.contracts.contract import Contract, Message, Method, Nothing
+from kernel.contracts.oci import Layer
+from kernel.ids import ContainerId, DiffId
+
+
+class Usage(Message, frozen=True, kw_only=True):
+    """Space on disk."""
+
+    bytes: int
+    inodes: int
+
+
+class UnpackRequest(Message, frozen=True, kw_only=True):
+    """A layer whose blob lies in the blob folder (`Paths.blob`)."""
+
+    layer: Layer
+
+
+class LayerRequest(Message, frozen=True, kw_only=True):
+    """A layer by diff id."""
+
+    diff_id: DiffId
+
+
+class Layers(Message, frozen=True, kw_only=True):
+    """Every layer that is whole on disk, with its size."""
+
+    layers: dict[DiffId, Usage]
+
+
+class MountRequest(Message, frozen=True, kw_only=True):
+    """A container's root file system: a writable layer over the image's, lowest first."""
+
+    container: ContainerId
+    layers: tuple[DiffId, ...]
+
+
+class Mounted(Message, frozen=True, kw_only=True):
+    """A root file system mounted at `Paths.rootfs`, and the two files of it that resolve users and groups.
+
+    Each file is read inside the root (no link leads out), regular only, at most 10 MiB; empty where missing.
+    """
+
+    passwd: bytes
+    group: bytes
+
+
+class ContainerRequest(Message, frozen=True, kw_only=True):
+    """A container's writable layer and mount."""
+
+    container: ContainerId
+
+
+class FsInfo(Message, frozen=True, kw_only=True):
+    """The file systems of images and of writable layers (CRI FilesystemUsage)."""
+
+    images_mountpoint: str
+    images: Usage
+    containers_mountpoint: str
+    containers: Usage
+
+
+class Inventory(Message, frozen=True, kw_only=True):
+    """What storage holds on the host, for start-up and `crisp doctor`."""
+
+    layers: tuple[DiffId, ...]
+    containers: tuple[ContainerId, ...]
+    """Containers with a folder here, mounted or not."""
+    mounted: tuple[ContainerId, ...]
+    partial: tuple[str, ...]
+    """Left-overs of unpacking: names of temporary folders with no unpack under way."""
+
+
+UNPACK = Method("unpack", UnpackRequest, Usage, deadline=1800)
+"""Unpack a layer once; at once where it is there already. Calls for the same layer join."""
+LAYERS = Method("layers", Nothing, Layers, deadline=10)
+REMOVE_LAYER = Method("remove_layer", LayerRequest, Nothing, deadline=120)
+"""Gone already is success."""
+MOUNT = Method("mount", MountRequest, Mounted, deadline=30)
+"""Mounted already is success, with the same answer."""
+UNMOUNT = Method("unmount", ContainerRequest, Nothing, deadline=60)
+"""Unmount and delete the writable layer; gone already is success."""
+USAGE = Method("usage", ContainerRequest, Usage, deadline=30)
+FS_INFO = Method("fs_info", Nothing, FsInfo, deadline=10)
+INVENTORY = Method("inventory", Nothing, Inventory, deadline=30)
+SWEEP = Method("sweep", Nothing, Nothing, deadline=120)
+"""Delete the partial left-overs that INVENTORY lists."""
+
+CONTRACT = Contract("storage", UNPACK, LAYERS, REMOVE_LAYER, MOUNT, UNMOUNT, USAGE, FS_INFO, INVENTORY, SWEEP)

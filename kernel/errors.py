@@ -1,0 +1,107 @@
+"""The closed set of errors that cross a process or reach the kubelet.
+
+    CrispError
+    ├── InvalidInput         the caller's doing; repeating cannot help           INVALID_ARGUMENT
+    ├── NotFound             the object named does not exist                     NOT_FOUND
+    ├── AlreadyExists        another object holds the name                       ALREADY_EXISTS
+    ├── FailedPrecondition   the object or the host is not in a state for it     FAILED_PRECONDITION
+    ├── Unauthenticated      a registry refused the credentials                  UNAUTHENTICATED
+    ├── PermissionDenied     policy or a registry says no                        PERMISSION_DENIED
+    ├── ResourceExhausted    disk, inodes, memory or a limit of ours             RESOURCE_EXHAUSTED
+    ├── DeadlineExceeded     the caller's deadline passed                        DEADLINE_EXCEEDED
+    ├── Cancelled            the caller went away                                CANCELLED
+    ├── Unavailable          a peer or a worker is away; repeating can help      UNAVAILABLE
+    ├── Unimplemented        a call or a field that crisp does not serve         UNIMPLEMENTED
+    ├── Corrupt              bytes that do not match their digest                DATA_LOSS
+    └── Internal             the host or crisp itself failed                     INTERNAL
+
+Foreign exceptions become one of these in the module that called the foreign thing. The one place that maps
+them to gRPC codes is `kernel.front.interceptor`. A message says what failed, on which object and why, in
+lower case and with no full stop; `hint` says what to do about it.
+"""
+
+from __future__ import annotations
+
+
+class CrispError(Exception):
+    """Base of all errors of ours; raise one of its subclasses."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
+
+class InvalidInput(CrispError):
+    """A field of the request is wrong; the message names the field by its path."""
+
+
+class NotFound(CrispError):
+    """The object named does not exist."""
+
+
+class AlreadyExists(CrispError):
+    """Another object holds the name."""
+
+
+class FailedPrecondition(CrispError):
+    """The object or the host is not in a state that allows the step."""
+
+
+class Unauthenticated(CrispError):
+    """A registry refused the credentials, or wants some."""
+
+
+class PermissionDenied(CrispError):
+    """A policy, a registry or the kernel says no."""
+
+
+class ResourceExhausted(CrispError):
+    """Disk, inodes, memory or a limit of ours."""
+
+
+class DeadlineExceeded(CrispError):
+    """The deadline that the caller gave has passed."""
+
+
+class Cancelled(CrispError):
+    """The caller went away before the end."""
+
+
+class Unavailable(CrispError):
+    """A peer or a worker is away; repeating can help."""
+
+
+class Unimplemented(CrispError):
+    """A call or a field that crisp does not serve."""
+
+
+class Corrupt(CrispError):
+    """Bytes that do not match their digest, or a record that does not read back."""
+
+
+class Internal(CrispError):
+    """The host or crisp itself failed."""
+
+
+KINDS: dict[str, type[CrispError]] = {
+    kind.__name__: kind
+    for kind in (
+        InvalidInput,
+        NotFound,
+        AlreadyExists,
+        FailedPrecondition,
+        Unauthenticated,
+        PermissionDenied,
+        ResourceExhausted,
+        DeadlineExceeded,
+        Cancelled,
+        Unavailable,
+        Unimplemented,
+        Corrupt,
+        Internal,
+    )
+}

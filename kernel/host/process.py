@@ -1,0 +1,130 @@
+"""The one place that starts an external program: argument list, clean environment, deadline, bounded output.
+
+A program that fails leaves an error with a line that can be pasted into a shell.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import signal
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from kernel.errors import DeadlineExceeded, Internal
+from kernel.host.aio import Deadline
+
+ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
+"""What every program gets unless told otherwise; nothing of ours is inherited."""
+_OUTPUT_LIMIT = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completed:
+    """A program that ended. A negative return code is the signal that ended it."""
+
+    argv: tuple[str, ...]
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+
+    def check(self) -> Completed:
+        """This, where it succeeded; else Internal with what the program said."""
+        if self.returncode:
+            said = (self.stderr or self.stdout).decode(errors="replace").strip()[-2000:]
+            raise Internal(f"{shlex.join(self.argv)}: {describe(self.returncode)}: {said or 'it said nothing'}")
+        return self
+
+
+def describe(returncode: int) -> str:
+    """A return code in words."""
+    if returncode < 0:
+        return f"ended by {signal.Signals(-returncode).name}"
+    return f"exit status {returncode}"
+
+
+async def start(
+    argv: Sequence[str],
+    *,
+    stdin: int = asyncio.subprocess.DEVNULL,
+    stdout: int = asyncio.subprocess.DEVNULL,
+    stderr: int = asyncio.subprocess.DEVNULL,
+    env: Mapping[str, str] = ENVIRONMENT,
+    cwd: str | None = None,
+    pass_fds: Sequence[int] = (),
+) -> asyncio.subprocess.Process:
+    """Start a program in a session of its own. Internal where it cannot be started."""
+    try:
+        return await asyncio.create_subprocess_exec(
+            *argv, stdin=stdin, stdout=stdout, stderr=stderr, env=dict(env), cwd=cwd, pass_fds=pass_fds,
+            start_new_session=True,
+        )  # fmt: skip
+    except OSError as error:
+        raise Internal(f"{shlex.join(argv)}: cannot be started: {error.strerror}") from error
+
+
+def kill_group(process: asyncio.subprocess.Process) -> None:
+    """SIGKILL to the program and to all that it started in its session's group."""
+    with suppress(ProcessLookupError):  # gone by itself
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+async def run(
+    argv: Sequence[str],
+    *,
+    deadline: Deadline,
+    input: bytes = b"",
+    env: Mapping[str, str] = ENVIRONMENT,
+    cwd: str | None = None,
+    pass_fds: Sequence[int] = (),
+    limit: int = _OUTPUT_LIMIT,
+) -> Completed:
+    """Run a program to its end.
+
+    Output beyond `limit` bytes of a stream is read and dropped. At the deadline, or when the caller is cancelled,
+    its process group is killed: DeadlineExceeded with the line that can be pasted.
+    """
+    process = await start(
+        argv,
+        stdin=asyncio.subprocess.PIPE if input else asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=env,
+        cwd=cwd,
+        pass_fds=pass_fds,
+    )
+    assert process.stdout is not None  # asked for above
+    assert process.stderr is not None
+    try:
+        async with asyncio.timeout(max(deadline.remaining(), 0)):
+            out, err, _, code = await asyncio.gather(
+                _read(process.stdout, limit),
+                _read(process.stderr, limit),
+                _feed(process, input),
+                process.wait(),
+            )
+    except TimeoutError as error:
+        raise DeadlineExceeded(f"{shlex.join(argv)}: did not end before the deadline") from error
+    finally:
+        if process.returncode is None:
+            kill_group(process)
+            await process.wait()
+    return Completed(argv=tuple(argv), returncode=code, stdout=out, stderr=err)
+
+
+async def _read(stream: asyncio.StreamReader, limit: int) -> bytes:
+    kept = bytearray()
+    while chunk := await stream.read(65536):
+        kept += chunk[: limit - len(kept)]
+    return bytes(kept)
+
+
+async def _feed(process: asyncio.subprocess.Process, data: bytes) -> None:
+    if process.stdin is None:
+        return
+    with suppress(BrokenPipeError, ConnectionResetError):  # it ended without reading: its exit status says why
+        process.stdin.write(data)
+        await process.stdin.drain()
+    process.stdin.close()

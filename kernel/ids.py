@@ -1,0 +1,56 @@
+"""Ids that cross a process, each with its one validator. Pure.
+
+Sandbox and container ids are 64 lower-case hex digits, as the peers' are: tools cut them to 13. An id that
+passed its validator is safe in a path, an argument and a cgroup name.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from typing import NewType
+
+from kernel.errors import InvalidInput
+
+SandboxId = NewType("SandboxId", str)
+ContainerId = NewType("ContainerId", str)
+Digest = NewType("Digest", str)
+"""A content digest, `sha256:` and 64 lower-case hex digits (OCI image specification, descriptor)."""
+ImageId = NewType("ImageId", Digest)
+"""The digest of an image's configuration."""
+DiffId = NewType("DiffId", Digest)
+"""The digest of a layer's uncompressed tar."""
+
+_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
+
+
+def new_id() -> str:
+    """A fresh random id: 64 hex digits."""
+    return secrets.token_hex(32)
+
+
+def sandbox_id(text: str) -> SandboxId:
+    """Check a whole sandbox id; InvalidInput where it is not one."""
+    if not _ID.fullmatch(text):
+        raise InvalidInput(f"pod sandbox id {text!r} is not 64 lower-case hex digits")
+    return SandboxId(text)
+
+
+def container_id(text: str) -> ContainerId:
+    """Check a whole container id; InvalidInput where it is not one."""
+    if not _ID.fullmatch(text):
+        raise InvalidInput(f"container id {text!r} is not 64 lower-case hex digits")
+    return ContainerId(text)
+
+
+def digest(text: str) -> Digest:
+    """Check a digest; InvalidInput for another algorithm, length or case."""
+    if not _DIGEST.fullmatch(text):
+        raise InvalidInput(f"digest {text!r} is not sha256: and 64 lower-case hex digits")
+    return Digest(text)
+
+
+def digest_hex(value: Digest) -> str:
+    """The hex part of a digest, checked again: it names files."""
+    return digest(value).removeprefix("sha256:")
