@@ -1,0 +1,186 @@
+"""The states of sandboxes and containers, and the events that change them. Pure.
+
+The only file that changes the `state` of a record. Whoever hears of an event (the front from a flow or from the
+runtime's watch, start-up from `kernel.state.recover`) calls the function named after it and commits the record
+that it returns. A pair of state and event that the tables do not hold raises FailedPrecondition and changes nothing.
+
+Rules:
+- An object that is being removed has no state for it: its intent says so, and the end is that its record is gone.
+- An event that is heard twice changes nothing the second time: the watch and the reply to a call often bring the
+  same news, in either order.
+- EXITED is the end: a container never runs twice, and the first exit that was heard of is the one that counts.
+
+    sandbox      MADE           STOPPED
+    CREATING     READY          NOT_READY
+    READY        READY          NOT_READY
+    NOT_READY    -              NOT_READY
+
+    container    CREATED        STARTED       EXITED        OBSCURED
+    CREATING     CREATED        -             EXITED        -
+    CREATED      CREATED        RUNNING       EXITED        UNKNOWN
+    RUNNING      -              RUNNING       EXITED        UNKNOWN
+    EXITED       -              -             EXITED        EXITED
+    UNKNOWN      CREATED        RUNNING       EXITED        UNKNOWN
+"""
+
+from __future__ import annotations
+
+import enum
+
+from msgspec.structs import replace
+
+from kernel.contracts.records import Container, ContainerState, Sandbox, SandboxState
+from kernel.errors import FailedPrecondition
+
+UNKNOWN_EXIT_CODE = 255
+"""The exit code of a container whose end nobody saw; what the peers give."""
+
+
+class SandboxEvent(enum.Enum):
+    """What can happen to a sandbox."""
+
+    MADE = "made"
+    """Its namespaces and network are ready."""
+    STOPPED = "stopped"
+    """It was stopped, its pause process ended, or the host was booted again."""
+
+
+class ContainerEvent(enum.Enum):
+    """What can happen to a container."""
+
+    CREATED = "created"
+    """Its process waits to be started."""
+    STARTED = "started"
+    EXITED = "exited"
+    """Its process ended, or is gone without a trace."""
+    OBSCURED = "obscured"
+    """The runtime cannot say what became of it, and may be able to later."""
+
+
+SANDBOX: dict[SandboxState, dict[SandboxEvent, SandboxState]] = {
+    SandboxState.CREATING: {
+        SandboxEvent.MADE: SandboxState.READY,
+        SandboxEvent.STOPPED: SandboxState.NOT_READY,
+    },
+    SandboxState.READY: {
+        SandboxEvent.MADE: SandboxState.READY,
+        SandboxEvent.STOPPED: SandboxState.NOT_READY,
+    },
+    SandboxState.NOT_READY: {
+        SandboxEvent.STOPPED: SandboxState.NOT_READY,
+    },
+}
+
+CONTAINER: dict[ContainerState, dict[ContainerEvent, ContainerState]] = {
+    ContainerState.CREATING: {
+        ContainerEvent.CREATED: ContainerState.CREATED,
+        ContainerEvent.EXITED: ContainerState.EXITED,
+    },
+    ContainerState.CREATED: {
+        ContainerEvent.CREATED: ContainerState.CREATED,
+        ContainerEvent.STARTED: ContainerState.RUNNING,
+        ContainerEvent.EXITED: ContainerState.EXITED,
+        ContainerEvent.OBSCURED: ContainerState.UNKNOWN,
+    },
+    ContainerState.RUNNING: {
+        ContainerEvent.STARTED: ContainerState.RUNNING,
+        ContainerEvent.EXITED: ContainerState.EXITED,
+        ContainerEvent.OBSCURED: ContainerState.UNKNOWN,
+    },
+    ContainerState.EXITED: {
+        ContainerEvent.EXITED: ContainerState.EXITED,
+        ContainerEvent.OBSCURED: ContainerState.EXITED,
+    },
+    ContainerState.UNKNOWN: {
+        ContainerEvent.CREATED: ContainerState.CREATED,
+        ContainerEvent.STARTED: ContainerState.RUNNING,
+        ContainerEvent.EXITED: ContainerState.EXITED,
+        ContainerEvent.OBSCURED: ContainerState.UNKNOWN,
+    },
+}
+
+
+def sandbox_after(state: SandboxState, event: SandboxEvent) -> SandboxState:
+    """The state after an event; FailedPrecondition where the event cannot happen in `state`."""
+    try:
+        return SANDBOX[state][event]
+    except KeyError:
+        raise FailedPrecondition(f"a pod sandbox that is {state.value} cannot be {event.value}") from None
+
+
+def container_after(state: ContainerState, event: ContainerEvent) -> ContainerState:
+    """The state after an event; FailedPrecondition where the event cannot happen in `state`."""
+    try:
+        return CONTAINER[state][event]
+    except KeyError:
+        raise FailedPrecondition(f"a container that is {state.value} cannot be {event.value}") from None
+
+
+def sandbox_made(sandbox: Sandbox, *, ips: tuple[str, ...], network_up: bool, cgroup: str) -> Sandbox:
+    """The sandbox once its namespaces and network are ready."""
+    state = sandbox_after(sandbox.state, SandboxEvent.MADE)
+    return replace(sandbox, state=state, ips=ips, network_up=network_up, cgroup=cgroup)
+
+
+def sandbox_stopped(sandbox: Sandbox, *, network_up: bool | None = None) -> Sandbox:
+    """The sandbox once it is stopped. `network_up=False` where its network was taken down too (DEL is done)."""
+    state = sandbox_after(sandbox.state, SandboxEvent.STOPPED)
+    return replace(sandbox, state=state, network_up=sandbox.network_up if network_up is None else network_up)
+
+
+def container_created(
+    container: Container, *, pid: int, uid: int, gid: int, supplemental_groups: tuple[int, ...], stop_signal: str
+) -> Container:
+    """The container once its process waits to be started."""
+    return replace(
+        container,
+        state=container_after(container.state, ContainerEvent.CREATED),
+        pid=pid,
+        uid=uid,
+        gid=gid,
+        supplemental_groups=supplemental_groups,
+        stop_signal=stop_signal,
+    )
+
+
+def container_started(container: Container, *, started_at: int, pid: int = 0) -> Container:
+    """The container once it runs. `pid` where it was learned anew."""
+    state = container_after(container.state, ContainerEvent.STARTED)
+    return replace(container, state=state, started_at=started_at or container.started_at, pid=pid or container.pid)
+
+
+def container_exited(container: Container, *, exit_code: int, finished_at: int, oom_killed: bool) -> Container:
+    """The container once its process has ended; unchanged where an end was heard of before."""
+    state = container_after(container.state, ContainerEvent.EXITED)
+    if container.state is ContainerState.EXITED:
+        return container
+    return replace(
+        container,
+        state=state,
+        pid=0,
+        exit_code=exit_code,
+        finished_at=finished_at,
+        reason=exit_reason(exit_code, oom_killed=oom_killed),
+    )
+
+
+def container_vanished(container: Container, *, now: int, why: str) -> Container:
+    """The container whose process is gone with nothing left that says how it ended."""
+    state = container_after(container.state, ContainerEvent.EXITED)
+    if container.state is ContainerState.EXITED:
+        return container
+    return replace(
+        container, state=state, pid=0, exit_code=UNKNOWN_EXIT_CODE, finished_at=now, reason="Unknown", message=why
+    )
+
+
+def container_obscured(container: Container) -> Container:
+    """The container while the runtime cannot say what became of it."""
+    return replace(container, state=container_after(container.state, ContainerEvent.OBSCURED))
+
+
+def exit_reason(exit_code: int, *, oom_killed: bool) -> str:
+    """The CRI reason of an exit."""
+    if oom_killed:
+        return "OOMKilled"
+    return "Error" if exit_code else "Completed"
