@@ -1,0 +1,103 @@
+"""A ZeroMQ socket on the event loop: a callback per message, sends that never block. The only importer of zmq.
+
+ZeroMQ's descriptor signals by edges: after every wake and every send the socket is read until it is empty.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from kernel.bus.envelope import MAX_FRAME
+
+_RECONNECT_MS = 5
+_RECONNECT_MAX_MS = 40
+
+
+class Endpoint:
+    """One socket. Make it inside a running loop."""
+
+    def __init__(self, socket: zmq.Socket[bytes], on_message: Callable[[list[bytes]], None]) -> None:
+        self._socket = socket
+        self._on_message = on_message
+        self._loop = asyncio.get_running_loop()
+        self._fd = int(socket.getsockopt(zmq.FD))
+        self._loop.add_reader(self._fd, self._drain)
+        self._loop.call_soon(self._drain)
+        self._closed = False
+
+    def _drain(self) -> None:
+        while not self._closed:
+            try:
+                frames = self._socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            self._on_message(frames)
+
+    def send(self, frames: list[bytes]) -> bool:
+        """Whether the message was taken: not where no peer is connected, the peer is gone or reads too slowly."""
+        try:
+            self._socket.send_multipart(frames, zmq.NOBLOCK)
+        except zmq.ZMQError as error:
+            if error.errno in (zmq.EAGAIN, zmq.EHOSTUNREACH):
+                return False
+            raise
+        self._loop.call_soon(self._drain)
+        return True
+
+    def close(self) -> None:
+        """Close at once; what is unsent is dropped."""
+        if not self._closed:
+            self._closed = True
+            self._loop.remove_reader(self._fd)
+            self._socket.close(linger=100)
+
+
+def dealer(
+    address: str,
+    on_message: Callable[[list[bytes]], None],
+    on_connected: Callable[[], None],
+    on_lost: Callable[[], None],
+) -> tuple[Endpoint, Endpoint]:
+    """A caller's socket, which reconnects by itself, and the monitor that tells when."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
+    socket: zmq.Socket[bytes] = context.socket(zmq.DEALER)
+    socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME)
+    socket.setsockopt(zmq.IMMEDIATE, 1)
+    socket.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
+    socket.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_MAX_MS)
+    watched = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+    monitor = socket.get_monitor_socket(watched)
+
+    def on_event(frames: list[bytes]) -> None:
+        event = parse_monitor_message(frames)["event"]
+        if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            on_connected()
+        elif event == zmq.EVENT_DISCONNECTED:
+            on_lost()
+
+    watcher = Endpoint(monitor, on_event)
+    caller = Endpoint(socket, on_message)
+    socket.connect(address)
+    return caller, watcher
+
+
+def router(address: str, on_message: Callable[[list[bytes]], None]) -> Endpoint:
+    """A worker's socket; its group, which the folder gives, may connect."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
+    socket: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
+    socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME)
+    socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+    path = Path(address.removeprefix("ipc://"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    before = os.umask(0o007)
+    try:
+        socket.bind(address)
+    finally:
+        os.umask(before)
+    return Endpoint(socket, on_message)
