@@ -259,18 +259,21 @@ def _refuse_duplicates(node: yaml.MappingNode, path: Path) -> None:
 
 def _locate(node: yaml.MappingNode, message: str, where: str) -> tuple[int, str]:
     """The line and dotted name of the key that msgspec's path (`$.image.user`) means."""
-    names = [name for name in re.split(r"[.\[\]]+", where.strip("'").removeprefix("$")) if name]
+    names = re.findall(r"\.\.\.|[^.\[\]$']+", where)
     unknown = re.search(r"unknown field '([^']*)'", message)
     if unknown:
         names.append(unknown.group(1))
-    line, current, trail = node.start_mark.line + 1, node, []
-    for name in names:
-        match = next(((k, v) for k, v in current.value if k.value == name), None)
-        if match is None:
-            break
-        line = match[0].start_mark.line + 1
-        trail.append(name)
-        if not isinstance(match[1], yaml.MappingNode):
-            break
-        current = match[1]
-    return line, ".".join(trail or names)
+    trail = _follow(node, names)
+    return trail[-1][0] if trail else node.start_mark.line + 1, ".".join(name for _, name in trail) or ".".join(names)
+
+
+def _follow(node: yaml.Node, names: list[str]) -> list[tuple[int, str]]:
+    """Line and name of each key on the way; `...` in a path of msgspec's stands for any key of a free mapping."""
+    if not names or not isinstance(node, yaml.MappingNode):
+        return []
+    longest: list[tuple[int, str]] = []
+    for key, value in node.value:
+        if names[0] in ("...", key.value):
+            trail = [(key.start_mark.line + 1, str(key.value)), *_follow(value, names[1:])]
+            longest = max(longest, trail, key=len)
+    return longest

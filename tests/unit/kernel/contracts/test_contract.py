@@ -1,0 +1,48 @@
+"""Every contract: structures frozen and strict, names unique, deadlines and repeats sensible."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from kernel.contracts import front, image, network, runtime, storage, supervisor
+from kernel.contracts.contract import Contract, Message, Method
+
+CONTRACTS = [module.CONTRACT for module in (front, image, network, runtime, storage, supervisor)]
+METHODS = [
+    pytest.param(method, id=f"{contract.worker}.{name}")
+    for contract in CONTRACTS
+    for name, method in contract.methods.items()
+]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_messages_are_frozen_strict_and_by_keyword(method: Method[Message, Message]) -> None:
+    for message in (method.request, method.reply):
+        config = message.__struct_config__
+        assert config.frozen
+        assert config.forbid_unknown_fields
+        with pytest.raises(TypeError, match="positional"):
+            message("a value")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_watch_has_no_deadline_and_everything_else_has_one(method: Method[Message, Message]) -> None:
+    assert method.watch is (method.deadline == 0)
+    assert not method.watch or method.progress is not None
+    assert not method.watch or method.repeat
+
+
+@pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.worker)
+def test_a_contract_is_named_for_its_module(contract: Contract) -> None:
+    assert all(name == method.name for name, method in contract.methods.items())
+
+
+def test_only_exec_is_not_repeated() -> None:
+    once = [m.values[0].name for m in METHODS if not m.values[0].repeat]  # type: ignore[attr-defined]
+    assert once == ["exec"]
+
+
+def test_a_wrong_type_is_refused_by_its_path() -> None:
+    with pytest.raises(msgspec.ValidationError, match=r"\$.layers"):
+        msgspec.convert({"container": "c", "layers": [1]}, storage.MountRequest)

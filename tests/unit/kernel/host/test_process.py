@@ -1,0 +1,42 @@
+"""Real programs: output, errors that can be pasted, deadlines that end the whole group."""
+
+from __future__ import annotations
+
+import pytest
+
+from kernel.errors import DeadlineExceeded, Internal
+from kernel.host.aio import Deadline
+from kernel.host.process import run
+
+
+async def test_output_and_input() -> None:
+    done = await run(["cat"], deadline=Deadline.after(5), input=b"hello")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"hello", b"")
+
+
+async def test_output_is_capped_and_the_program_still_ends() -> None:
+    done = await run(["head", "-c", "300000", "/dev/zero"], deadline=Deadline.after(5), limit=1000)
+    assert (done.returncode, len(done.stdout)) == (0, 1000)
+
+
+async def test_a_failure_can_be_pasted_and_says_why() -> None:
+    done = await run(["sh", "-c", "echo 'no such thing' >&2; exit 3"], deadline=Deadline.after(5))
+    with pytest.raises(Internal, match=r"sh -c 'echo .*': exit status 3: no such thing"):
+        done.check()
+
+
+async def test_a_missing_program_is_named() -> None:
+    with pytest.raises(Internal, match="/nowhere/x: cannot be started: No such file"):
+        await run(["/nowhere/x"], deadline=Deadline.after(5))
+
+
+async def test_the_deadline_ends_the_whole_group() -> None:
+    with pytest.raises(DeadlineExceeded, match="did not end before the deadline"):
+        await run(["sh", "-c", "sleep 60 & sleep 60"], deadline=Deadline.after(0.1))
+
+
+async def test_nothing_of_ours_is_inherited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "canary")
+    done = await run(["env"], deadline=Deadline.after(5))
+    assert b"canary" not in done.stdout
+    assert b"PATH=" in done.stdout
