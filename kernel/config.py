@@ -116,6 +116,11 @@ class Paths:
         self.socket = socket
 
     @property
+    def front_socket(self) -> Path:
+        """Where the front binds the CRI socket, in the one folder that it can write; `socket` is a link to it."""
+        return self.run / "front" / "crisp.sock"
+
+    @property
     def state_db(self) -> Path:
         """The state on disk; the supervisor's alone."""
         return self.root / "state" / "state.db"

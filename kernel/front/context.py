@@ -1,0 +1,71 @@
+"""What every RPC of the front is given: the wiring, and the call's own deadline and trace.
+
+A spine is `async def name(front: Front, request, call: Call) -> reply`; a streaming one is an async generator.
+Spines reach workers only through `front`'s clients, and records only through `front.replica`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Never
+
+from google.protobuf.message import Message
+
+from kernel.bus.client import Client
+from kernel.config import Config
+from kernel.front.replica import Replica
+from kernel.host.aio import Deadline, Joins, KeyedLock, Tasks
+from kernel.ids import ContainerId, ImageId, SandboxId
+
+FLOW_SECONDS = 240.0
+"""What a flow that was begun may take at least: its caller may leave earlier, and a repeat joins it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One RPC being served. The interceptor ends it at `deadline`; what it has begun in `Front.tasks` goes on."""
+
+    rpc: str
+    deadline: Deadline
+    trace: str
+
+    def flow_deadline(self, seconds: float = FLOW_SECONDS) -> Deadline:
+        """The deadline of a flow that goes on without its caller: the caller's, but not less than `seconds`."""
+        return Deadline.after(max(self.deadline.remaining(), seconds))
+
+
+@dataclass(slots=True, kw_only=True)
+class Front:
+    """The front's parts. Made once, by `kernel.front.server.create`."""
+
+    config: Config
+    replica: Replica
+    supervisor: Client
+    image: Client
+    storage: Client
+    network: Client
+    runtime: Client
+    tasks: Tasks
+    boot_id: str
+    runs: Joins[tuple[str, ...], SandboxId]
+    """RunPodSandbox by name, namespace, uid and attempt."""
+    creates: Joins[tuple[str, ...], ContainerId]
+    """CreateContainer by sandbox, name and attempt."""
+    pulls: Joins[tuple[str, ...], ImageId]
+    """PullImage by normalised reference and credentials."""
+    ends: Joins[tuple[str, ...], None]
+    """Every flow that answers with nothing, by its kind and the id it is about."""
+    locks: KeyedLock[str] = field(default_factory=KeyedLock)
+    """One flow at a time for each sandbox, container or image, by id."""
+    creating: dict[SandboxId, set[asyncio.Task[ContainerId]]] = field(default_factory=dict)
+    """CreateContainer flows under way, which the sandbox's end waits for."""
+
+
+Serve = Callable[[Front, Never, Call], Awaitable[Message | bytes]]
+"""A unary RPC. The request is the RPC's own message; a reply in bytes is a message serialised already."""
+ServeStream = Callable[[Front, Never, Call], AsyncIterator[Message | bytes]]
+"""A server-streaming RPC."""
+Rpcs = Mapping[str, Serve | ServeStream]
+"""The served RPCs of a service by name; the others answer UNIMPLEMENTED."""

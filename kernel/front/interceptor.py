@@ -1,0 +1,163 @@
+"""Every RPC passes here: its deadline, its trace id, its one log line, and errors become gRPC status codes.
+
+The only module that knows status codes. A spine raises kernel.errors; anything else is our own bug: it is logged with
+its traceback and answered INTERNAL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import NoReturn, cast
+
+import grpc
+from google.protobuf.message import Message
+
+from kernel.errors import (
+    AlreadyExists,
+    Cancelled,
+    Corrupt,
+    CrispError,
+    DeadlineExceeded,
+    FailedPrecondition,
+    Internal,
+    InvalidInput,
+    NotFound,
+    PermissionDenied,
+    ResourceExhausted,
+    Unauthenticated,
+    Unavailable,
+    Unimplemented,
+)
+from kernel.front.context import Call, Front, Serve, ServeStream
+from kernel.host.aio import Deadline
+from kernel.log import TRACE
+
+_LOG = logging.getLogger(__name__)
+
+STATUS: dict[type[CrispError], grpc.StatusCode] = {
+    InvalidInput: grpc.StatusCode.INVALID_ARGUMENT,
+    NotFound: grpc.StatusCode.NOT_FOUND,
+    AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
+    FailedPrecondition: grpc.StatusCode.FAILED_PRECONDITION,
+    Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
+    ResourceExhausted: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
+    Cancelled: grpc.StatusCode.CANCELLED,
+    Unavailable: grpc.StatusCode.UNAVAILABLE,
+    Unimplemented: grpc.StatusCode.UNIMPLEMENTED,
+    Corrupt: grpc.StatusCode.DATA_LOSS,
+    Internal: grpc.StatusCode.INTERNAL,
+}
+_OURS = (Internal, Corrupt)
+"""Errors that an administrator must see; the others are the caller's or a peer's doing."""
+
+DEFAULT_SECONDS = 120.0
+"""For a caller that gives no deadline; the kubelet's own default is the same."""
+_LONG_SECONDS: dict[str, float] = {
+    "PullImage": 3600.0,
+    "ExecSync": 3600.0,
+    "RunPodSandbox": 240.0,
+    "CreateContainer": 240.0,
+    "StopContainer": 86400.0,
+    "LoadImage": 600.0,
+}
+_MESSAGE_LIMIT = 4096
+"""Status messages travel in HTTP/2 headers, of which gRPC's clients take 8 KiB."""
+
+_Context = grpc.aio.ServicerContext[Message, Message]
+_UnaryCall = Callable[[Front, Message, Call], Awaitable[Message | bytes]]
+_StreamCall = Callable[[Front, Message, Call], AsyncIterator[Message | bytes]]
+
+
+def unary(front: Front, rpc: str, serve: Serve) -> Callable[[Message, _Context], Awaitable[Message | bytes]]:
+    """The gRPC handler of a unary RPC."""
+    inner = cast("_UnaryCall", serve)
+
+    async def handle(request: Message, context: _Context) -> Message | bytes:
+        call, started = _begin(rpc, context)
+        try:
+            async with call.deadline.limit(rpc):
+                reply = await inner(front, request, call)
+        except CrispError as caught:
+            error = caught
+        except asyncio.CancelledError:
+            _ended(rpc, started, "the caller went away")
+            raise
+        except Exception as caught:  # noqa: BLE001  # the door to the kubelet: our own bug, said once
+            _LOG.exception("%s failed", rpc)
+            error = Internal(f"{rpc}: {type(caught).__name__}: {caught}")
+        else:
+            _ended(rpc, started)
+            return reply
+        return await _refuse(rpc, started, error, context)
+
+    return handle
+
+
+def stream(front: Front, rpc: str, serve: ServeStream) -> Callable[[Message, _Context], AsyncIterator[Message | bytes]]:
+    """The gRPC handler of a server-streaming RPC. It has no deadline but the caller's."""
+    inner = cast("_StreamCall", serve)
+
+    async def handle(request: Message, context: _Context) -> AsyncIterator[Message | bytes]:
+        call, started = _begin(rpc, context)
+        try:
+            async for part in inner(front, request, call):
+                yield part
+        except CrispError as caught:
+            error = caught
+        except (asyncio.CancelledError, GeneratorExit):
+            _ended(rpc, started, "the caller went away")
+            raise
+        except Exception as caught:  # noqa: BLE001  # as above
+            _LOG.exception("%s failed", rpc)
+            error = Internal(f"{rpc}: {type(caught).__name__}: {caught}")
+        else:
+            _ended(rpc, started)
+            return
+        await _refuse(rpc, started, error, context)
+
+    return handle
+
+
+async def unserved(front: Front, request: Message, call: Call) -> Message:
+    """An RPC of the interface that crisp does not serve."""
+    raise Unimplemented(f"{call.rpc} is not served by crisp")
+
+
+def unserved_stream(front: Front, request: Message, call: Call) -> AsyncIterator[Message]:
+    """A streaming RPC of the interface that crisp does not serve."""
+    raise Unimplemented(f"{call.rpc} is not served by crisp")
+
+
+def status_of(error: CrispError) -> grpc.StatusCode:
+    """The status code of an error of ours."""
+    return STATUS[type(error)]
+
+
+def _begin(rpc: str, context: _Context) -> tuple[Call, float]:
+    trace = secrets.token_hex(4)
+    TRACE.set(trace)
+    left = context.time_remaining()
+    seconds = _LONG_SECONDS.get(rpc, DEFAULT_SECONDS) if left is None else left
+    return Call(rpc=rpc, deadline=Deadline.after(seconds), trace=trace), time.monotonic()
+
+
+def _ended(rpc: str, started: float, how: str = "ok") -> None:
+    level = logging.DEBUG if rpc.startswith(_READING) or rpc.endswith(_READING) else logging.INFO
+    _LOG.log(level, "%s: %s in %.1f ms", rpc, how, (time.monotonic() - started) * 1e3)
+
+
+_READING = ("List", "Stream", "Status", "Version", "RuntimeConfig", "ImageFsInfo")
+"""RPCs that change nothing; the kubelet asks them all the time."""
+
+
+async def _refuse(rpc: str, started: float, error: CrispError, context: _Context) -> NoReturn:
+    code, text = status_of(error), str(error)
+    level = logging.ERROR if isinstance(error, _OURS) else logging.INFO
+    _LOG.log(level, "%s: %s in %.1f ms: %s", rpc, code.name, (time.monotonic() - started) * 1e3, text)
+    await context.abort(code, text if len(text) <= _MESSAGE_LIMIT else f"{text[:_MESSAGE_LIMIT]}…")

@@ -1,0 +1,133 @@
+"""The front's entry point: the clients, the replica, start-up, and the gRPC server on the CRI socket.
+
+Runs as the user `crisp` without capabilities in an empty network namespace; it reaches nothing but the bus and the
+folder of its socket. Every RPC of every service is registered; those without a spine answer UNIMPLEMENTED by name.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import cast
+
+import grpc
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.internal import api_implementation
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+
+from kernel.bus.client import Client
+from kernel.config import Config
+from kernel.contracts import image, network, runtime, storage, supervisor
+from kernel.errors import Internal
+from kernel.front import interceptor, recovery, services
+from kernel.front.context import Front, Rpcs, Serve, ServeStream
+from kernel.front.replica import Replica
+from kernel.host.aio import Joins, Tasks
+
+MESSAGE_LIMIT = 80 << 20
+_GRACE_SECONDS = 3.0
+_OPTIONS = (
+    ("grpc.max_receive_message_length", MESSAGE_LIMIT),
+    ("grpc.max_send_message_length", MESSAGE_LIMIT),
+    ("grpc.max_concurrent_streams", 1000),
+    ("grpc.so_reuseport", 0),
+)
+
+
+class FrontService:
+    """The running front. On the bus it answers only the built-in `hello`."""
+
+    def __init__(self, front: Front, server: grpc.aio.Server) -> None:
+        self._front = front
+        self._server = server
+
+    async def close(self) -> None:
+        """Take no more RPCs, give those under way a moment, and leave what they have begun to the next start."""
+        await self._server.stop(_GRACE_SECONDS)
+        await self._front.tasks.close()
+        for client in clients(self._front):
+            await client.close()
+
+
+async def create(config: Config) -> FrontService:
+    """Load the records, begin to serve, and go on with what a crash cut off."""
+    front = assemble(config)
+    await recovery.load(front)
+    server = await serve(front, config.paths.front_socket)
+    recovery.begin(front)
+    return FrontService(front, server)
+
+
+def assemble(config: Config) -> Front:
+    """The front's parts, with nothing under way."""
+    tasks = Tasks()
+    supervisor_client = Client(supervisor.CONTRACT, config.paths.bus("supervisor"))
+    return Front(
+        config=config,
+        replica=Replica(supervisor_client),
+        supervisor=supervisor_client,
+        image=Client(image.CONTRACT, config.paths.bus("image")),
+        storage=Client(storage.CONTRACT, config.paths.bus("storage")),
+        network=Client(network.CONTRACT, config.paths.bus("network")),
+        runtime=Client(runtime.CONTRACT, config.paths.bus("runtime")),
+        tasks=tasks,
+        boot_id=Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+        runs=Joins(tasks),
+        creates=Joins(tasks),
+        pulls=Joins(tasks),
+        ends=Joins(tasks),
+    )
+
+
+def clients(front: Front) -> tuple[Client, ...]:
+    """The front's ends of the bus."""
+    return (front.supervisor, front.image, front.storage, front.network, front.runtime)
+
+
+async def serve(front: Front, socket: Path) -> grpc.aio.Server:
+    """Start the gRPC server with all services."""
+    if api_implementation.Type() != "upb":
+        raise Internal(
+            f"protobuf runs on its {api_implementation.Type()} backend, which deep messages can crash",
+            hint="install the protobuf wheel of this platform",
+        )
+    server = grpc.aio.server(options=_OPTIONS)
+    for descriptor, rpcs in services.SERVICES:
+        server.add_generic_rpc_handlers((handlers(front, descriptor, rpcs),))
+    mask = os.umask(0o117)  # the socket is the kubelet's and the administrator's: 0660
+    try:
+        if server.add_insecure_port(f"unix:{socket}") == 0:
+            raise Internal(f"socket {socket} cannot be bound")
+    except RuntimeError as error:
+        raise Internal(f"socket {socket} cannot be bound: {error}") from error
+    finally:
+        os.umask(mask)
+    await server.start()
+    return server
+
+
+def handlers(front: Front, service: ServiceDescriptor, rpcs: Rpcs) -> grpc.GenericRpcHandler:
+    """Handlers of all RPCs of a service."""
+    unknown = rpcs.keys() - {method.name for method in service.methods}
+    if unknown:
+        raise Internal(f"{service.full_name} has no RPCs {sorted(unknown)}")
+    return grpc.method_handlers_generic_handler(
+        service.full_name, {method.name: _handler(front, method, rpcs.get(method.name)) for method in service.methods}
+    )
+
+
+def _handler(
+    front: Front, method: MethodDescriptor, spine: Serve | ServeStream | None
+) -> grpc.RpcMethodHandler[Message, Message | bytes]:
+    parse = GetMessageClass(method.input_type).FromString
+    if method.server_streaming:
+        stream = cast("ServeStream", spine or interceptor.unserved_stream)
+        return grpc.unary_stream_rpc_method_handler(interceptor.stream(front, method.name, stream), parse, _serialise)
+    unary = cast("Serve", spine or interceptor.unserved)
+    return grpc.unary_unary_rpc_method_handler(interceptor.unary(front, method.name, unary), parse, _serialise)
+
+
+def _serialise(reply: Message | bytes) -> bytes:
+    """A reply in bytes was serialised by the spine already."""
+    return reply if isinstance(reply, bytes) else reply.SerializeToString()
