@@ -1,0 +1,256 @@
+"""A daemon of one's own: root, run, sockets, network, bridge and cgroup parent that nobody else on the host has.
+
+Everything of it lies below one short folder in /tmp (a unix socket's path has 108 bytes) and bears its name, so
+that what it leaves behind can be told from what others do at the same time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import grpc
+import psutil
+import yaml
+
+from tests.harness import host
+from tests.harness.cri import Cri
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+READY_LIMIT = 60.0
+
+
+class Daemon:
+    """crisp as a child process of the test."""
+
+    def __init__(self, registries: str = "", *, network: bool = True, **settings: object) -> None:
+        self.name = f"ct{secrets.token_hex(4)}"
+        self.folder = Path(tempfile.mkdtemp(prefix=f"{self.name}-", dir="/tmp"))
+        self.folder.chmod(0o755)  # the unprivileged workers pass through
+        self.root = self.folder / "root"
+        self.run = self.folder / "run"
+        self.log = self.folder / "log"
+        self.logs = self.folder / "pods"
+        """Pods' log directories."""
+        self.bridge = self.name
+        self.subnet = f"10.{secrets.randbelow(100) + 100}.{secrets.randbelow(256)}"
+        self.leases = self.folder / "leases"
+        self.cgroup_parent = f"/{self.name}"
+        self.config_file = self.folder / "crisp.yaml"
+        self.socket = self.run / "crisp.sock"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.cri = Cri(str(self.socket))
+        (self.folder / "cni").mkdir()
+        if network:
+            self.write_network()
+        (self.folder / "registries.conf").write_text(registries)
+        (self.folder / "certs.d").mkdir()
+        self.config: dict[str, object] = {
+            "root": str(self.root),
+            "run": str(self.run),
+            "log_level": "debug",
+            "image": {
+                "registries_conf": str(self.folder / "registries.conf"), "certs_dir": str(self.folder / "certs.d")
+            },
+            "network": {"config_dir": str(self.folder / "cni"), "timeout": 20},
+            "runtime": {
+                "cgroup_parent": self.cgroup_parent,
+                "cgroup_driver": "cgroupfs",
+                "handlers": {"runc": {"path": _program("runc")}, "crun": {"path": self._crun()}},
+            },
+        }  # fmt: skip
+        self.config.update(settings)
+        self.write_config()
+
+    def write_config(self) -> None:
+        """Write the configuration as `config` has it."""
+        self.config_file.write_text(yaml.safe_dump(self.config))
+
+    def write_network(self) -> None:
+        """Write the CNI list: a bridge of this daemon's own, leases in its own folder."""
+        conflist = {
+            "cniVersion": "1.0.0",
+            "name": self.name,
+            "plugins": [
+                {
+                    "type": "bridge",
+                    "bridge": self.bridge,
+                    "isGateway": True,
+                    "ipMasq": True,
+                    "ipam": {
+                        "type": "host-local",
+                        "dataDir": str(self.leases),
+                        "ranges": [[{"subnet": f"{self.subnet}.0/24"}]],
+                        "routes": [{"dst": "0.0.0.0/0"}],
+                    },
+                },
+                {"type": "portmap", "capabilities": {"portMappings": True}},
+            ],
+        }
+        (self.folder / "cni" / "10-test.conflist").write_text(json.dumps(conflist))
+
+    def _crun(self) -> str:
+        """crun; on a host with a hybrid cgroup tree, which Debian 12's refuses, inside a view without the v2 part."""
+        real = _program("crun")
+        if not Path("/sys/fs/cgroup/unified").is_dir():
+            return real
+        wrapper = self.folder / "crun-legacy"
+        wrapper.write_text(
+            f"""#!/bin/sh
+exec unshare --mount --propagation slave sh -c 'umount /sys/fs/cgroup/unified 2>/dev/null; exec {real} "$@"' crun "$@"
+"""
+        )
+        wrapper.chmod(0o755)
+        return str(wrapper)
+
+    def start(self, *, wait: bool = True) -> None:
+        """Start it and wait until it serves."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "kernel.cli.main", "--config", str(self.config_file), "daemon"],
+                cwd=CHECKOUT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        if wait:
+            host.until("the daemon is ready", self.ready, READY_LIMIT, every=0.05)
+
+    def ready(self) -> bool:
+        """Whether Status says that runtime and network are ready."""
+        assert self.process is None or self.process.poll() is None, f"the daemon ended:\n{self.tail()}"
+        if not self.socket.exists():
+            return False
+        try:
+            status = self.cri.status(timeout=5, wait_for_ready=False)
+        except grpc.RpcError:
+            return False
+        return all(condition.status for condition in status.status.conditions)
+
+    def tail(self, lines: int = 40) -> str:
+        """The end of its log."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:]) if self.log.exists() else ""
+
+    def command(self, *argv: str, check: bool = True, limit: float = 60) -> subprocess.CompletedProcess[str]:
+        """Run the command line on this daemon."""
+        done = subprocess.run(
+            [sys.executable, "-m", "kernel.cli.main", "--config", str(self.config_file), *argv],
+            cwd=CHECKOUT, capture_output=True, text=True, timeout=limit, check=False, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        assert not check or done.returncode == 0, f"crisp {' '.join(argv)}: {done.returncode}: {done.stderr}"
+        return done
+
+    def workers(self) -> dict[str, int]:
+        """Pids by name, as `crisp workers --json` gives them."""
+        return {worker["name"]: worker["pid"] for worker in json.loads(self.command("workers", "--json").stdout)}
+
+    def own_processes(self) -> list[psutil.Process]:
+        """Every process of crisp itself: the daemon and its descendants. Containers and conmons are none of these."""
+        if self.process is None:
+            return []
+        try:
+            daemon = psutil.Process(self.process.pid)
+            return [daemon, *daemon.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
+    def kill(self, name: str) -> int:
+        """SIGKILL to one process by its name; its pid."""
+        pid = self.workers()[name]
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+    def kill_all(self) -> None:
+        """SIGKILL to every process of crisp at once, as far as that goes: all are stopped first."""
+        victims = self.own_processes()
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for process in victims:
+                with suppress(psutil.NoSuchProcess):
+                    process.send_signal(number)
+        if self.process:
+            self.process.wait(10)
+        psutil.wait_procs(victims, 10)
+
+    def stop(self) -> None:
+        """End it in order; containers run on."""
+        if self.process is None:
+            return
+        mine = self.own_processes()
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.kill_all()
+                raise AssertionError(f"the daemon did not end within 20 s of SIGTERM:\n{self.tail()}") from None
+        _, alive = psutil.wait_procs(mine, 5)
+        self.process = None
+        assert not alive, f"these outlived the daemon: {[(one.pid, one.cmdline()) for one in alive]}"
+
+    def remove_pods(self) -> None:
+        """Remove every pod, as the kubelet would."""
+        for pod in self.cri.list_pods():
+            self.cri.remove_pod(pod.id)
+
+    def leaks(self) -> list[str]:
+        """What the daemon, with no pod left, still holds on the host."""
+        found = [f"mount {point}" for point in host.mounts(self.folder) if "/netns" in point or "/storage/" in point]
+        found += [f"mount {point}" for point in host.mounts(self.run / "runtime")]
+        found += [f"namespace {path}" for path in _files(self.run / "netns")]
+        found += [f"bundle {path}" for path in _entries(self.run / "runtime") if len(path.name) == 64]
+        found += [f"writable layer {path}" for path in _entries(self.root / "storage" / "containers")]
+        found += [f"link {name} on the bridge" for name in host.veths(self.bridge)]
+        found += [f"lease {path.name}" for path in _files(self.leases) if path.name[:1].isdigit()]
+        found += [f"rule {line}" for line in host.rules(self.name)]
+        found += [
+            f"cgroup {path}" for path in host.cgroups(self.cgroup_parent) if path.name != self.cgroup_parent.strip("/")
+        ]
+        mine = {process.pid for process in self.own_processes()}
+        for process in host.processes(self.folder):
+            with suppress(psutil.NoSuchProcess):
+                if process.pid not in mine:
+                    found.append(f"process {process.pid} {' '.join(process.cmdline())[:200]}")
+        return found
+
+    def close(self) -> None:
+        """Take down all that is left, also after a failure: nothing of it stays on the host."""
+        if self.process:
+            self.kill_all()
+        for process in host.processes(self.folder):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        for pid in host.cgroup_processes(self.cgroup_parent):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        host.until("containers' processes are gone", lambda: not host.cgroup_processes(self.cgroup_parent), 10)
+        for point in reversed(host.mounts(self.folder)):
+            subprocess.run(["umount", "--lazy", point], capture_output=True, check=False)
+        subprocess.run(["ip", "link", "delete", self.bridge], capture_output=True, check=False)
+        host.remove_rules(self.name)
+        for folder in host.cgroups(self.cgroup_parent):
+            end = time.monotonic() + 5
+            while folder.exists() and time.monotonic() < end:
+                with suppress(OSError):  # v1 frees a cgroup a moment after its last process
+                    folder.rmdir()
+        self.cri.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _program(name: str) -> str:
+    path = shutil.which(name, path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+    assert path, f"{name} is not installed: deploy/up installs it"
+    return path
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if not path.is_dir()) if folder.exists() else []
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_dir()) if folder.exists() else []

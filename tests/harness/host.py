@@ -1,0 +1,117 @@
+"""What the host holds, read from the host: mounts, links, leases, cgroups, processes, rules.
+
+The leak ledger of the integration tests: whatever bears a daemon's own folder, bridge, network or cgroup parent
+after its last pod is gone is a leak. Other daemons' and tests' things never count, so tests can run side by side.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import psutil
+
+CGROUPS = Path("/sys/fs/cgroup")
+_T = TypeVar("_T")
+
+
+def until(what: str, ask: Callable[[], _T], limit: float = 20.0, every: float = 0.02) -> _T:
+    """Ask until the answer is true, where there is no event to wait for; fails with `what` after `limit` seconds."""
+    end = time.monotonic() + limit
+    while not (answer := ask()):
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {limit} s: {what}; last answer: {answer!r}")
+        time.sleep(every)
+    return answer
+
+
+def run(*argv: str, check: bool = True, limit: float = 30) -> str:
+    """A program's standard output."""
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=limit, check=False)
+    assert not check or done.returncode == 0, f"{' '.join(argv)}: {done.returncode}: {done.stderr or done.stdout}"
+    return done.stdout
+
+
+def mounts(below: Path) -> list[str]:
+    """Mount points below a folder."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return [point for line in lines if (point := line.split()[4]).startswith(f"{below}/")]
+
+
+def cgroups(parent: str) -> list[Path]:
+    """Every folder of the named cgroup and below it, in each hierarchy, deepest first."""
+    name = parent.strip("/")
+    roots = [CGROUPS / name, *(hierarchy / name for hierarchy in CGROUPS.iterdir() if hierarchy.is_dir())]
+    found: list[Path] = []
+    for root in roots:
+        found += [Path(folder) for folder, _, _ in os.walk(root, topdown=False)]
+    return found
+
+
+def processes(below: Path) -> list[psutil.Process]:
+    """Processes with a word of their command line in a folder: the daemon, its workers, conmon, runc."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if any(str(below) in word for word in process.cmdline()):
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.ZombieProcess):
+            continue
+    return found
+
+
+def cgroup_processes(parent: str) -> list[int]:
+    """Processes in the named cgroup or below it."""
+    pids: set[int] = set()
+    for folder in cgroups(parent):
+        try:
+            pids.update(int(pid) for pid in (folder / "cgroup.procs").read_text().split())
+        except OSError:  # removed meanwhile
+            continue
+    return sorted(pids)
+
+
+def veths(bridge: str) -> list[str]:
+    """Links enslaved to a bridge."""
+    folder = Path("/sys/class/net") / bridge / "brif"
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+def rules(word: str) -> list[str]:
+    """Firewall rules that contain a word: a network's name in CNI's comments, an address."""
+    found = []
+    for program in ("iptables-save", "ip6tables-save"):
+        if shutil.which(program):
+            found += [line for line in run(program, check=False).splitlines() if word in line]
+    if shutil.which("nft"):
+        found += [line.strip() for line in run("nft", "list", "ruleset", check=False).splitlines() if word in line]
+    return found
+
+
+def remove_rules(word: str) -> None:
+    """Take out CNI's rules of a network, for a test that failed half way."""
+    for program in ("iptables", "ip6tables"):
+        if not shutil.which(program):
+            continue
+        lines = [line for line in run(f"{program}-save", "-t", "nat", check=False).splitlines() if word in line]
+        chains = set()
+        for line in lines:
+            argv = line.replace('\\"', "'").replace('"', "").split()
+            subprocess.run([program, "-w", "-t", "nat", "-D", *argv[1:]], capture_output=True, check=False, timeout=10)
+            chains.update(part for part in argv if part.startswith("CNI-") and part not in _SHARED_CHAINS)
+        for chain in chains:
+            for flag in ("-F", "-X"):
+                subprocess.run([program, "-w", "-t", "nat", flag, chain], capture_output=True, check=False, timeout=10)
+
+
+_SHARED_CHAINS = {"CNI-HOSTPORT-DNAT", "CNI-HOSTPORT-MASQ", "CNI-HOSTPORT-SETMARK", "CNI-FORWARD", "CNI-ADMIN"}
+
+
+def start_time(pid: int) -> int:
+    """Field 22 of a process's stat: with the pid it names one process for good."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])

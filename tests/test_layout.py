@@ -1,0 +1,76 @@
+"""The layout of the tree, held by machine: names, sizes, module docstrings, and a test for each module."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+TREE = Path(__file__).resolve().parents[1]
+MODULES = sorted(
+    path.relative_to(TREE)
+    for folder in ("kernel", "services")
+    for path in (TREE / folder).rglob("*.py")
+    if "generated" not in path.parts
+)
+FORBIDDEN = {"util", "utils", "helper", "helpers", "common", "misc", "manager", "tools", "shared", "base"}
+MOST_LINES = 600
+"""Where a module must be split; from 400 on it is time to look for the noun by which it splits."""
+
+TESTED_ELSEWHERE: dict[str, str] = {
+    "kernel/contracts/": "declarations: tests/unit/kernel/contracts/test_contract.py reads them all",
+    "kernel/errors.py": "declarations: each is raised, and mapped to its gRPC code, in the tests of the others",
+    "kernel/log.py": "one formatter: the daemon's log in every integration test",
+}
+"""A module, or a folder of modules, without a test file of its own name: and where it is tested instead."""
+
+
+def name(module: Path) -> str:
+    return str(module)
+
+
+@pytest.mark.parametrize("module", MODULES, ids=name)
+def test_a_module_is_named_by_a_word_of_its_field(module: Path) -> None:
+    assert not {module.stem, *module.parts} & FORBIDDEN, f"{module}: name it by what it is about"
+
+
+@pytest.mark.parametrize("module", MODULES, ids=name)
+def test_a_module_opens_with_a_docstring(module: Path) -> None:
+    text = (TREE / module).read_text()
+    docstring = ast.get_docstring(ast.parse(text))
+    assert docstring or not text.strip(), f"{module}: say who runs it, what it may touch and which rules it keeps"
+    assert not docstring or len(docstring.splitlines()) <= 40, f"{module}: its docstring is a page"
+
+
+@pytest.mark.parametrize("module", MODULES, ids=name)
+def test_a_module_is_short_enough_to_read(module: Path) -> None:
+    lines = len((TREE / module).read_text().splitlines())
+    assert lines <= MOST_LINES, f"{module} has {lines} lines: split it by noun, then by verb"
+
+
+@pytest.mark.parametrize("module", [path for path in MODULES if path.stem != "__init__"], ids=name)
+def test_a_module_has_a_test_of_its_name(module: Path) -> None:
+    if any(str(module).startswith(entry) for entry in TESTED_ELSEWHERE):
+        return
+    wanted = f"test_{module.stem.strip('_')}.py"
+    mirrored = TREE / "tests" / "unit" / module.parent / wanted
+    integrated = [
+        path
+        for path in (TREE / "tests" / "integration").rglob(wanted)
+        if module.parts[1] in path.parts or path.parent.name == "cri"
+    ]
+    assert mirrored.exists() or integrated, (
+        f"{module}: write {mirrored.relative_to(TREE)}, or tests/integration/{module.parts[1]}/{wanted}, "
+        "or say in TESTED_ELSEWHERE where it is tested"
+    )
+
+
+def test_what_is_tested_elsewhere_exists() -> None:
+    for entry in TESTED_ELSEWHERE:
+        assert (TREE / entry).exists(), f"TESTED_ELSEWHERE names {entry}, which is gone"
+
+
+def test_every_folder_of_modules_is_a_package() -> None:
+    for module in MODULES:
+        assert (TREE / module.parent / "__init__.py").exists(), f"{module.parent} has no __init__.py"
