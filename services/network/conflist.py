@@ -1,0 +1,131 @@
+"""CNI network configurations: from a file's bytes to a checked network, and on to what a plugin reads. Pure.
+
+The formats are those of the CNI specification 0.3.0 to 1.1.0: a `.conflist`, or a `.conf` or `.json` of one
+plugin. A network's name and a plugin's type name files that root opens or runs, so both are held to a plain
+alphabet here (CVE-2021-20206).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from kernel.errors import InvalidInput
+
+VERSIONS = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
+"""The specification's versions that crisp speaks, oldest first."""
+SUFFIXES = (".conf", ".conflist", ".json")
+MAX_BYTES = 1 << 20
+_MAX_PLUGINS = 32
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,254}", re.ASCII)
+
+
+class Plugin(msgspec.Struct, frozen=True, kw_only=True):
+    """One step of a network's chain."""
+
+    type: str
+    conf: dict[str, object]
+    capabilities: tuple[str, ...] = ()
+    """The capabilities that it declares: which run-time values it wants."""
+
+
+class Network(msgspec.Struct, frozen=True, kw_only=True):
+    """A checked configuration."""
+
+    name: str
+    cni_version: str
+    plugins: tuple[Plugin, ...]
+
+    def binaries(self) -> tuple[str, ...]:
+        """Every program that the chain runs by name: the plugins and their address management."""
+        names = [plugin.type for plugin in self.plugins]
+        names += [kind for plugin in self.plugins if (kind := _ipam(plugin.conf).get("type")) and isinstance(kind, str)]
+        return tuple(dict.fromkeys(names))
+
+    def lease_dirs(self) -> tuple[str, ...]:
+        """Folders that host-local was told to keep its leases in."""
+        found = (_ipam(plugin.conf).get("dataDir") for plugin in self.plugins)
+        return tuple(folder for folder in found if isinstance(folder, str) and folder)
+
+
+def parse(data: bytes, file: str) -> Network:
+    """The network that a file describes; InvalidInput names the file and the key that is wrong."""
+    if len(data) > MAX_BYTES:
+        raise InvalidInput(f"{file}: larger than {MAX_BYTES} bytes")
+    try:
+        top = msgspec.json.decode(data, type=dict[str, object])
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InvalidInput(f"{file}: not a JSON object: {error}") from error
+    plugins = top.get("plugins") if "plugins" in top or file.endswith(".conflist") else [top]
+    if not isinstance(plugins, list) or not 0 < len(plugins) <= _MAX_PLUGINS:
+        raise InvalidInput(f"{file}: plugins: must be a list of 1 to {_MAX_PLUGINS} plugins")
+    return Network(
+        name=_checked_name(top.get("name"), f"{file}: name"),
+        cni_version=_version(top, file),
+        plugins=tuple(_plugin(each, f"{file}: plugins[{index}]") for index, each in enumerate(plugins)),
+    )
+
+
+def choose(networks: Sequence[Network], default: str) -> Network | None:
+    """The default network: the one of that name, or the first where no name is given."""
+    return next((network for network in networks if not default or network.name == default), None)
+
+
+def stdin(
+    network: Network,
+    plugin: Plugin,
+    runtime_config: Mapping[str, object],
+    previous: Mapping[str, object] | None,
+) -> bytes:
+    """What a plugin reads: its own part of the list, the capabilities' values that it declared, what came before."""
+    conf = {**plugin.conf, "name": network.name, "cniVersion": network.cni_version}
+    wanted = {name: value for name, value in runtime_config.items() if name in plugin.capabilities}
+    if wanted:
+        conf["runtimeConfig"] = wanted
+    if previous is not None:
+        conf["prevResult"] = previous
+    return msgspec.json.encode(conf)
+
+
+def _plugin(conf: object, where: str) -> Plugin:
+    if not isinstance(conf, dict):
+        raise InvalidInput(f"{where}: must be an object")
+    kind = _checked_name(conf.get("type"), f"{where}.type")
+    ipam = conf.get("ipam", {})
+    if not isinstance(ipam, dict):
+        raise InvalidInput(f"{where}.ipam: must be an object")
+    if ipam.get("type"):
+        _checked_name(ipam["type"], f"{where}.ipam.type")
+    declared = conf.get("capabilities") or {}
+    if not isinstance(declared, dict) or not all(isinstance(wanted, bool) for wanted in declared.values()):
+        raise InvalidInput(f"{where}.capabilities: must be an object of booleans")
+    return Plugin(type=kind, conf=conf, capabilities=tuple(name for name, wanted in declared.items() if wanted))
+
+
+def _checked_name(value: object, where: str) -> str:
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        raise InvalidInput(
+            f"{where}: {str(value)[:80]!r} is not a name",
+            hint="letters, digits, '.', '_' and '-', beginning with a letter or digit",
+        )
+    return value
+
+
+def _version(top: Mapping[str, object], file: str) -> str:
+    """The newest version that both the file (cniVersion, or cniVersions from 1.1 on) and we know."""
+    listed = top.get("cniVersions")
+    offered = [top.get("cniVersion"), *(listed if isinstance(listed, list) else [])]
+    known = [version for version in VERSIONS if version in offered]
+    if not known:
+        raise InvalidInput(
+            f"{file}: cniVersion: {str(top.get('cniVersion', 'none'))[:80]!r} is not a version that crisp speaks",
+            hint=f"use one of {', '.join(VERSIONS)}",
+        )
+    return known[-1]
+
+
+def _ipam(conf: Mapping[str, object]) -> dict[str, object]:
+    ipam = conf.get("ipam")
+    return ipam if isinstance(ipam, dict) else {}
