@@ -1,0 +1,166 @@
+"""Where a registry's words may lead: URLs, origins, redirects and token servers. Pure.
+
+A registry names further hosts in redirects and in its challenge for credentials. The rules: http(s) only and no
+user information; never from https to http; no host nearer to this machine than the registry itself (a public
+registry cannot send us to a service on loopback or on the link); credentials to a token server only over what the
+registry itself is reached by, and only within the registry's own domain.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import urllib.parse
+from dataclasses import dataclass
+from enum import IntEnum
+
+_URL_LIMIT = 16384
+_VISIBLE = re.compile(r"[!-~]+", re.ASCII)
+_HOST = re.compile(r"(?=.{1,253}$)[a-zA-Z0-9_](?:[a-zA-Z0-9_-]{0,62})(?:\.[a-zA-Z0-9_-]{1,63})*\.?", re.ASCII)
+_PORTS = {"http": 80, "https": 443}
+_SHARED = frozenset({
+    "amazonaws.com", "azurecr.io", "azurewebsites.net", "azurefd.net", "cloudfront.net", "github.io", "gitlab.io",
+    "googleapis.com", "herokuapp.com", "pkg.dev", "run.app", "appspot.com", "web.app", "workers.dev", "pages.dev",
+    "fly.dev", "vercel.app", "netlify.app", "onrender.com", "ngrok.io", "cloudapp.net", "windows.net",
+})  # fmt: skip
+"""Domains below which each name has an owner of its own."""
+
+
+class BadAddress(ValueError):
+    """A URL that must not be followed; the text says why and repeats nothing secret."""
+
+
+class Distance(IntEnum):
+    """How near to this machine an address is."""
+
+    PUBLIC = 0
+    PRIVATE = 1
+    LOOPBACK = 2
+    LINK = 3
+    """Link-local, multicast, unspecified: where metadata services are, and never registries."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Scheme, host and port: what credentials and connections belong to."""
+
+    scheme: str
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Url:
+    """A URL in the parts that a request needs."""
+
+    origin: Origin
+    target: str
+    """Path and query."""
+
+
+def origin(scheme: str, registry: str) -> Origin:
+    """The origin of a registry written as `host[:port]`, which has passed its check."""
+    return parse(f"{scheme}://{registry}/").origin
+
+
+def parse(text: str, base: Url | None = None) -> Url:
+    """A URL, relative to `base` where it is. BadAddress where it is malformed or no http(s) URL."""
+    if len(text) > _URL_LIMIT or not _VISIBLE.fullmatch(text):
+        raise BadAddress("the URL is too long or has characters that no URL has")
+    try:
+        if base is not None:
+            text = urllib.parse.urljoin(f"{base.origin.scheme}://{base.origin}{base.target}", text)
+        parts = urllib.parse.urlsplit(text)
+        port, host = parts.port, parts.hostname or ""
+    except ValueError as error:
+        raise BadAddress("the URL is malformed") from error
+    if parts.scheme not in _PORTS:
+        raise BadAddress(f"the scheme {parts.scheme[:20]!a} is neither http nor https")
+    if "@" in parts.netloc:
+        raise BadAddress("the URL carries user information")
+    if not _HOST.fullmatch(host) and _address(host) is None:
+        raise BadAddress(f"{host[:100]!a} is no host")
+    if port == 0:
+        raise BadAddress("port 0 is no port")
+    target = f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}"
+    return Url(Origin(parts.scheme, host.lower(), port or _PORTS[parts.scheme]), target)
+
+
+def redirect(current: Url, location: str) -> Url:
+    """Where a redirect leads. BadAddress where it must not be followed."""
+    target = parse(location, current)
+    if current.origin.scheme == "https" and target.origin.scheme != "https":
+        raise BadAddress(f"a redirect from https to http (host {target.origin})")
+    return target
+
+
+def distance(address: str) -> Distance:
+    """How near an IP address is. An IPv4 address within IPv6 counts as what it stands for."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped
+    if ip.is_link_local or ip.is_multicast or ip.is_unspecified:
+        return Distance.LINK
+    if ip.is_loopback:
+        return Distance.LOOPBACK
+    return Distance.PUBLIC if ip.is_global else Distance.PRIVATE
+
+
+def may_lead_to(registry: Distance, other: Distance, *, credentials: bool) -> bool:
+    """Whether a registry at one distance may name a host at another.
+
+    Public registries do send blobs to stores on a private network (a cloud's endpoint inside the cluster's own);
+    a token server there would be given credentials, so it must not.
+    """
+    return other <= max(registry, Distance.PUBLIC if credentials else Distance.PRIVATE)
+
+
+def is_loopback(registry: str) -> bool:
+    """Whether a registry, `host[:port]`, is this machine by its name."""
+    host = parse(f"http://{registry}/").origin.host
+    address = _address(host)
+    return host == "localhost" or (address is not None and address.is_loopback)
+
+
+def token_server(registry: Origin, realm: str, *, verified: bool) -> Url:
+    """The URL of a token server that a registry named. BadAddress where it must not be asked.
+
+    `verified`: whether the registry is reached over https with a certificate that was checked.
+    """
+    url = parse(realm)
+    if url.origin.scheme != "https" and (verified or registry.scheme == "https"):
+        raise BadAddress(f"the token server {url.origin} is not https")
+    return url
+
+
+def same_owner(one: str, other: str) -> bool:
+    """Whether two hosts belong to one owner, as far as their names can tell: equal, or of one registrable domain."""
+    if one == other:
+        return True
+    if _address(one) is not None or _address(other) is not None:
+        return False
+    owner = _registrable(one)
+    return owner is not None and owner == _registrable(other)
+
+
+def _registrable(host: str) -> str | None:
+    labels = host.rstrip(".").split(".")
+    if len(labels) < 2:
+        return None
+    count = 2
+    if len(labels[-1]) == 2 and len(labels[-2]) <= 3:
+        count = 3  # co.uk, com.au, ...
+    if ".".join(labels[-2:]) in _SHARED:
+        return None
+    return ".".join(labels[-count:]) if len(labels) >= count else None
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None

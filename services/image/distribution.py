@@ -1,0 +1,240 @@
+"""The registry protocol: manifests and blobs of one endpoint, with whatever credentials it wants to see.
+
+Runs in a thread of the worker's pool. Distribution specification v1.1, and the token specification of the
+distribution project. Credentials are sent once they are asked for, and only where `address` lets them go; tokens
+are kept for minutes, by endpoint, repository and credentials. No error or log line has a byte of a credential,
+or of what the registry said beyond the error codes of the specification.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import threading
+import time
+import urllib.parse
+from collections.abc import Callable, Iterator
+from typing import NoReturn
+
+import msgspec
+
+from kernel.contracts.oci import Auth, Descriptor
+from kernel.errors import (
+    Corrupt,
+    CrispError,
+    FailedPrecondition,
+    NotFound,
+    PermissionDenied,
+    ResourceExhausted,
+    Unauthenticated,
+    Unavailable,
+)
+from kernel.ids import Digest
+from services.image import address, challenge, manifest, strict_json
+from services.image.address import Origin, Url
+from services.image.challenge import Challenge, Token
+from services.image.registries import Endpoint
+from services.image.transport import Response, Transport, status_text
+
+_TOKEN_LIMIT = 1 << 20
+_ERROR_LIMIT = 64 << 10
+_CHUNK = 256 << 10
+_CACHED = 256
+_CODES = frozenset({
+    "BLOB_UNKNOWN", "DENIED", "MANIFEST_INVALID", "MANIFEST_UNKNOWN", "NAME_INVALID", "NAME_UNKNOWN", "TAG_INVALID",
+    "TOOMANYREQUESTS", "UNAUTHORIZED", "UNAVAILABLE", "UNKNOWN", "UNSUPPORTED",
+})  # fmt: skip
+
+
+class _Error(msgspec.Struct, frozen=True):
+    code: str = ""
+
+
+class _Errors(msgspec.Struct, frozen=True):
+    errors: list[_Error] = []
+
+
+class Tokens:
+    """Bearer tokens of all jobs, in memory only."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._tokens: dict[tuple[Origin, str, Auth], tuple[float, str]] = {}
+
+    def get(self, key: tuple[Origin, str, Auth]) -> str:
+        """The token under `key`; empty where there is none that still holds."""
+        with self._lock:
+            expires, value = self._tokens.get(key, (0.0, ""))
+            return value if expires > self._clock() else ""
+
+    def put(self, key: tuple[Origin, str, Auth], token: Token) -> None:
+        """Keep a token for its lifetime."""
+        with self._lock:
+            now = self._clock()
+            self._tokens = {known: kept for known, kept in self._tokens.items() if kept[0] > now}
+            if len(self._tokens) < _CACHED:
+                self._tokens[key] = (now + token.lifetime - 5, token.value)
+
+    def drop(self, key: tuple[Origin, str, Auth]) -> None:
+        """Forget a token that was refused."""
+        with self._lock:
+            self._tokens.pop(key, None)
+
+
+class Repository:
+    """One repository at one endpoint, over one job's connections."""
+
+    def __init__(self, transport: Transport, home: Origin, endpoint: Endpoint, auth: Auth, tokens: Tokens) -> None:
+        """`home`: what `transport` has been opened to."""
+        self._transport = transport
+        self._home = home
+        self._endpoint = endpoint
+        self._auth = auth if endpoint.credentials else Auth()
+        self._tokens = tokens
+        self._authorization = ""
+
+    def says(self, what: str) -> str:
+        """`what` with the registry that it came from, as errors name it."""
+        return f"registry {self._home}: {what}"
+
+    def manifest(self, target: str, what: str) -> tuple[bytes, str, Digest]:
+        """The manifest that a tag or digest names: its bytes, its content type and its digest, verified."""
+        response = self._get(f"manifests/{target}", ", ".join(manifest.ACCEPT), what)
+        content_type, claimed = response.header("Content-Type"), response.header("Docker-Content-Digest").strip()
+        body = response.read(manifest.SIZE_LIMIT)
+        found = Digest(f"sha256:{hashlib.sha256(body).hexdigest()}")
+        for expected in (target, claimed):
+            if expected.startswith("sha256:") and expected != found:
+                raise Corrupt(f"registry {response.host}: {what}: asked for or said to be {expected[:80]!a}, "
+                              f"the manifest that came is {found}")  # fmt: skip
+        return body, content_type, found
+
+    def small_blob(self, blob: Descriptor, limit: int, what: str) -> bytes:
+        """A blob in memory, verified; `limit` bounds its size."""
+        if blob.size > limit:
+            raise FailedPrecondition(f"registry {self._home}: {what}: {blob.size} bytes, more than {limit}")
+        body = b"".join(bytes(chunk) for chunk in self.blob(blob, what))
+        manifest.verify(body, blob, f"registry {self._home}: {what}")
+        return body
+
+    def blob(self, blob: Descriptor, what: str) -> Iterator[memoryview]:
+        """The bytes of a blob as they arrive: exactly its size, not yet hashed. Each piece is valid until the next."""
+        response = self._get(f"blobs/{blob.digest}", "*/*", what)
+        try:
+            if response.length is not None and response.length != blob.size:
+                raise Corrupt(f"registry {response.host}: {what}: sends {response.length} bytes where the manifest "
+                              f"says {blob.size}")  # fmt: skip
+            buffer, left = memoryview(bytearray(min(_CHUNK, blob.size + 1))), blob.size
+            while left:
+                count = response.readinto(buffer[: min(left, _CHUNK)])
+                if not count:
+                    raise Unavailable(f"registry {response.host}: {what}: broke off after {blob.size - left} of "
+                                      f"{blob.size} bytes")  # fmt: skip
+                left -= count
+                yield buffer[:count]
+            if response.length is None and response.readinto(buffer[:1]):
+                raise Corrupt(
+                    f"registry {response.host}: {what}: sends more than the {blob.size} bytes of the manifest"
+                )
+        finally:
+            response.close()
+
+    def _get(self, path: str, accept: str, what: str) -> Response:
+        url = Url(self._home, f"/v2/{self._endpoint.path}/{path}")
+        if not self._authorization:
+            self._authorization = self._known()
+        response = self._transport.get(url, {"Accept": accept}, authorization=self._authorization)
+        if response.status == 401:
+            asked = challenge.parse(response.headers("WWW-Authenticate"))
+            response.close()
+            self._authorization = self._answer(asked, what)
+            response = self._transport.get(url, {"Accept": accept}, authorization=self._authorization)
+        if response.status != 200:
+            self._refused(response, what)
+        return response
+
+    @property
+    def _scope(self) -> str:
+        return f"repository:{self._endpoint.path}:pull"
+
+    def _known(self) -> str:
+        """What to send unasked: a token that was good a moment ago."""
+        token = self._tokens.get((self._home, self._scope, self._auth))
+        return f"Bearer {token}" if token else ""
+
+    def _answer(self, asked: tuple[Challenge, ...], what: str) -> str:
+        """The Authorization that a challenge wants."""
+        self._tokens.drop((self._home, self._scope, self._auth))
+        for found in asked:
+            if found.scheme == "bearer":
+                return f"Bearer {self._auth.registry_token or self._token(found, what)}"
+        if any(found.scheme == "basic" for found in asked):
+            if not (self._auth.username or self._auth.password):
+                raise Unauthenticated(f"registry {self._home}: {what}: it wants a user name and a password")
+            return _basic(self._auth)
+        raise Unauthenticated(f"registry {self._home}: {what}: it wants a kind of credentials that crisp has not")
+
+    def _token(self, asked: Challenge, what: str) -> str:
+        key = (self._home, self._scope, self._auth)
+        verified = self._home.scheme == "https" and not self._endpoint.insecure
+        try:
+            url = address.token_server(self._home, asked.parameters.get("realm", ""), verified=verified)
+        except address.BadAddress as error:
+            raise Unavailable(f"registry {self._home}: {what}: its token server cannot be asked: {error}") from error
+        secret = bool(self._auth.username or self._auth.password or self._auth.identity_token)
+        if secret and not address.same_owner(self._home.host, url.origin.host):
+            raise Unauthenticated(f"registry {self._home}: {what}: its token server {url.origin} is of another domain: "
+                                  "it is not given the credentials")  # fmt: skip
+        query = {"service": asked.parameters.get("service", ""), "scope": self._scope}
+        with_query = address.Url(url.origin, _with_query(url.target, {k: v for k, v in query.items() if v}))
+        try:
+            if self._auth.identity_token:
+                form = {**query, "grant_type": "refresh_token", "client_id": "crisp"}
+                body = urllib.parse.urlencode({**form, "refresh_token": self._auth.identity_token}).encode()
+                response = self._transport.ask(url, form=body)
+            else:
+                response = self._transport.ask(with_query, authorization=_basic(self._auth) if secret else "")
+            if response.status != 200:
+                self._refused(response, f"{what}: token server")
+            token = challenge.token(response.read(_TOKEN_LIMIT))
+        except challenge.BadToken as error:
+            raise Unavailable(f"registry {url.origin}: {what}: token server: {error}") from error
+        self._tokens.put(key, token)
+        return token.value
+
+    def _refused(self, response: Response, what: str) -> NoReturn:
+        """Raise what a status means; only the specification's own error codes are repeated."""
+        reason = status_text(response.status)
+        code = _code(response)
+        response.close()
+        text = f"registry {response.host}: {what}: {reason}{f' ({code})' if code else ''}"
+        kind: type[CrispError] = Unavailable
+        if response.status == 401:
+            kind = Unauthenticated
+            text += ": the credentials were refused" if self._auth != Auth() else ": it wants credentials"
+        elif response.status == 403:
+            kind = PermissionDenied
+        elif response.status == 404:
+            kind = NotFound
+        elif response.status == 429:
+            kind = ResourceExhausted
+            text += ": too many requests"
+        raise kind(text)
+
+
+def _basic(auth: Auth) -> str:
+    return f"Basic {base64.b64encode(f'{auth.username}:{auth.password}'.encode()).decode()}"
+
+
+def _with_query(target: str, query: dict[str, str]) -> str:
+    return f"{target}{'&' if '?' in target else '?'}{urllib.parse.urlencode(query)}"
+
+
+def _code(response: Response) -> str:
+    """The first error code of a refusal that the specification knows."""
+    try:
+        found = msgspec.convert(strict_json.loads(response.read(_ERROR_LIMIT)), _Errors)
+    except (Unavailable, strict_json.NotStrictJson, msgspec.ValidationError):
+        return ""  # a proxy's page, say: the status has to do
+    return next((error.code for error in found.errors if error.code in _CODES), "")

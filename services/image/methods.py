@@ -1,0 +1,181 @@
+"""The image worker's bus methods: each checks, joins what already runs, and waits within the caller's deadline.
+
+Runs as `crisp-image` without capabilities; may write only below `<root>/image`. Registries are talked to and
+files are written in a bounded pool of threads; the event loop only waits. Credentials live as long as the call
+(tokens for minutes, in memory) and reach no log, error or file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
+
+from kernel.config import Config
+from kernel.contracts.contract import Nothing
+from kernel.contracts.image import (
+    FETCH,
+    LOAD,
+    Blobs,
+    DropRequest,
+    FetchRequest,
+    Loaded,
+    LoadRequest,
+    Progress,
+    Resolved,
+    ResolveRequest,
+)
+from kernel.contracts.oci import Auth, Descriptor
+from kernel.errors import CrispError, InvalidInput
+from kernel.host.aio import Deadline, Joins, Tasks
+from kernel.ids import Digest, digest
+from services.image import archive, challenge, manifest, reference
+from services.image.blobs import BlobFolder
+from services.image.pull import Job, Puller
+from services.image.transfer import Transfer
+
+if TYPE_CHECKING:
+    from kernel.bus.worker import Call
+
+_T = TypeVar("_T")
+_LOG = logging.getLogger(__name__)
+_SMALL_JOBS = 4
+"""Threads beside those of the downloads: manifests, archives, the folder."""
+_SIZE_LIMIT = 1 << 50
+
+
+async def create(config: Config) -> ImageService:
+    """The worker's service, its folders ready."""
+    text = config.image.platform
+    platform = manifest.parse_platform(text) if text else manifest.host_platform(os.uname().machine)
+    blobs = BlobFolder(config.paths.blobs)
+    await asyncio.to_thread(blobs.prepare)
+    return ImageService(config, blobs, platform)
+
+
+class ImageService:
+    """One coroutine per method of the contract."""
+
+    def __init__(self, config: Config, blobs: BlobFolder, platform: manifest.Platform) -> None:
+        self._blobs = blobs
+        self._platform = platform
+        self._incoming = config.paths.incoming
+        self._puller = Puller(config, blobs, platform)
+        downloads = max(1, config.image.parallel_downloads)
+        self._slots = asyncio.Semaphore(downloads)
+        self._downloading = ThreadPoolExecutor(downloads + _SMALL_JOBS, thread_name_prefix="download")
+        self._small = ThreadPoolExecutor(_SMALL_JOBS, thread_name_prefix="small")
+        self._tasks = Tasks()
+        self._loads: Joins[str, Loaded] = Joins(self._tasks)
+        self._transfers: dict[Digest, Transfer] = {}
+        self._jobs: set[Job] = set()
+
+    async def resolve(self, request: ResolveRequest, call: Call) -> Resolved:
+        """Find what a reference names, for the platform."""
+        wanted = reference.parse(request.reference)
+        auth = challenge.check_credentials(request.auth)
+        async with call.deadline.limit(f"image {wanted}"):
+            return await self._in_thread(self._small, lambda job: self._puller.resolve(job, wanted, auth))
+
+    async def fetch(self, request: FetchRequest, call: Call) -> Nothing:
+        """Download a blob, or join whoever does already."""
+        name = reference.parse_name(request.name)
+        blob, auth = _checked(request.blob), challenge.check_credentials(request.auth)
+        async with call.deadline.limit(f"blob {blob.digest} of {name.name}"):
+            while not await asyncio.to_thread(self._blobs.has, blob):
+                transfer = self._transfers.get(blob.digest)
+                if transfer is None:
+                    transfer = self._begin(name, request, auth)
+                try:
+                    async for done in transfer.follow():
+                        await call.progress(Progress(digest=blob.digest, done=done, total=blob.size))
+                except CrispError:
+                    if transfer.source == (request.name, blob.size, auth):
+                        raise
+                    # another's repository or credentials failed, or its wrong idea of the size: try our own
+        await call.progress(Progress(digest=blob.digest, done=blob.size, total=blob.size))
+        return Nothing()
+
+    async def load(self, request: LoadRequest, call: Call) -> Loaded:
+        """Read an archive of the folder `incoming`."""
+        name = request.archive
+        async with call.deadline.limit(f"archive {name[:200]!a}"):
+            if not self._loads.running(name):
+                self._loads.begin(name, self._load(name), f"load {name}")
+            return await self._loads.wait(name)
+
+    async def drop(self, request: DropRequest, call: Call) -> Nothing:
+        """Remove blobs; a download under way that nobody waits for ends, one that is awaited goes on."""
+        digests = [digest(value) for value in request.digests]
+        async with call.deadline.limit("dropping blobs"):
+            abandoned = [self._transfers[value] for value in digests if value in self._transfers]
+            for transfer in abandoned:
+                if not transfer.followers:
+                    await transfer.stop()
+            gone = [value for value in digests if value not in self._transfers]
+            await asyncio.to_thread(self._blobs.drop, gone)
+        return Nothing()
+
+    async def blobs(self, request: Nothing, call: Call) -> Blobs:
+        """What lies in the blob folder."""
+        async with call.deadline.limit("listing blobs"):
+            return Blobs(blobs=await asyncio.to_thread(self._blobs.sizes))
+
+    async def close(self) -> None:
+        """End all work; partial files go with it."""
+        await self._tasks.close()
+        for job in list(self._jobs):
+            job.give_up()
+        for pool in (self._downloading, self._small):
+            await asyncio.to_thread(pool.shutdown, cancel_futures=True)
+
+    def _begin(self, name: reference.Reference, request: FetchRequest, auth: Auth) -> Transfer:
+        blob = request.blob
+        loop, transfer = asyncio.get_running_loop(), Transfer((request.name, blob.size, auth))
+
+        def arrived(done: int) -> None:
+            if transfer.notable(done):
+                loop.call_soon_threadsafe(transfer.arrived, done)
+
+        async def attempt() -> None:
+            async with self._slots, Deadline.after(FETCH.deadline).limit(f"blob {blob.digest} of {name.name}"):
+                await self._in_thread(self._downloading, lambda job: self._puller.fetch(job, name, blob, auth, arrived))
+
+        self._transfers[blob.digest] = transfer
+        task = self._tasks.start(attempt(), f"fetch {blob.digest}")
+        transfer.run(task, lambda: self._transfers.pop(blob.digest, None))
+        return transfer
+
+    async def _load(self, name: str) -> Loaded:
+        async with Deadline.after(LOAD.deadline).limit(f"archive {name[:200]!a}"):
+            return await self._in_thread(
+                self._small,
+                lambda job: archive.load(self._incoming, name, self._blobs, self._platform, job.given_up),
+            )
+
+    async def _in_thread(self, pool: ThreadPoolExecutor, work: Callable[[Job], _T]) -> _T:
+        """Run a job's blocking work; where the caller is cancelled, the job is made to end."""
+        job = Job()
+        self._jobs.add(job)
+        future = asyncio.get_running_loop().run_in_executor(pool, work, job)
+        future.add_done_callback(lambda done: self._ended(job, done))
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            job.give_up()
+            raise
+
+    def _ended(self, job: Job, done: asyncio.Future[_T]) -> None:
+        self._jobs.discard(job)
+        if job.given_up() and not done.cancelled() and (error := done.exception()) is not None:
+            _LOG.debug("a job that was given up ended: %s", error)
+
+
+def _checked(blob: Descriptor) -> Descriptor:
+    digest(blob.digest)
+    if not 0 <= blob.size <= _SIZE_LIMIT:
+        raise InvalidInput(f"blob.size {blob.size} is not between 0 and {_SIZE_LIMIT}")
+    return blob
