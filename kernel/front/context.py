@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 
 from kernel.bus.client import Client
 from kernel.config import Config
+from kernel.front.image_memory import ImageMemory
 from kernel.front.replica import Replica
 from kernel.host.aio import Deadline, Joins, KeyedLock, Tasks
 from kernel.ids import ContainerId, ImageId, SandboxId
@@ -59,6 +60,8 @@ class Front:
     """Every flow that answers with nothing, by its kind and the id it is about."""
     locks: KeyedLock[str] = field(default_factory=KeyedLock)
     """One flow at a time for each sandbox, container or image, by id."""
+    images: ImageMemory = field(default_factory=ImageMemory)
+    """How far pulls are, and the sizes of the file systems."""
     creating: dict[SandboxId, set[asyncio.Task[ContainerId]]] = field(default_factory=dict)
     """CreateContainer flows under way, which the sandbox's end waits for."""
 

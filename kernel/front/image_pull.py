@@ -1,0 +1,235 @@
+"""The spine of a pull and of a load: resolve, intent, layers side by side, record.
+
+Nothing that the image worker says is trusted: the front computes the image's id from the configuration's bytes,
+parses them itself, and names the image as the caller did; storage hashes each layer against its diff id.
+
+Which layers may be deleted is decided from records and intents under the lock `LAYERS`, by this module alone. A pull
+writes its intent and asks what storage has under the same lock, so what it counts on is not deleted meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+
+from kernel.contracts import image, storage
+from kernel.contracts.contract import Message, Nothing
+from kernel.contracts.oci import Auth, Descriptor, Layer
+from kernel.contracts.records import Intent, IntentKind
+from kernel.contracts.storage import Usage
+from kernel.contracts.supervisor import Commit
+from kernel.errors import Corrupt, CrispError, InvalidInput
+from kernel.front import image_config, image_records
+from kernel.front.context import Front
+from kernel.front.image_memory import Phase, PullProgress
+from kernel.host.aio import Deadline
+from kernel.ids import DiffId, Digest, ImageId, digest
+from kernel.reference import Reference, parse
+
+_LOG = logging.getLogger(__name__)
+
+PULL_SECONDS = 7200.0
+"""What a pull may take that goes on without its caller; a download that stalls is given up long before."""
+_UNDO_SECONDS = 120.0
+_LAYERS = "layers"
+"""The lock of all that decides which layers go or stay."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """An image whose layers are to be unpacked."""
+
+    parsed: image_config.Parsed
+    layers: tuple[Layer, ...]
+    """Each layer once."""
+    source: str
+    """For messages: the reference or the archive."""
+    repository: str = ""
+    """Where blobs are fetched from, in the image worker's words; empty where they lie in the blob folder already."""
+    auth: Auth | None = None
+    tags: tuple[str, ...] = ()
+    digests: tuple[str, ...] = ()
+    manifest_digests: tuple[Digest, ...] = ()
+    progress: PullProgress = field(default_factory=PullProgress)
+
+
+async def pull(
+    front: Front, reference: Reference, auth: Auth | None, progress: PullProgress, deadline: Deadline
+) -> ImageId:
+    """Pull an image; its layers that are on the host already are not fetched."""
+    asked = image.ResolveRequest(reference=str(reference), auth=auth)
+    resolved = await front.image.call(image.RESOLVE, asked, deadline=deadline)
+    named = digest(resolved.digest)
+    manifest = digest(resolved.manifest_digest)
+    if reference.digest and reference.digest not in (named, manifest):
+        raise Corrupt(f"image {reference}: the image worker answered with {named}")
+    parsed, layers = _checked(str(reference), resolved.config, resolved.layers)
+    return await _make(
+        front,
+        _Plan(
+            parsed=parsed,
+            layers=layers,
+            source=str(reference),
+            repository=resolved.name,
+            auth=auth,
+            tags=(reference.tagged,) if reference.tagged else (),
+            digests=tuple(dict.fromkeys(f"{reference.name}@{value}" for value in (named, manifest))),
+            manifest_digests=(manifest,),
+            progress=progress,
+        ),
+        deadline,
+    )
+
+
+async def load(front: Front, archive: str, deadline: Deadline) -> list[tuple[ImageId, tuple[str, ...]]]:
+    """Make images of an archive in the folder of incoming archives: their ids and names."""
+    loaded = await front.image.call(image.LOAD, image.LoadRequest(archive=archive), deadline=deadline)
+    result = []
+    try:
+        for found in loaded.images:
+            source = f"{found.names[0] if found.names else 'without a name'} of the archive"
+            parsed, layers = _checked(source, found.config, found.layers)
+            tags = tuple(reference.tagged for reference in map(parse, found.names) if reference.tagged)
+            manifests = (digest(found.manifest_digest),) if found.manifest_digest else ()
+            plan = _Plan(parsed=parsed, layers=layers, source=source, tags=tags, manifest_digests=manifests)
+            result.append((await _make(front, plan, deadline), tags))
+    finally:
+        await _drop(front, [blob.digest for found in loaded.images for blob in found.layers])
+    return result
+
+
+async def release(front: Front, intent: Intent, deadline: Deadline) -> None:
+    """Delete an intent's layers that no image and no pull needs, then end it: a pull undone, or a removal finished."""
+    async with front.locks.hold(_LAYERS):
+        replica = front.replica
+        others = [other for other in replica.intents.values() if other.id != intent.id]
+        for layer in image_records.ownerless(intent.layers, replica.images.values(), others):
+            await front.storage.call(storage.REMOVE_LAYER, storage.LayerRequest(diff_id=layer), deadline=deadline)
+        await replica.commit(Commit(end=(intent.id,)), deadline)
+
+
+def _checked(
+    source: str, config: bytes, blobs: tuple[Descriptor, ...]
+) -> tuple[image_config.Parsed, tuple[Layer, ...]]:
+    """The configuration and the layers, as far as the front can check them by itself."""
+    try:
+        parsed = image_config.parse(config, len(blobs))
+        layers: dict[DiffId, Layer] = {}
+        for blob, diff_id in zip(blobs, parsed.diff_ids, strict=True):
+            if blob.size < 0:
+                raise InvalidInput(f"layer {blob.digest!r} has size {blob.size}")
+            digest(blob.digest)
+            layers[diff_id] = Layer(blob=blob, diff_id=diff_id)
+    except CrispError as error:
+        raise type(error)(f"image {source}: {error.message}", hint=error.hint) from error
+    return parsed, tuple(layers.values())
+
+
+async def _make(front: Front, plan: _Plan, deadline: Deadline) -> ImageId:
+    own = plan.parsed.id
+    for layer in plan.layers:
+        plan.progress.set(layer.blob.digest, Phase.WAITING, layer.blob.size)
+    intent = Intent(
+        id=own,
+        kind=IntentKind.PULL_IMAGE,
+        begun_at=time.time_ns(),
+        layers=tuple(layer.diff_id for layer in plan.layers),
+    )
+    async with front.locks.hold(own):
+        try:
+            async with front.locks.hold(_LAYERS):
+                await front.replica.commit(Commit(begin=(intent,)), deadline)
+                present = (await front.storage.call(storage.LAYERS, Nothing(), deadline=deadline)).layers
+            sizes = await _side_by_side([_layer(front, plan, layer, present, deadline) for layer in plan.layers])
+            records = image_records.committed(
+                front.replica.images,
+                plan.parsed,
+                dict(sizes),
+                tags=plan.tags,
+                digests=plan.digests,
+                manifest_digests=plan.manifest_digests,
+                now=time.time_ns(),
+            )
+            await front.replica.commit(Commit(put_images=records, end=(own,)), deadline)
+        except CrispError:
+            await _undo(front, plan, intent)
+            raise
+    _LOG.info("image %s is %s", plan.source, own)
+    return own
+
+
+async def _layer(
+    front: Front, plan: _Plan, layer: Layer, present: dict[DiffId, Usage], deadline: Deadline
+) -> tuple[DiffId, int]:
+    """Have one layer unpacked: fetched only where storage does not have it."""
+    blob = layer.blob
+    async with front.locks.hold(layer.diff_id):
+        usage = present.get(layer.diff_id)
+        replica = front.replica
+        if usage is None and image_records.claimed_elsewhere(
+            layer.diff_id, plan.parsed.id, replica.images.values(), replica.intents.values()
+        ):
+            # Another pull may have unpacked it while this one waited for the lock.
+            usage = (await front.storage.call(storage.LAYERS, Nothing(), deadline=deadline)).layers.get(layer.diff_id)
+        if usage is None:
+            usage = await _fetch_and_unpack(front, plan, layer, deadline)
+        plan.progress.set(blob.digest, Phase.DONE, blob.size)
+        return layer.diff_id, usage.bytes
+
+
+async def _fetch_and_unpack(front: Front, plan: _Plan, layer: Layer, deadline: Deadline) -> Usage:
+    blob = layer.blob
+
+    def on_progress(message: Message) -> None:
+        if isinstance(message, image.Progress):
+            plan.progress.set(blob.digest, Phase.DOWNLOADING, blob.size, message.done)
+
+    if plan.repository:
+        plan.progress.set(blob.digest, Phase.DOWNLOADING, blob.size)
+        fetch = image.FetchRequest(name=plan.repository, blob=blob, auth=plan.auth)
+        await front.image.call(image.FETCH, fetch, deadline=deadline, on_progress=on_progress)
+    plan.progress.set(blob.digest, Phase.UNPACKING, blob.size, blob.size)
+    try:
+        usage = await front.storage.call(storage.UNPACK, storage.UnpackRequest(layer=layer), deadline=deadline)
+    except CrispError as error:
+        raise type(error)(f"layer {blob.digest} of image {plan.source}: {error.message}", hint=error.hint) from error
+    await front.image.call(image.DROP, image.DropRequest(digests=(blob.digest,)), deadline=deadline)
+    return usage
+
+
+async def _undo(front: Front, plan: _Plan, intent: Intent) -> None:
+    """Take away what a failed pull left. Where that fails too the intent stays, and the next start does it."""
+    replica = front.replica
+    blobs = [
+        layer.blob.digest
+        for layer in plan.layers
+        if not image_records.claimed_elsewhere(layer.diff_id, plan.parsed.id, (), replica.intents.values())
+    ]
+    await _drop(front, blobs)
+    try:
+        await release(front, intent, Deadline.after(_UNDO_SECONDS))
+    except CrispError as error:
+        _LOG.warning("image %s: what a failed pull left stays until the next start: %s", plan.source, error)
+
+
+async def _drop(front: Front, blobs: list[Digest]) -> None:
+    """Blobs that stay are found by `crisp doctor` and at the next start: no reason to fail."""
+    try:
+        await front.image.call(image.DROP, image.DropRequest(digests=tuple(dict.fromkeys(blobs))))
+    except CrispError as error:
+        _LOG.warning("%d blobs of images stay in the blob folder: %s", len(blobs), error)
+
+
+async def _side_by_side(
+    layers: list[Coroutine[object, object, tuple[DiffId, int]]],
+) -> list[tuple[DiffId, int]]:
+    """Run all at once; the first error ends the others and is raised as it is."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(layer) for layer in layers]
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return [task.result() for task in tasks]

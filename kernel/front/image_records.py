@@ -1,0 +1,143 @@
+"""Records of images: how a pull changes them, which layers are nobody's, and how the CRI shows them. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from fnmatch import fnmatchcase
+from typing import TypeVar
+
+from msgspec import structs
+
+from kernel.contracts.records import Image, ImageLayer, Intent, IntentKind
+from kernel.contracts.storage import FsInfo, Usage
+from kernel.errors import InvalidInput
+from kernel.front.generated import cri_pb2
+from kernel.front.image_config import Parsed, distinct, user_of
+from kernel.ids import DiffId, Digest, ImageId
+from kernel.reference import parse
+
+_Text = TypeVar("_Text", bound=str)
+
+
+def committed(
+    images: Mapping[ImageId, Image],
+    parsed: Parsed,
+    sizes: Mapping[DiffId, int],
+    *,
+    tags: Iterable[str],
+    digests: Iterable[str],
+    manifest_digests: Iterable[Digest],
+    now: int,
+) -> tuple[Image, ...]:
+    """The records to put once an image's layers are unpacked: its own, and those of images that lose a tag to it."""
+    before = images.get(parsed.id)
+    layers = tuple(ImageLayer(diff_id=diff_id, bytes=sizes[diff_id]) for diff_id in distinct(parsed.diff_ids))
+    image = Image(
+        id=parsed.id,
+        tags=_union(before.tags if before else (), tags),
+        digests=_union(before.digests if before else (), digests),
+        layers=layers,
+        size=sum(layer.bytes for layer in layers),
+        config=parsed.config,
+        manifest_digests=_union(before.manifest_digests if before else (), manifest_digests),
+        pulled_at=now,
+    )
+    return (*_untagged(images.values(), image), image)
+
+
+def _untagged(images: Iterable[Image], winner: Image) -> Iterator[Image]:
+    """Images that had one of the winner's tags: a tag is at one image at a time."""
+    for image in images:
+        kept = tuple(tag for tag in image.tags if tag not in winner.tags)
+        if image.id != winner.id and kept != image.tags:
+            yield structs.replace(image, tags=kept)
+
+
+def _union(before: tuple[_Text, ...], more: Iterable[_Text]) -> tuple[_Text, ...]:
+    return tuple(dict.fromkeys((*before, *more)))
+
+
+def ownerless(layers: Iterable[DiffId], images: Iterable[Image], intents: Iterable[Intent]) -> tuple[DiffId, ...]:
+    """Those of `layers` that no image has and no pull under way, by its intent, counts on."""
+    needed = {layer.diff_id for image in images for layer in image.layers}
+    for intent in intents:
+        if intent.kind is IntentKind.PULL_IMAGE:
+            needed.update(intent.layers)
+    return tuple(layer for layer in dict.fromkeys(layers) if layer not in needed)
+
+
+def claimed_elsewhere(layer: DiffId, own: ImageId, images: Iterable[Image], intents: Iterable[Intent]) -> bool:
+    """Whether another image or another pull may have unpacked `layer`."""
+    return any(layer == had.diff_id for image in images for had in image.layers) or any(
+        intent.id != own and intent.kind is IntentKind.PULL_IMAGE and layer in intent.layers for intent in intents
+    )
+
+
+def is_pinned(image: Image, patterns: Iterable[str]) -> bool:
+    """Whether the kubelet must never remove the image: by exact name, `prefix*`, or `*keyword*`."""
+    names = (image.id, *image.tags, *image.digests)
+    return any(fnmatchcase(name, pattern) for pattern in map(_spelled, patterns) for name in names)
+
+
+def _spelled(pattern: str) -> str:
+    """A pattern without wildcards is a reference as users write it."""
+    if "*" in pattern:
+        return pattern
+    try:
+        return str(parse(pattern))
+    except InvalidInput:
+        return pattern  # an id
+
+
+def to_cri(image: Image, pinned: Iterable[str]) -> cri_pb2.Image:
+    """An image as ListImages and ImageStatus show it."""
+    uid, username = user_of(image.config.user)
+    name = next(iter((*image.tags, *image.digests, image.id)))
+    return cri_pb2.Image(
+        id=image.id,
+        repo_tags=image.tags,
+        repo_digests=image.digests,
+        size=max(image.size, 1),
+        uid=None if uid is None else cri_pb2.Int64Value(value=uid),
+        username=username,
+        spec=cri_pb2.ImageSpec(image=name),
+        pinned=is_pinned(image, pinned),
+    )
+
+
+def info(image: Image) -> dict[str, str]:
+    """The verbose part of ImageStatus, under the key that the peers use."""
+    config = image.config
+    spec = {
+        "os": "linux",
+        "config": {
+            "User": config.user,
+            "Env": config.env,
+            "Entrypoint": config.entrypoint,
+            "Cmd": config.cmd,
+            "WorkingDir": config.working_dir,
+            "Volumes": {volume: {} for volume in config.volumes},
+            "StopSignal": config.stop_signal,
+            "Labels": config.labels,
+        },
+        "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in image.layers]},
+    }
+    return {"info": json.dumps({"imageSpec": spec, "labels": config.labels})}
+
+
+def fs_info_to_cri(found: FsInfo, at: int) -> cri_pb2.ImageFsInfoResponse:
+    """ImageFsInfo; `at` is when it was measured, in nanoseconds since 1970."""
+
+    def usage(mountpoint: str, used: Usage) -> cri_pb2.FilesystemUsage:
+        return cri_pb2.FilesystemUsage(
+            timestamp=at,
+            fs_id=cri_pb2.FilesystemIdentifier(mountpoint=mountpoint),
+            used_bytes=cri_pb2.UInt64Value(value=used.bytes),
+            inodes_used=cri_pb2.UInt64Value(value=used.inodes),
+        )
+
+    return cri_pb2.ImageFsInfoResponse(
+        image_filesystems=[usage(found.images_mountpoint, found.images)],
+        container_filesystems=[usage(found.containers_mountpoint, found.containers)],
+    )

@@ -1,0 +1,175 @@
+"""The CRI's ImageService, spine by spine. Lists and statuses are answered from memory."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+
+from kernel.contracts import storage
+from kernel.contracts.contract import Nothing
+from kernel.contracts.oci import Auth
+from kernel.contracts.records import Image, Intent, IntentKind
+from kernel.contracts.supervisor import Commit
+from kernel.errors import CrispError, FailedPrecondition, InvalidInput
+from kernel.front import image_pull, image_records, image_requests
+from kernel.front.context import Call, Front, Rpcs
+from kernel.front.generated import cri_pb2
+from kernel.front.image_memory import PullProgress, PullUnderWay
+from kernel.host.aio import Deadline
+from kernel.ids import ImageId
+from kernel.reference import Reference
+
+_LOG = logging.getLogger(__name__)
+_CHUNK = 100
+"""Images in one message of StreamImages."""
+_FS_INFO_SECONDS = 5.0
+"""The age from which on ImageFsInfo has the file systems measured again; the old answer is given meanwhile."""
+
+
+async def pull_image(front: Front, request: cri_pb2.PullImageRequest, call: Call) -> cri_pb2.PullImageResponse:
+    """Pull an image; equal pulls join, and one whose caller left goes on."""
+    reference = image_requests.reference_of(request.image)
+    auth = image_requests.auth_of(request.auth, reference.registry)
+    under_way = begin_pull(front, reference, auth, call)
+    return cri_pb2.PullImageResponse(image_ref=await asyncio.shield(under_way.task))
+
+
+def begin_pull(front: Front, reference: Reference, auth: Auth | None, call: Call) -> PullUnderWay:
+    """The pull of a reference: the one that runs already, or a new one."""
+    key = image_requests.join_key(reference, auth)
+    pulls = front.images.pulls
+    if not front.pulls.running(key):
+        progress = PullProgress()
+        flow = _pull(front, reference, auth, progress, call.flow_deadline(image_pull.PULL_SECONDS))
+        task = front.pulls.begin(key, flow, f"pull {reference}")
+        pulls[key] = PullUnderWay(progress, task)
+        task.add_done_callback(lambda _: pulls.pop(key, None))
+    return pulls[key]
+
+
+async def _pull(
+    front: Front, reference: Reference, auth: Auth | None, progress: PullProgress, deadline: Deadline
+) -> ImageId:
+    image = await image_pull.pull(front, reference, auth, progress, deadline)
+    _measure_again(front)
+    return image
+
+
+async def image_status(front: Front, request: cri_pb2.ImageStatusRequest, call: Call) -> cri_pb2.ImageStatusResponse:
+    """One image; an empty answer where there is none."""
+    found = front.replica.image(image_requests.name_of(request.image))
+    if found is None:
+        return cri_pb2.ImageStatusResponse()
+    return cri_pb2.ImageStatusResponse(
+        image=image_records.to_cri(found, front.config.image.pinned),
+        info=image_records.info(found) if request.verbose else None,
+    )
+
+
+async def list_images(front: Front, request: cri_pb2.ListImagesRequest, call: Call) -> cri_pb2.ListImagesResponse:
+    """All images, or the one that the filter names."""
+    return cri_pb2.ListImagesResponse(images=_listed(front, request.filter))
+
+
+async def stream_images(
+    front: Front, request: cri_pb2.StreamImagesRequest, call: Call
+) -> AsyncIterator[cri_pb2.StreamImagesResponse]:
+    """As ListImages, in messages of bounded size."""
+    images = _listed(front, request.filter)
+    for start in range(0, len(images), _CHUNK):
+        yield cri_pb2.StreamImagesResponse(images=images[start : start + _CHUNK])
+
+
+def _listed(front: Front, wanted: cri_pb2.ImageFilter) -> list[cri_pb2.Image]:
+    found = front.replica.images.values()
+    if wanted.image.image:
+        try:
+            named = front.replica.image(wanted.image.image)
+        except InvalidInput:
+            named = None  # a filter that fits nothing
+        return [image_records.to_cri(named, front.config.image.pinned)] if named else []
+    return [image_records.to_cri(image, front.config.image.pinned) for image in found]
+
+
+async def remove_image(front: Front, request: cri_pb2.RemoveImageRequest, call: Call) -> cri_pb2.RemoveImageResponse:
+    """Remove an image with all its names, and the layers that no other image has; gone already is success."""
+    found = front.replica.image(image_requests.name_of(request.image))
+    if found is not None:
+        key = ("remove image", found.id)
+        if not front.ends.running(key):
+            front.ends.begin(key, _remove(front, found.id, call.flow_deadline()), f"remove image {found.id}")
+        await front.ends.wait(key)
+    return cri_pb2.RemoveImageResponse()
+
+
+async def _remove(front: Front, image: ImageId, deadline: Deadline) -> None:
+    async with front.locks.hold(image):
+        found = front.replica.images.get(image)
+        if found is None:
+            return
+        _refuse_in_use(front, found)
+        intent = Intent(
+            id=image,
+            kind=IntentKind.REMOVE_IMAGE,
+            begun_at=time.time_ns(),
+            layers=tuple(layer.diff_id for layer in found.layers),
+        )
+        # From here on the image is in no list, whatever becomes of its layers.
+        await front.replica.commit(Commit(begin=(intent,), delete_images=(image,)), deadline)
+        await image_pull.release(front, intent, deadline)
+    _measure_again(front)
+
+
+def _refuse_in_use(front: Front, image: Image) -> None:
+    users = front.replica.uses(image.id)
+    if users:
+        name = next(iter((*image.tags, *image.digests, image.id)))
+        more = f" and {len(users) - 1} more" if len(users) > 1 else ""
+        raise FailedPrecondition(
+            f"image {name} is used by container {users[0].id} ({users[0].name}){more}",
+            hint="remove the containers first",
+        )
+
+
+async def image_fs_info(front: Front, request: cri_pb2.ImageFsInfoRequest, call: Call) -> cri_pb2.ImageFsInfoResponse:
+    """Sizes of the file systems as last measured; only the first call waits for storage."""
+    memory = front.images
+    if memory.fs_info is None:
+        await _measure(front, call.deadline)
+    elif time.monotonic() - memory.fs_info_read > _FS_INFO_SECONDS:
+        _measure_again(front)
+    assert memory.fs_info is not None  # measured above, or an error was raised
+    return image_records.fs_info_to_cri(memory.fs_info, memory.fs_info_at)
+
+
+def _measure_again(front: Front) -> None:
+    """Measure beside the caller; once at a time."""
+    key = ("measure file systems",)
+    if not front.ends.running(key):
+        front.ends.begin(key, _measure_quietly(front), key[0])
+
+
+async def _measure_quietly(front: Front) -> None:
+    try:
+        await _measure(front, Deadline.after(storage.FS_INFO.deadline))
+    except CrispError as error:
+        _LOG.warning("the file systems could not be measured: %s", error)
+
+
+async def _measure(front: Front, deadline: Deadline) -> None:
+    found = await front.storage.call(storage.FS_INFO, Nothing(), deadline=deadline)
+    front.images.fs_info = found
+    front.images.fs_info_at = time.time_ns()
+    front.images.fs_info_read = time.monotonic()
+
+
+RPCS: Rpcs = {
+    "PullImage": pull_image,
+    "ImageStatus": image_status,
+    "ListImages": list_images,
+    "StreamImages": stream_images,
+    "RemoveImage": remove_image,
+    "ImageFsInfo": image_fs_info,
+}

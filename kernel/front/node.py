@@ -1,0 +1,88 @@
+"""crisp.v1.Node: what the command line asks beside the CRI. Spines, as everywhere in the front."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+
+from kernel.contracts.oci import Auth
+from kernel.errors import CrispError, InvalidInput
+from kernel.front import doctor, image_pull, image_requests, images
+from kernel.front.context import Call, Front, Rpcs
+from kernel.front.generated import cri_pb2, node_pb2
+from kernel.front.image_memory import LayerProgress, Phase, PullUnderWay
+from kernel.ids import Digest
+
+_ARCHIVE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
+_PHASES = {
+    Phase.WAITING: node_pb2.WAITING,
+    Phase.DOWNLOADING: node_pb2.DOWNLOADING,
+    Phase.UNPACKING: node_pb2.UNPACKING,
+    Phase.DONE: node_pb2.DONE,
+}
+
+
+async def load_image(front: Front, request: node_pb2.LoadImageRequest, call: Call) -> node_pb2.LoadImageResponse:
+    """Make images of an archive that the command line has put into the folder of incoming archives."""
+    if not _ARCHIVE.fullmatch(request.archive):
+        raise InvalidInput(f"archive: {request.archive[:80]!r} is not a plain file name")
+    flow = front.tasks.start(image_pull.load(front, request.archive, call.flow_deadline()), f"load {request.archive}")
+    loaded = await asyncio.shield(flow)
+    return node_pb2.LoadImageResponse(images=[node_pb2.LoadedImage(id=id_, names=names) for id_, names in loaded])
+
+
+async def pull_image(
+    front: Front, request: node_pb2.PullImageRequest, call: Call
+) -> AsyncIterator[node_pb2.PullImageResponse]:
+    """Pull as PullImage of the CRI does, and join it; how far it is comes first, the id last."""
+    reference = image_requests.reference_of(cri_pb2.ImageSpec(image=request.image))
+    auth: Auth | None = image_requests.auth_of(
+        cri_pb2.AuthConfig(username=request.username, password=request.password), reference.registry
+    )
+    under_way = images.begin_pull(front, reference, auth, call)
+    async for message in _watched(under_way):
+        yield message
+    yield node_pb2.PullImageResponse(id=await asyncio.shield(under_way.task))
+
+
+async def _watched(pull: PullUnderWay) -> AsyncIterator[node_pb2.PullImageResponse]:
+    """What changes, until the pull ends. Several changes between two messages become one."""
+    changed = pull.progress.watch()
+    pull.task.add_done_callback(lambda _: changed.set())
+    sent: dict[Digest, LayerProgress] = {}
+    try:
+        while True:
+            changed.clear()
+            news = {layer: at for layer, at in pull.progress.layers.items() if sent.get(layer) != at}
+            sent.update(news)
+            if news:
+                yield node_pb2.PullImageResponse(layers=[_layer(layer, at) for layer, at in news.items()])
+            if pull.task.done():
+                return
+            await changed.wait()
+    finally:
+        pull.progress.unwatch(changed)
+
+
+def _layer(layer: Digest, at: LayerProgress) -> node_pb2.LayerProgress:
+    return node_pb2.LayerProgress(digest=layer, phase=_PHASES[at.phase], done=at.done, total=at.total)
+
+
+async def examine(front: Front, request: node_pb2.DoctorRequest, call: Call) -> node_pb2.DoctorResponse:
+    """List what the host holds without an owner, and take it away where that was asked for."""
+    examined = await doctor.examine(front, call.deadline)
+    findings = [node_pb2.Finding(kind="worker", id=name, why=why) for name, why in sorted(examined.silent.items())]
+    for orphan in examined.orphans:
+        finding = node_pb2.Finding(kind=orphan.kind.value, id=orphan.id, why=orphan.why, mendable=orphan.sweep)
+        if request.mend and orphan.sweep:
+            try:
+                await doctor.sweep(front, orphan, call.deadline)
+                finding.mended = True
+            except CrispError as error:
+                finding.error = str(error)
+        findings.append(finding)
+    return node_pb2.DoctorResponse(findings=findings)
+
+
+RPCS: Rpcs = {"LoadImage": load_image, "PullImage": pull_image, "Doctor": examine}
