@@ -14,6 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
+from kernel import reference
 from kernel.config import Config
 from kernel.contracts.contract import Nothing
 from kernel.contracts.image import (
@@ -32,7 +33,7 @@ from kernel.contracts.oci import Auth, Descriptor
 from kernel.errors import CrispError, InvalidInput
 from kernel.host.aio import Deadline, Joins, Tasks
 from kernel.ids import Digest, digest
-from services.image import archive, challenge, manifest, reference
+from services.image import archive, challenge, manifest
 from services.image.blobs import BlobFolder
 from services.image.pull import Job, Puller
 from services.image.transfer import Transfer
@@ -82,7 +83,7 @@ class ImageService:
 
     async def fetch(self, request: FetchRequest, call: Call) -> Nothing:
         """Download a blob, or join whoever does already."""
-        name = reference.parse_name(request.name)
+        name = reference.parse(request.name)
         blob, auth = _checked(request.blob), challenge.check_credentials(request.auth)
         async with call.deadline.limit(f"blob {blob.digest} of {name.name}"):
             while not await asyncio.to_thread(self._blobs.has, blob):

@@ -16,12 +16,12 @@ from kernel.contracts.image import Resolved
 from kernel.contracts.oci import Auth, Descriptor
 from kernel.errors import Cancelled, CrispError, FailedPrecondition, InvalidInput
 from kernel.ids import Digest
+from kernel.reference import Reference
 from services.image import manifest
 from services.image.blobs import BlobFolder
 from services.image.certificates import Certificates
 from services.image.distribution import Repository, Tokens
 from services.image.manifest import Index, Manifest, Platform
-from services.image.reference import Reference
 from services.image.registries import Endpoint, Registries, plan
 from services.image.transport import Transport
 
@@ -84,7 +84,7 @@ class Puller:
 
     def _resolve(self, repository: Repository, reference: Reference) -> Resolved:
         what = f"image {reference}"
-        data, content_type, digest = repository.manifest(reference.target, what)
+        data, content_type, digest = repository.manifest(reference.digest or reference.tag, what)
         parsed, chosen = manifest.parse(data, content_type, repository.says(what)), digest
         if isinstance(parsed, Index):
             entry = manifest.choose(parsed, self._platform, repository.says(what))

@@ -19,8 +19,9 @@ from typing import Literal
 import msgspec
 
 from kernel.errors import FailedPrecondition, InvalidInput
+from kernel.reference import DEFAULT_REGISTRY, Reference
+from kernel.reference import parse as parse_reference
 from services.image import address
-from services.image.reference import DEFAULT_REGISTRY, Reference, parse_place
 
 _LOG = logging.getLogger(__name__)
 _HUB = "registry-1.docker.io"
@@ -114,10 +115,10 @@ def _covers(scope: str, reference: Reference) -> bool:
     """Whether a prefix covers a reference. It ends where a part of the reference ends, never within one."""
     if scope.startswith("*."):
         host, _, path = scope.partition("/")
-        below = reference.registry.endswith(host[1:].lower()) and reference.registry != host[1:]
+        below = reference.registry.lower().endswith(host[1:].lower())
         return below and (not path or f"{reference.path}/".startswith(f"{path}/"))
     host, slash, path = scope.partition("/")
-    if host.lower() != reference.registry:
+    if host.lower() != reference.registry.lower():
         return False
     whole = str(reference).removeprefix(f"{reference.registry}/")
     return not slash or (whole.startswith(path) and whole[len(path) : len(path) + 1] in ("", "/", ":", "@"))
@@ -148,17 +149,20 @@ def _endpoint(name: str, insecure: bool | None, reference: Reference, *, mirror:
     Loopback is insecure unless the file says otherwise, as Docker has it: nobody listens in between. Credentials
     go to a mirror too, as the peers do it, but not to another machine over what anybody could read or pose as.
     """
+    host, _, path = name.partition("/")
+    host = host.lower()
     try:
-        found = parse_place(name)
-    except InvalidInput as error:
-        raise FailedPrecondition(f"image {reference}: registries.conf leads to {name!r}, no repository") from error
-    near = address.is_loopback(found.registry)
+        parse_reference(f"{host if ':' in host else f'{host}:1'}/{path}")  # with a port, its first part is the host
+        near = address.is_loopback(host)
+    except (InvalidInput, address.BadAddress) as error:
+        where = f"registries.conf leads to {name!a}, which is no repository" if name != reference.name else str(error)
+        raise InvalidInput(f"image {reference}: {where}") from error
     open_to_all = near if insecure is None else insecure
     return Endpoint(
-        registry=found.registry,
-        path=found.path,
+        registry=host,
+        path=path,
         insecure=open_to_all,
-        credentials=not mirror or near or not open_to_all or found.registry == reference.registry,
+        credentials=not mirror or near or not open_to_all or host == reference.registry.lower(),
     )
 
 
