@@ -79,9 +79,7 @@ def _flow(intent: Intent, snapshot: Snapshot, boot_id: str) -> Flow:
         case IntentKind.RUN_SANDBOX:
             course, why = _run_sandbox(_sandbox(snapshot, intent.id), boot_id)
         case IntentKind.CREATE_CONTAINER:
-            course, why = _create_container(
-                next((one for one in snapshot.containers if one.id == intent.id), None), snapshot, boot_id
-            )
+            course, why = _create_container(intent.id, snapshot, boot_id)
         case IntentKind.PULL_IMAGE:
             return Flow(
                 intent=intent,

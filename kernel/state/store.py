@@ -1,0 +1,256 @@
+"""The state on disk: records in SQLite, in one file that only the supervisor writes. The only module with sqlite3.
+
+Rules:
+- Every record is JSON of its class in `kernel.contracts.records`, with a checksum. One that does not read back is
+  moved to the table `set_aside` and the rest is served: one damaged object does not cost the others.
+- A file that is no database any more is renamed, never deleted, and a new one begun. Either way the reason is in the
+  snapshot (`damaged`), so that nobody takes what is missing for removed.
+- WAL with synchronous=NORMAL: a commit outlives the death of every process at once, and never tears; a power loss
+  may take the last few, which start-up finds again on the host.
+- A file of a newer crisp is left alone: the daemon does not start.
+- A database is made under another name and renamed when it is whole: an empty file is a damaged one.
+
+Not thread-safe: whoever owns it calls it from one thread.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import time
+import zlib
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from kernel.contracts.records import Container, Exit, Image, Intent, Sandbox
+from kernel.contracts.supervisor import Commit, Snapshot
+from kernel.errors import CrispError, FailedPrecondition, Internal, ResourceExhausted
+from kernel.ids import ContainerId
+
+MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE records (
+        kind TEXT NOT NULL, id TEXT NOT NULL, record BLOB NOT NULL, sum INTEGER NOT NULL, PRIMARY KEY (kind, id)
+    ) WITHOUT ROWID;
+    CREATE TABLE set_aside (kind, id, record, why TEXT NOT NULL, at INTEGER NOT NULL);
+    """,
+)
+"""Each brings the schema from the version of its index to the next one; a released one never changes."""
+
+Record = Sandbox | Container | Image | Intent | Exit
+_R = TypeVar("_R", Sandbox, Container, Image, Intent, Exit)
+_KINDS: dict[type[Record], str] = {
+    Sandbox: "sandbox", Container: "container", Image: "image", Intent: "intent", Exit: "exit",
+}  # fmt: skip
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_FULL = (sqlite3.SQLITE_FULL,)
+_LOCK_WAIT = 5.0
+
+
+class Store:
+    """An open database."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, damaged: str) -> None:
+        self._path = path
+        self._connection = connection
+        self._damage = [damaged] if damaged else []
+
+    @classmethod
+    def open(cls, path: Path, migrations: Sequence[str] = MIGRATIONS) -> Store:
+        """Open, make or rebuild the database at `path`."""
+        damaged = ""
+        why = _file_damage(path)
+        if not why and path.exists():
+            try:
+                return cls(path, _opened(path, migrations), damaged)
+            except sqlite3.DatabaseError as error:
+                if not _is_damage(error):
+                    raise _translated(error, path) from error
+                why = str(error)
+        if why:
+            damaged = f"the state in {path} was damaged ({why}) and is kept as {_set_file_aside(path).name}"
+        try:
+            _make(path, migrations)
+            return cls(path, _opened(path, migrations), damaged)
+        except sqlite3.DatabaseError as error:
+            raise _translated(error, path) from error
+
+    def load(self) -> Snapshot:
+        """Every record that reads back."""
+        try:
+            snapshot = Snapshot(
+                sandboxes=self._read(Sandbox),
+                containers=self._read(Container),
+                images=self._read(Image),
+                intents=self._read(Intent),
+                exits=self._read(Exit),
+            )
+        except sqlite3.DatabaseError as error:
+            raise _translated(error, self._path) from error
+        return msgspec.structs.replace(snapshot, damaged="; ".join(self._damage))
+
+    def commit(self, commit: Commit) -> None:
+        """All of it or none."""
+        gone: list[tuple[type[Record], Iterable[str]]] = [
+            (Sandbox, commit.delete_sandboxes),
+            (Container, commit.delete_containers),
+            (Exit, commit.delete_containers),
+            (Image, commit.delete_images),
+            (Intent, commit.end),
+        ]
+        put: list[Record] = [*commit.put_sandboxes, *commit.put_containers, *commit.put_images, *commit.begin]
+        try:
+            with self._connection:
+                self._connection.execute("BEGIN IMMEDIATE")
+                for kind, ids in gone:
+                    rows = [(_KINDS[kind], id_) for id_ in ids]
+                    self._connection.executemany("DELETE FROM records WHERE kind = ? AND id = ?", rows)
+                self._connection.executemany("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?)", map(_row, put))
+        except sqlite3.DatabaseError as error:
+            raise _translated(error, self._path) from error
+
+    def record_exit(self, exit_: Exit) -> bool:
+        """Keep a container's end; whether it was news. Ends of containers without a record are nobody's."""
+        kind, id_, record, checksum = _row(exit_)
+        try:
+            with self._connection:
+                done = self._connection.execute(
+                    "INSERT OR IGNORE INTO records SELECT ?, ?, ?, ? WHERE EXISTS"
+                    " (SELECT 1 FROM records WHERE kind = 'container' AND id = ?)",
+                    (kind, id_, record, checksum, id_),
+                )
+                return done.rowcount > 0
+        except sqlite3.DatabaseError as error:
+            raise _translated(error, self._path) from error
+
+    def known_containers(self) -> frozenset[ContainerId]:
+        """Ids of containers that have a record."""
+        rows = self._connection.execute("SELECT id FROM records WHERE kind = 'container'")
+        return frozenset(ContainerId(id_) for (id_,) in rows)
+
+    def close(self) -> None:
+        """Fold the log into the file and let go of it."""
+        self._connection.close()
+
+    def _read(self, kind: type[_R]) -> tuple[_R, ...]:
+        decoder = msgspec.json.Decoder(kind)
+        good: list[_R] = []
+        bad: list[tuple[str, str]] = []
+        rows = self._connection.execute(
+            "SELECT id, record, sum FROM records WHERE kind = ? ORDER BY id", (_KINDS[kind],)
+        ).fetchall()
+        for id_, data, checksum in rows:
+            try:
+                record = decoder.decode(data)
+                why = "" if zlib.crc32(data) == checksum and _id(record) == id_ else "its checksum differs"
+            except (msgspec.DecodeError, TypeError, CrispError) as error:
+                why = str(error)
+            else:
+                if not why:
+                    good.append(record)
+            if why:
+                bad.append((str(id_), why))
+        if bad:
+            self._set_aside(_KINDS[kind], bad)
+        return tuple(good)
+
+    def _set_aside(self, kind: str, bad: Sequence[tuple[str, str]]) -> None:
+        with self._connection:
+            for id_, why in bad:
+                self._connection.execute(
+                    "INSERT INTO set_aside SELECT kind, id, record, ?, ? FROM records WHERE kind = ? AND id = ?",
+                    (why, time.time_ns(), kind, id_),
+                )
+                self._connection.execute("DELETE FROM records WHERE kind = ? AND id = ?", (kind, id_))
+        self._damage += [f"the record of {kind} {id_} was damaged ({why}) and is set aside" for id_, why in bad]
+
+
+def _row(record: Record) -> tuple[str, str, bytes, int]:
+    data = msgspec.json.encode(record)
+    return _KINDS[type(record)], _id(record), data, zlib.crc32(data)
+
+
+def _id(record: Record) -> str:
+    return record.container if isinstance(record, Exit) else record.id
+
+
+def _file_damage(path: Path) -> str:
+    """Why the file cannot be a database of ours; empty where it may be, or is not there."""
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return ""
+    if not stat.S_ISREG(found.st_mode):
+        return "it is not a regular file"
+    return "" if found.st_size else "it is empty"
+
+
+def _opened(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=_LOCK_WAIT, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            damage = sqlite3.DatabaseError(verdict)
+            damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+            raise damage
+        _migrate(path, connection, migrations)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _make(path: Path, migrations: Sequence[str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f"{path.name}.new")
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{fresh}{suffix}").unlink(missing_ok=True)
+    _opened(fresh, migrations).close()
+    fresh.chmod(0o600)
+    fresh.rename(path)
+
+
+def _migrate(path: Path, connection: sqlite3.Connection, migrations: Sequence[str]) -> None:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > len(migrations):
+        raise FailedPrecondition(
+            f"the state in {path} has version {version}, which a newer crisp wrote; this one knows {len(migrations)}",
+            hint="start the newer crisp again, or move the file away",
+        )
+    for number, script in enumerate(migrations[version:], version + 1):
+        try:
+            connection.executescript(f"BEGIN IMMEDIATE;\n{script};\nPRAGMA user_version = {number};\nCOMMIT;")
+        except sqlite3.DatabaseError:
+            with suppress(sqlite3.DatabaseError):  # there may be no transaction left; the first error counts
+                connection.execute("ROLLBACK")
+            raise
+
+
+def _is_damage(error: sqlite3.DatabaseError) -> bool:
+    code = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF in _DAMAGED  # the rest of an extended code says in what way
+
+
+def _set_file_aside(path: Path) -> Path:
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    aside, number = path.with_name(f"{path.name}.damaged-{stamp}"), 1
+    while os.path.lexists(aside):
+        number += 1
+        aside = path.with_name(f"{path.name}.damaged-{stamp}.{number}")
+    for suffix in ("-wal", "-shm", ""):  # the log first: left behind, it would be taken for the new file's
+        with suppress(FileNotFoundError):
+            os.rename(f"{path}{suffix}", f"{aside}{suffix}")
+    return aside
+
+
+def _translated(error: sqlite3.DatabaseError, path: Path) -> CrispError:
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF in _FULL:
+        return ResourceExhausted(f"the state in {path} cannot be written: {error}", hint="make room on its disk")
+    return Internal(f"the state in {path} cannot be used: {error}")

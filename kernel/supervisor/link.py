@@ -1,0 +1,92 @@
+"""What the supervisor and the spawner say to each other: msgpack on a SOCK_SEQPACKET socket, a message per packet.
+
+The spawner's end blocks (it does nothing else); the supervisor's is on its event loop. Descriptors travel beside a
+message (SCM_RIGHTS). The end of the other side shows as end of file.
+"""
+
+from __future__ import annotations
+
+import socket
+
+import msgspec
+
+_LARGEST = 4096
+
+
+class Spawn(msgspec.Struct, frozen=True, tag="spawn"):
+    """To the spawner: fork this worker."""
+
+    name: str
+
+
+class Measure(msgspec.Struct, frozen=True, tag="measure"):
+    """To the spawner: read these processes' memory, which only a process of full privilege may."""
+
+    pids: tuple[int, ...]
+
+
+class Bye(msgspec.Struct, frozen=True, tag="bye"):
+    """To the spawner: all is done, end with this status. Without it, end of file means that the supervisor died."""
+
+    status: int = 0
+
+
+class Started(msgspec.Struct, frozen=True, tag="started"):
+    """From the spawner, with a pidfd: a worker was forked."""
+
+    name: str
+    pid: int
+
+
+class Failed(msgspec.Struct, frozen=True, tag="failed"):
+    """From the spawner: a worker could not be forked."""
+
+    name: str
+    why: str
+
+
+class Died(msgspec.Struct, frozen=True, tag="died"):
+    """From the spawner: a child of its own was reaped. A negative code is the signal that ended it."""
+
+    name: str
+    pid: int
+    code: int
+
+
+class Measured(msgspec.Struct, frozen=True, tag="measured"):
+    """From the spawner: PSS in bytes by pid; a process that has gone is not in it."""
+
+    memory: dict[int, int]
+
+
+class Stop(msgspec.Struct, frozen=True, tag="stop"):
+    """From the spawner: it was told to end the daemon (SIGTERM or SIGINT)."""
+
+
+ToSpawner = Spawn | Measure | Bye
+ToSupervisor = Started | Failed | Died | Measured | Stop
+_ENCODER = msgspec.msgpack.Encoder()
+_TO_SPAWNER: msgspec.msgpack.Decoder[ToSpawner] = msgspec.msgpack.Decoder(ToSpawner)
+_TO_SUPERVISOR: msgspec.msgpack.Decoder[ToSupervisor] = msgspec.msgpack.Decoder(ToSupervisor)
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """The two ends."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+def send(end: socket.socket, message: ToSpawner | ToSupervisor, *fds: int) -> None:
+    """Send a message. OSError where the other side has gone or reads too slowly."""
+    socket.send_fds(end, [_ENCODER.encode(message)], list(fds))
+
+
+def receive_from_supervisor(end: socket.socket) -> ToSpawner | None:
+    """The next message; None at end of file."""
+    data = end.recv(_LARGEST)
+    return _TO_SPAWNER.decode(data) if data else None
+
+
+def receive_from_spawner(end: socket.socket) -> tuple[ToSupervisor | None, list[int]]:
+    """The next message and its descriptors, which the caller then owns; None at end of file."""
+    data, fds, _, _ = socket.recv_fds(end, _LARGEST, 1)
+    return (_TO_SUPERVISOR.decode(data) if data else None), fds

@@ -1,0 +1,128 @@
+"""The supervisor's bus methods (`kernel.contracts.supervisor`), each a few steps."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from concurrent.futures import Executor
+from contextlib import suppress
+from typing import TYPE_CHECKING, TypeVar
+
+from kernel.bus.worker import Call
+from kernel.contracts.contract import Nothing
+from kernel.contracts.records import Exit
+from kernel.contracts.supervisor import Commit, Restarted, RestartRequest, Snapshot, Workers, WorkerStatus
+from kernel.errors import DeadlineExceeded
+from kernel.state.store import Store
+from kernel.supervisor import proc
+from kernel.supervisor.workers import SPAWNER, SUPERVISOR
+
+if TYPE_CHECKING:
+    from kernel.supervisor.supervise import Supervisor
+
+_T = TypeVar("_T")
+_MEASURE_SECONDS = 2.0
+
+
+class StateThread:
+    """The store on the one thread that may touch it."""
+
+    def __init__(self, store: Store, thread: Executor) -> None:
+        self._store = store
+        self._thread = thread
+
+    async def load(self) -> Snapshot:
+        """All that is remembered."""
+        return await self._run(self._store.load)
+
+    async def commit(self, commit: Commit) -> None:
+        """One transaction."""
+        await self._run(lambda: self._store.commit(commit))
+
+    async def record_exit(self, exit_: Exit) -> bool:
+        """Keep a container's end; whether it was news."""
+        return await self._run(lambda: self._store.record_exit(exit_))
+
+    async def close(self) -> None:
+        """Let go of the file."""
+        await self._run(self._store.close)
+
+    async def _run(self, work: Callable[[], _T]) -> _T:
+        # A caller that goes away does not cut a transaction: what is queued on the thread is done.
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+class Methods:
+    """One coroutine per method of the contract."""
+
+    def __init__(self, supervisor: Supervisor, state: StateThread) -> None:
+        self._supervisor = supervisor
+        self._state = state
+
+    async def load(self, _request: Nothing, _call: Call) -> Snapshot:
+        """All that is remembered."""
+        return await self._state.load()
+
+    async def commit(self, request: Commit, _call: Call) -> Nothing:
+        """One transaction."""
+        await self._state.commit(request)
+        return Nothing()
+
+    async def workers(self, _request: Nothing, call: Call) -> Workers:
+        """Every process of crisp as /proc shows it."""
+        supervisor = self._supervisor
+        spawning = supervisor.spawning
+        rows = [
+            (SUPERVISOR.name, os.getpid(), supervisor.restarts, "ready", ""),
+            (SPAWNER.name, spawning.pid, spawning.restarts, "ready", ""),
+        ]
+        for name, worker in supervisor.workers.items():
+            pid = worker.process.pid if worker.process and not worker.process.gone.is_set() else 0
+            rows.append((name, pid, worker.restarts, worker.state, worker.down))
+        pids = tuple(pid for _, pid, _, _, _ in rows if pid)
+        memory: dict[int, int] = {}
+        with suppress(DeadlineExceeded):  # the spawner is being replaced: the rest is worth showing
+            memory = await spawning.measure(pids, call.deadline.earlier(_MEASURE_SECONDS))
+        return Workers(
+            workers=tuple(
+                _status(name, pid, restarts, state, reason, memory.get(pid, 0))
+                for name, pid, restarts, state, reason in rows
+            )
+        )
+
+    async def restart(self, request: RestartRequest, call: Call) -> Restarted:
+        """End a worker in order and start it again."""
+        return Restarted(pid=await self._supervisor.restart(request.name, call.deadline))
+
+    async def watch_health(self, _request: Nothing, call: Call) -> Nothing:
+        """Workers that are down, now and at each change."""
+        changed = asyncio.Event()
+        forget = self._supervisor.watch_health(changed)
+        try:
+            while True:
+                changed.clear()
+                await call.progress(self._supervisor.health())
+                await changed.wait()
+        finally:
+            forget()
+
+    async def shutdown(self, _request: Nothing, _call: Call) -> Nothing:
+        """End the daemon; the reply comes first."""
+        asyncio.get_running_loop().call_later(0.05, self._supervisor.begin_shutdown)
+        return Nothing()
+
+
+def _status(name: str, pid: int, restarts: int, state: str, reason: str, memory: int) -> WorkerStatus:
+    try:
+        found = proc.status(pid)
+        uptime = proc.uptime(proc.start_time(pid))
+    except (FileNotFoundError, ProcessLookupError):  # down, or it ended this moment
+        return WorkerStatus(
+            name=name, pid=0, uid=0, capabilities=(), seccomp="", no_new_privs=False, memory=0, restarts=restarts,
+            uptime=0.0, state=state, reason=reason,
+        )  # fmt: skip
+    return WorkerStatus(
+        name=name, pid=pid, uid=found.uid, capabilities=found.capabilities, seccomp=found.seccomp,
+        no_new_privs=found.no_new_privs, memory=memory, restarts=restarts, uptime=uptime, state=state, reason=reason,
+    )  # fmt: skip

@@ -1,0 +1,58 @@
+"""When a process that died is started again: a pure function of its deaths. Pure.
+
+Rules:
+- A first death is made good at once; so is a second.
+- More deaths within WINDOW seconds are held back for longer and longer, capped.
+- A process that dies more than MOST times in WINDOW seconds is held down for HOLD seconds, and again after each
+  further death: restarting can amplify a fault in the start-up path.
+- A death before the process was ready counts twice: the next one will likely die the same way.
+- A process is never given up: the cause may pass (a full disk, a wrong mount).
+- One that was told to end (restart, shutdown) has not died.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+WINDOW = 30.0
+MOST = 5
+HOLD = 10.0
+_BACK_OFF = (0.0, 0.0, 0.2, 0.5, 1.0, 2.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """A process that ended by itself."""
+
+    at: float
+    """Seconds on any clock that does not jump."""
+    ready: bool
+    """Whether it had served."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """When to start it again, and what to tell people meanwhile."""
+
+    after: float
+    """Seconds from the last death."""
+    held: bool
+    reason: str = ""
+
+
+def judge(deaths: Sequence[Death]) -> Verdict:
+    """What follows from the deaths so far, oldest first; the last one is the one to judge."""
+    if not deaths:
+        return Verdict(0.0, False)
+    now = deaths[-1].at
+    recent = [death for death in deaths if now - death.at <= WINDOW]
+    weight = sum(1 if death.ready else 2 for death in recent)
+    if len(recent) > MOST:
+        return Verdict(HOLD, True, f"it died {len(recent)} times in {WINDOW:.0f} seconds")
+    return Verdict(_BACK_OFF[min(weight, len(_BACK_OFF)) - 1], False)
+
+
+def remember(deaths: Sequence[Death], death: Death) -> tuple[Death, ...]:
+    """The history with one more death; what no longer counts is forgotten."""
+    return (*(old for old in deaths if death.at - old.at <= WINDOW), death)

@@ -1,0 +1,300 @@
+"""The fork server: `crisp daemon` is this process. It imports the common modules once and forks from then on.
+
+Runs as root with all privileges, because it forks the runtime worker, whose children become containers. In return
+it does nothing else: it is single-threaded, opens no ZeroMQ context and no gRPC channel, parses nothing but the
+supervisor's small messages, and sleeps.
+
+- Its first child is the supervisor. When that dies, it forks a new one, which adopts the workers.
+- When the spawner dies, the supervisor starts a new one by exec (`--adopt`), which leaves the workers alone; their
+  new parent is process 1 and the supervisor watches them by pidfd.
+- No child is told to die with its parent.
+- A child closes every descriptor but its log, leads a session of its own, and becomes what its row says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import importlib
+import logging
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from kernel import config as configuration
+from kernel import log
+from kernel.config import Config
+from kernel.errors import CrispError
+from kernel.host import syscalls
+from kernel.supervisor import link, policy, proc
+from kernel.supervisor.workers import WORKERS, Row, row
+
+CANNOT_START = 78
+"""Exit status (EX_CONFIG) of a supervisor that must not be started again: the log says why."""
+_COMMON = (
+    "asyncio", "msgspec", "zmq", "zmq.utils.monitor", "ctypes", "yaml", "pyseccomp", "sqlite3",
+    "kernel.bus.worker", "kernel.bus.client", "kernel.supervisor.confine", "kernel.supervisor.supervise",
+)  # fmt: skip
+"""Imported once for all. What workers bring along themselves is in their rows (`preload`)."""
+_OOM_SCORE = -900
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Child:
+    name: str
+    pid: int
+    pidfd: int
+
+
+def main(config_path: Path | None) -> int:
+    """The daemon: from the configuration to the exit status of the whole."""
+    try:
+        config = configuration.load(config_path)
+    except CrispError as error:
+        print(f"crisp: {error}", file=sys.stderr)
+        return CANNOT_START
+    return Spawner(config, None).run()
+
+
+class Spawner:
+    """The loop. `end` is the link to a supervisor that lives already."""
+
+    def __init__(self, config: Config, end: socket.socket | None) -> None:
+        self._config = config
+        self._end = end
+        self._children: dict[int, _Child] = {}
+        self._poll = select.poll()
+        self._deaths: tuple[policy.Death, ...] = ()
+        self._signals, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def run(self) -> int:
+        """Serve until the supervisor says that all is done."""
+        sys.path[:] = [os.path.abspath(entry) for entry in sys.path]
+        os.chdir("/")
+        _name_process("spawner")
+        log.configure("spawner", self._config.log_level)
+        _protect_from_oom()
+        _import_all(WORKERS)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, _noted)
+        signal.set_wakeup_fd(self._waker)
+        self._poll.register(self._signals, select.POLLIN)
+        gc.collect()
+        gc.freeze()
+        if self._end is None:
+            self._fork_supervisor()
+        else:
+            self._poll.register(self._end, select.POLLIN)
+        while True:
+            for fd, _ in self._poll.poll():
+                status = self._on_ready(fd)
+                if status is not None:
+                    return status
+
+    def _on_ready(self, fd: int) -> int | None:
+        if fd == self._signals:
+            self._on_signal(set(os.read(fd, 64)))
+        elif fd in self._children:
+            return self._reap(self._children.pop(fd))
+        elif self._end is not None and fd == self._end.fileno():
+            return self._on_message(self._end)
+        return None
+
+    def _on_signal(self, numbers: set[int]) -> None:
+        if self._end is not None and numbers & {signal.SIGTERM, signal.SIGINT}:
+            with suppress(OSError):  # the supervisor has just died: its end of file comes next
+                link.send(self._end, link.Stop())
+
+    def _on_message(self, end: socket.socket) -> int | None:
+        try:
+            message = link.receive_from_supervisor(end)
+        except ConnectionResetError:
+            message = None
+        match message:
+            case None:
+                self._poll.unregister(end)
+                end.close()
+                self._end = None
+                if not any(child.name == "supervisor" for child in self._children.values()):
+                    self._fork_supervisor()  # it was not our child, so this is all that we hear of its death
+            case link.Bye(status):
+                return status
+            case link.Spawn(name):
+                self._spawn(end, name)
+            case link.Measure(pids):
+                self._tell(link.Measured(_memory(pids)))
+        return None
+
+    def _spawn(self, end: socket.socket, name: str) -> None:
+        try:
+            wanted = row(name)
+            child = self._fork(name, lambda: _become_worker(wanted, self._config), ())
+        except (CrispError, OSError) as error:
+            self._tell(link.Failed(name, str(error)))
+            return
+        with suppress(OSError):  # a supervisor that has just died is told of its children anew
+            link.send(end, link.Started(name, child.pid), child.pidfd)
+
+    def _tell(self, message: link.ToSupervisor) -> None:
+        if self._end is not None:
+            with suppress(OSError):  # as above
+                link.send(self._end, message)
+
+    def _fork_supervisor(self) -> None:
+        ours, theirs = link.pair()
+        children = {child.name: child.pid for child in self._children.values()}
+        body = lambda: _become_supervisor(self._config, theirs, children)  # noqa: E731
+        self._fork("supervisor", body, (theirs.fileno(),))
+        theirs.close()
+        if self._end is not None:
+            self._poll.unregister(self._end)
+            self._end.close()
+        self._end = ours
+        self._poll.register(ours, select.POLLIN)
+
+    def _reap(self, child: _Child) -> int | None:
+        self._poll.unregister(child.pidfd)
+        os.close(child.pidfd)
+        code = os.waitstatus_to_exitcode(os.waitpid(child.pid, 0)[1])
+        if child.name != "supervisor":
+            self._tell(link.Died(child.name, child.pid, code))
+            return None
+        if code in (0, CANNOT_START):
+            return code
+        self._deaths = policy.remember(self._deaths, policy.Death(time.monotonic(), ready=True))
+        verdict = policy.judge(self._deaths)
+        _LOG.error("the supervisor ended with %d; a new one follows after %.1f s", code, verdict.after)
+        if verdict.after:
+            select.select([], [], [], verdict.after)  # nobody else has anything to say to the spawner meanwhile
+        self._fork_supervisor()
+        return None
+
+    def _fork(self, name: str, body: Callable[[], None], keep: tuple[int, ...]) -> _Child:
+        pid = os.fork()
+        if pid == 0:
+            _child(name, self._config, body, keep)
+        child = _Child(name, pid, os.pidfd_open(pid))
+        self._children[child.pidfd] = child
+        self._poll.register(child.pidfd, select.POLLIN)
+        return child
+
+
+def _noted(_number: int, _frame: object) -> None:
+    """The wakeup descriptor brings the signal to the loop."""
+
+
+def _import_all(rows: tuple[Row, ...]) -> None:
+    """Import what children would import. A worker whose module is missing says so itself."""
+    os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"  # its hooks are for channels open across a fork: we have none
+    for module in (*_COMMON, *(name for one in rows for name in one.preload)):
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            _LOG.warning("%s cannot be imported: %s", module, error)
+
+
+def _child(name: str, config: Config, body: Callable[[], None], keep: tuple[int, ...]) -> None:
+    """The life of a forked process; does not return."""
+    status = 1
+    try:
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        os.setsid()
+        os.umask(0o022)
+        _close_descriptors(keep)
+        _name_process(name)
+        log.configure(name, config.log_level)
+        body()
+        status = 0
+    except CrispError as error:
+        logging.getLogger(__name__).error("%s", error)
+        status = CANNOT_START if name == "supervisor" else 1
+    except SystemExit as error:
+        status = error.code if isinstance(error.code, int) else 1
+    except BaseException:  # the boundary of the process: what is not said here is lost
+        logging.getLogger(__name__).exception("the %s process failed", name)
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _close_descriptors(keep: tuple[int, ...]) -> None:
+    """Leave /dev/null as input, the log as output and error, and `keep`."""
+    null = os.open("/dev/null", os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(2, 1)
+    below = 3
+    for fd in sorted(keep):
+        os.closerange(below, fd)
+        below = fd + 1
+    os.closerange(below, os.sysconf("SC_OPEN_MAX"))
+
+
+def _become_worker(wanted: Row, config: Config) -> None:
+    from kernel.bus import worker
+    from kernel.supervisor import confine
+
+    module, _, function = wanted.entry.partition(":")
+    create = getattr(importlib.import_module(module), function)
+    contract = importlib.import_module(wanted.contract).CONTRACT
+    confine.apply(wanted, config)
+    worker.run(contract, create, config)
+
+
+def _become_supervisor(config: Config, end: socket.socket, children: dict[str, int]) -> None:
+    from kernel.supervisor import supervise
+
+    sys.exit(supervise.run(config, end, children))
+
+
+def _name_process(name: str) -> None:
+    """Show `crisp-NAME` in /proc/PID/comm and cmdline."""
+    title = f"crisp-{name}"
+    syscalls.prctl_name(title)
+    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    start, end = int(fields[45]), int(fields[46])  # arg_start and arg_end, fields 48 and 49 of proc(5)
+    if end > start:
+        syscalls.write_memory(start, end, title.encode())
+
+
+def _protect_from_oom() -> None:
+    """Ask the kernel to end something else first; children inherit it, containers get their own."""
+    with suppress(PermissionError):  # no CAP_SYS_RESOURCE: the score stays as it was
+        Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE))
+
+
+def _memory(pids: tuple[int, ...]) -> dict[int, int]:
+    found = {}
+    for pid in pids:
+        with suppress(OSError):  # it has gone
+            found[pid] = proc.pss(pid)
+    return found
+
+
+def _adopting() -> int:
+    """Entry point of a spawner that the supervisor starts in place of one that died."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--adopt", type=int, required=True)
+    parser.add_argument("--netns", type=int, required=True)
+    arguments = parser.parse_args()
+    syscalls.setns(arguments.netns, syscalls.CLONE_NEWNET)
+    os.close(arguments.netns)
+    end = socket.socket(fileno=arguments.adopt)
+    os.set_inheritable(arguments.adopt, False)
+    end.setblocking(True)
+    return Spawner(configuration.load(arguments.config), end).run()
+
+
+if __name__ == "__main__":
+    sys.exit(_adopting())
