@@ -47,7 +47,8 @@ async def make(path: Path) -> None:
     # A thread of its own, not one of a pool: it stays in the new namespace until it ends.
     threading.Thread(target=work, name="netns", daemon=True).start()
     if (error := await done) is not None:
-        await remove(path)
+        with suppress(Internal):  # what hinders the pin may hinder its removal: the first error says what
+            await remove(path)
         raise Internal(f"network namespace {path} cannot be made: {error.strerror}: {error.filename}") from error
 
 

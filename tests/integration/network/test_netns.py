@@ -1,0 +1,52 @@
+"""Pinned namespaces."""
+
+import os
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from kernel.errors import Internal
+from kernel.ids import new_id
+from services.network import netns
+
+
+def inside(pin: Path, *argv: str) -> str:
+    return subprocess.run(
+        ["nsenter", f"--net={pin}", *argv], check=True, capture_output=True, text=True, timeout=10
+    ).stdout
+
+
+async def test_a_namespace_is_made_and_removed(tmp_path: Path) -> None:
+    pin, ours = tmp_path / new_id(), os.stat("/proc/thread-self/ns/net").st_ino
+    assert not netns.pinned(pin)
+    await netns.make(pin)
+    try:
+        assert netns.pinned(pin)
+        assert netns.sandboxes(tmp_path) == (pin.name,)
+        assert pin.stat().st_ino != ours == os.stat("/proc/thread-self/ns/net").st_ino
+        assert "LOOPBACK,UP" in inside(pin, "ip", "link", "show", "lo")
+        assert inside(pin, "cat", "/proc/sys/net/ipv6/conf/default/accept_ra").strip() == "0"
+    finally:
+        await netns.remove(pin)
+    assert not pin.exists()
+    assert str(pin) not in Path("/proc/self/mountinfo").read_text()
+    assert "netns" not in {thread.name for thread in threading.enumerate()}
+
+
+async def test_removing_what_is_gone_or_half_made_succeeds(tmp_path: Path) -> None:
+    pin = tmp_path / "pin"
+    await netns.remove(pin)
+    pin.touch()
+    assert not netns.pinned(pin)
+    await netns.remove(pin)
+    assert not pin.exists()
+
+
+async def test_a_namespace_that_cannot_be_made_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises(Internal, match="cannot be made"):
+        await netns.make(tmp_path / "gone" / "pin")
+    with pytest.raises(Internal, match="cannot be made"):
+        await netns.make(tmp_path / ("x" * 300))
+    assert list(tmp_path.iterdir()) == []
