@@ -1,0 +1,164 @@
+"""A container's folder: its writable layer, its overlay's work folder, its root's mount point and a note of its layers.
+
+    <containers>/<id>/upper    what the container writes
+    <containers>/<id>/work     overlayfs' own
+    <containers>/<id>/rootfs   the mount point
+    <containers>/<id>/lower    the layers below, as JSON, lowest first: written first, so that no layer in use goes
+
+Runs in threads of the storage worker, one at a time for a container. A folder may outlive its mount (a reboot, a
+crash): then it is mounted again with what is in `upper`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from kernel.config import Paths
+from kernel.contracts.storage import Usage
+from kernel.errors import FailedPrecondition, Internal, InvalidInput, NotFound, ResourceExhausted
+from kernel.ids import ContainerId, DiffId, container_id
+from services.storage import overlay, removal, usage
+from services.storage.layer import TEMPORARY, LayerStore
+
+LOWER = "lower"
+
+
+class ContainerStore:
+    """The folder of containers."""
+
+    def __init__(self, paths: Paths, layers: LayerStore) -> None:
+        self._paths = paths
+        self._layers = layers
+        self._nothing = paths.layers.parent / "nothing"
+        self._going: set[str] = set()
+        for folder in (paths.layers.parent, paths.layers, paths.containers, self._nothing):
+            folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(0o700)
+        self._nothing.chmod(0o755)  # an image without layers has it as its root
+
+    def _folder(self, container: ContainerId) -> Path:
+        return self._paths.containers / container_id(container)
+
+    def is_mounted(self, container: ContainerId) -> bool:
+        """Whether an overlay is mounted at the container's root, as the kernel says."""
+        return os.path.realpath(self._folder(container) / "rootfs") in overlay.read_overlays()
+
+    def claim(self, container: ContainerId, layers: tuple[DiffId, ...]) -> None:
+        """Note which layers the container uses. NotFound for a layer that is not whole; claimed already is success."""
+        for diff_id in layers:
+            if self._layers.find(diff_id) is None:
+                raise NotFound(f"layer {diff_id} is not unpacked")
+        folder = self._folder(container)
+        noted = self._read_lower(folder)
+        if noted is not None:
+            if noted != layers:
+                raise FailedPrecondition(f"container {container} has a root file system of other layers")
+            return
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            fresh = folder / f"{LOWER}.new"
+            fresh.write_bytes(msgspec.json.encode(layers))
+            fresh.rename(folder / LOWER)
+        except OSError as error:
+            kind = ResourceExhausted if error.errno in (errno.ENOSPC, errno.EDQUOT) else Internal
+            raise kind(f"folder of container {container} cannot be made: {error.strerror}") from error
+
+    def mount(self, container: ContainerId, layers: tuple[DiffId, ...]) -> None:
+        """Mount the root of a claimed container."""
+        folder = self._folder(container)
+        plan = overlay.plan_mount(
+            [self._paths.layer(diff_id) / "diff" for diff_id in layers], self._nothing, folder, folder / "rootfs"
+        )
+        try:
+            removal.delete(folder / "work")  # one of a former boot holds the mark of a mount that never ended
+            for name in ("work", "rootfs"):
+                (folder / name).mkdir(mode=0o700, exist_ok=True)
+            if not (folder / "upper").exists():
+                self._make_upper(folder, layers)
+        except OSError as error:
+            kind = ResourceExhausted if error.errno in (errno.ENOSPC, errno.EDQUOT) else Internal
+            raise kind(f"writable layer of container {container} cannot be made: {error.strerror}") from error
+        overlay.attach(plan)
+
+    def _make_upper(self, folder: Path, layers: tuple[DiffId, ...]) -> None:
+        """The merged root shows the upper folder's mode and owner: those of the topmost layer that says some."""
+        fresh = folder / "upper.new"
+        fresh.mkdir(exist_ok=True)
+        fresh.chmod(0o755)
+        for diff_id in reversed(layers):
+            record = self._layers.find(diff_id)
+            if record is not None and record.root:
+                status = (self._paths.layer(diff_id) / "diff").stat()
+                os.chown(fresh, status.st_uid, status.st_gid)
+                fresh.chmod(status.st_mode & 0o7777)
+                os.utime(fresh, ns=(status.st_mtime_ns, status.st_mtime_ns))
+                break
+        fresh.rename(folder / "upper")
+
+    def remove(self, container: ContainerId) -> None:
+        """Unmount and delete; gone already is success."""
+        folder = self._folder(container)
+        overlay.detach(folder / "rootfs")
+        aside = self._paths.containers / f"{TEMPORARY}{secrets.token_hex(8)}"
+        self._going.add(aside.name)
+        try:
+            folder.rename(aside)
+            removal.delete(aside)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise Internal(f"folder of container {container} cannot be deleted: {error.strerror}") from error
+        finally:
+            self._going.discard(aside.name)
+
+    def measure(self, container: ContainerId) -> Usage:
+        """The space that the writable layer takes."""
+        try:
+            return usage.measure(self._folder(container) / "upper")
+        except FileNotFoundError as error:
+            raise NotFound(f"container {container} has no root file system") from error
+
+    def measure_all(self) -> Usage:
+        """The space that all writable layers take."""
+        return usage.measure_each([self._folder(container) / "upper" for container in self.all()])
+
+    def all(self) -> list[ContainerId]:
+        """Containers with a folder, mounted or not."""
+        found = []
+        for name in sorted(os.listdir(self._paths.containers)):
+            with suppress(InvalidInput):  # a folder that is being deleted
+                found.append(container_id(name))
+        return found
+
+    def mounted(self) -> list[ContainerId]:
+        """Containers whose root is mounted."""
+        overlays = overlay.read_overlays()
+        base = os.path.realpath(self._paths.containers)
+        return [container for container in self.all() if f"{base}/{container}/rootfs" in overlays]
+
+    def partial(self) -> list[str]:
+        """Left-overs of deleting, and what is none of ours."""
+        return sorted(set(os.listdir(self._paths.containers)) - set(self.all()) - self._going)
+
+    def discard(self, name: str) -> None:
+        """Delete a left-over."""
+        removal.delete(self._paths.containers / name)
+
+    def user_of(self, diff_id: DiffId) -> ContainerId | None:
+        """A container that uses a layer."""
+        for container in self.all():
+            if diff_id in (self._read_lower(self._folder(container)) or ()):
+                return container
+        return None
+
+    def _read_lower(self, folder: Path) -> tuple[DiffId, ...] | None:
+        try:
+            return msgspec.json.decode((folder / LOWER).read_bytes(), type=tuple[DiffId, ...])
+        except (FileNotFoundError, msgspec.DecodeError):
+            return None

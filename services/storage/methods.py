@@ -1,0 +1,187 @@
+"""The storage worker's bus methods, each a spine of named steps.
+
+Runs as root with few capabilities and no network. It takes ids only and derives every path. Nothing is remembered
+between calls but what is under way: the answer to what exists comes from the disk and the kernel's mount table, so a
+worker that was killed goes on where the disk says. A step once begun runs to its end, also when its caller goes away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import TypeVar
+
+from kernel.bus.worker import Call
+from kernel.config import Config
+from kernel.contracts import storage
+from kernel.contracts.contract import Nothing
+from kernel.contracts.storage import (
+    ContainerRequest,
+    FsInfo,
+    Inventory,
+    LayerRequest,
+    Layers,
+    Mounted,
+    MountRequest,
+    UnpackRequest,
+    Usage,
+)
+from kernel.errors import FailedPrecondition
+from kernel.host.aio import Deadline, Joins, KeyedLock, Tasks
+from kernel.ids import ContainerId, DiffId, container_id, digest
+from services.storage import files, usage
+from services.storage.container import ContainerStore
+from services.storage.layer import LayerStore
+
+_K = TypeVar("_K")
+_T = TypeVar("_T")
+
+
+async def create(config: Config) -> StorageService:
+    """The worker's entry point."""
+    return StorageService(config)
+
+
+class StorageService:
+    """Contract `kernel.contracts.storage`."""
+
+    def __init__(self, config: Config) -> None:
+        self._paths = config.paths
+        self._layers = LayerStore(config)
+        self._containers = ContainerStore(config.paths, self._layers)
+        self._tasks = Tasks()
+        self._layer_locks: KeyedLock[DiffId] = KeyedLock()
+        self._container_locks: KeyedLock[ContainerId] = KeyedLock()
+        self._claims = asyncio.Lock()
+        """Held while a layer is claimed by a container, or found to be claimed by none and taken away."""
+        self._unpacks: Joins[DiffId, Usage] = Joins(self._tasks)
+        self._mounts: Joins[MountRequest, Mounted] = Joins(self._tasks)
+        self._unmounts: Joins[ContainerId, Nothing] = Joins(self._tasks)
+        self._removals: Joins[DiffId, Nothing] = Joins(self._tasks)
+        self._sweeps: Joins[str, Nothing] = Joins(self._tasks)
+        self._fs_infos: Joins[str, FsInfo] = Joins(self._tasks)
+
+    async def close(self) -> None:
+        """End what is under way; it leaves nothing but what INVENTORY tells."""
+        await self._tasks.close()
+        self._layers.close()
+
+    async def unpack(self, request: UnpackRequest, call: Call) -> Usage:
+        """Make a layer from its blob, once."""
+        diff_id = DiffId(digest(request.layer.diff_id))
+        return await _join(self._unpacks, diff_id, lambda: self._unpack(request), f"unpack {diff_id}")
+
+    async def _unpack(self, request: UnpackRequest) -> Usage:
+        async with self._layer_locks.hold(request.layer.diff_id):
+            there = await asyncio.to_thread(self._layers.find, request.layer.diff_id)
+            if there is not None:
+                return Usage(bytes=there.bytes, inodes=there.inodes)
+            return await self._layers.unpack(request.layer, Deadline.after(storage.UNPACK.deadline))
+
+    async def layers(self, request: Nothing, call: Call) -> Layers:
+        """Every whole layer."""
+        found = await asyncio.to_thread(self._layers.all)
+        return Layers(
+            layers={diff_id: Usage(bytes=record.bytes, inodes=record.inodes) for diff_id, record in found.items()}
+        )
+
+    async def remove_layer(self, request: LayerRequest, call: Call) -> Nothing:
+        """Delete a layer that no container uses."""
+        diff_id = DiffId(digest(request.diff_id))
+        return await _join(self._removals, diff_id, lambda: self._remove_layer(diff_id), f"remove {diff_id}")
+
+    async def _remove_layer(self, diff_id: DiffId) -> Nothing:
+        async with self._layer_locks.hold(diff_id):
+            async with self._claims:
+                aside = await asyncio.to_thread(self._take_away, diff_id)
+            if aside is not None:
+                await asyncio.to_thread(self._layers.discard, aside)
+        return Nothing()
+
+    def _take_away(self, diff_id: DiffId) -> Path | None:
+        user = self._containers.user_of(diff_id)
+        if user is not None:
+            raise FailedPrecondition(
+                f"layer {diff_id} is used by container {user}", hint="remove the container before its image"
+            )
+        return self._layers.remove(diff_id)
+
+    async def mount(self, request: MountRequest, call: Call) -> Mounted:
+        """Mount a container's root and read its user and group files."""
+        container_id(request.container)
+        return await _join(self._mounts, request, lambda: self._mount(request), f"mount {request.container}")
+
+    async def _mount(self, request: MountRequest) -> Mounted:
+        container = request.container
+        async with self._container_locks.hold(container):
+            async with self._claims:
+                await asyncio.to_thread(self._containers.claim, container, request.layers)
+            if not await asyncio.to_thread(self._containers.is_mounted, container):
+                await asyncio.to_thread(self._containers.mount, container, request.layers)
+            return await asyncio.to_thread(_read_accounts, self._paths.rootfs(container))
+
+    async def unmount(self, request: ContainerRequest, call: Call) -> Nothing:
+        """Unmount a container's root and delete its writable layer."""
+        container = container_id(request.container)
+        return await _join(self._unmounts, container, lambda: self._unmount(container), f"unmount {container}")
+
+    async def _unmount(self, container: ContainerId) -> Nothing:
+        async with self._container_locks.hold(container):
+            await asyncio.to_thread(self._containers.remove, container)
+        return Nothing()
+
+    async def usage(self, request: ContainerRequest, call: Call) -> Usage:
+        """The size of a container's writable layer."""
+        return await asyncio.to_thread(self._containers.measure, request.container)
+
+    async def fs_info(self, request: Nothing, call: Call) -> FsInfo:
+        """What images and what writable layers take. Calls join: with many containers it is a long walk."""
+        return await _join(self._fs_infos, "", lambda: asyncio.to_thread(self._fs_info), "fs_info")
+
+    def _fs_info(self) -> FsInfo:
+        layers = [Usage(bytes=record.bytes, inodes=record.inodes) for record in self._layers.all().values()]
+        return FsInfo(
+            images_mountpoint=str(self._paths.layers),
+            images=usage.add(layers),
+            containers_mountpoint=str(self._paths.containers),
+            containers=self._containers.measure_all(),
+        )
+
+    async def inventory(self, request: Nothing, call: Call) -> Inventory:
+        """What is on the host."""
+        return await asyncio.to_thread(self._inventory)
+
+    def _inventory(self) -> Inventory:
+        return Inventory(
+            layers=tuple(self._layers.all()),
+            containers=tuple(self._containers.all()),
+            mounted=tuple(self._containers.mounted()),
+            partial=(*self._layers.partial(), *self._containers.partial()),
+        )
+
+    async def sweep(self, request: Nothing, call: Call) -> Nothing:
+        """Delete left-overs."""
+        return await _join(self._sweeps, "", self._sweep, "sweep")
+
+    async def _sweep(self) -> Nothing:
+        async with self._claims:
+            await asyncio.to_thread(self._delete_partial)
+        return Nothing()
+
+    def _delete_partial(self) -> None:
+        for name in self._layers.partial():
+            self._layers.sweep(name, used=self._containers.user_of)
+        for name in self._containers.partial():
+            self._containers.discard(name)
+
+
+def _read_accounts(root: Path) -> Mounted:
+    return Mounted(passwd=files.read_in_root(root, "etc/passwd"), group=files.read_in_root(root, "etc/group"))
+
+
+async def _join(joins: Joins[_K, _T], key: _K, attempt: Callable[[], Coroutine[object, object, _T]], name: str) -> _T:
+    """The result of the attempt under way for `key`, or of a new one."""
+    if not joins.running(key):
+        joins.begin(key, attempt(), name)
+    return await joins.wait(key)

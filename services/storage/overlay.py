@@ -1,0 +1,155 @@
+"""Overlay mounts: which options (pure plans), and the act; and which ones the host has.
+
+The mount is built detached and attached in one step (fsopen, fsmount, move_mount), so a worker killed on the way
+leaves none. Kernels before 6.8 take no list of lower folders there: these get one mount(2).
+Linux Documentation/filesystems/overlayfs.rst. The overlay works with the capabilities of who mounts it: what the
+storage worker lacks, no container can do to its files.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from kernel.errors import CrispError, FailedPrecondition, Internal, ResourceExhausted
+from kernel.host import syscalls
+
+MAX_LAYERS = 500
+"""OVL_MAX_STACK of the kernel."""
+_LONGEST_VALUE = 255
+_NOT_KNOWN = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+_ESCAPE = re.compile(r"\\([0-7]{3})")
+
+OPTIONS: tuple[tuple[str, str], ...] = (
+    ("metacopy", "off"),  # nothing in a layer may point at another file's data
+    ("redirect_dir", "nofollow"),  # nor at another directory
+    ("index", "off"),
+)
+FLAGS = ("volatile",)
+"""A container's own writes do not outlive the host's crash, so its sync, and its unmount, need not wait for disks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """One overlay mount."""
+
+    lower: tuple[Path, ...]
+    """Topmost first, as the kernel wants them."""
+    upper: Path
+    work: Path
+    target: Path
+
+
+def plan_mount(layers: Sequence[Path], nothing: Path, folder: Path, target: Path) -> Plan:
+    """The mount of `layers`, lowest first, below the writable layer in `folder`.
+
+    A layer that comes twice counts where it comes last: whatever it hid or showed lower down, it shows again there,
+    and the kernel takes no folder twice. An image without layers gets the folder `nothing`.
+    """
+    lower = tuple(dict.fromkeys(reversed(layers))) or (nothing,)
+    if len(lower) > MAX_LAYERS:
+        raise FailedPrecondition(f"image has {len(lower)} layers, more than the {MAX_LAYERS} that an overlay takes")
+    return Plan(lower=lower, upper=folder / "upper", work=folder / "work", target=target)
+
+
+def attach(plan: Plan) -> None:
+    """Mount what is planned."""
+    try:
+        if max(len(os.fsencode(path)) for path in (*plan.lower, plan.upper, plan.work)) > _LONGEST_VALUE:
+            mount_at_once(plan)
+            return
+        try:
+            mount = build(plan)
+        except OSError as error:
+            if error.errno not in _NOT_KNOWN:
+                raise
+            mount_at_once(plan)
+            return
+        try:
+            syscalls.move_mount(mount, plan.target)
+        finally:
+            os.close(mount)
+    except OSError as error:
+        raise _explain(error, plan) from error
+
+
+def build(plan: Plan) -> int:
+    """The mount, detached: a descriptor with which it vanishes."""
+    context = syscalls.fsopen("overlay")
+    try:
+        syscalls.fsconfig_string(context, "source", "crisp")
+        for lower in plan.lower:
+            syscalls.fsconfig_string(context, "lowerdir+", str(lower))
+        syscalls.fsconfig_string(context, "upperdir", str(plan.upper))
+        syscalls.fsconfig_string(context, "workdir", str(plan.work))
+        for key, value in OPTIONS:
+            syscalls.fsconfig_string(context, key, value)
+        for flag in FLAGS:
+            syscalls.fsconfig_flag(context, flag)
+        syscalls.fsconfig_create(context, "overlay")
+        return syscalls.fsmount(context)
+    finally:
+        os.close(context)
+
+
+def mount_at_once(plan: Plan) -> None:
+    """The same by mount(2). Its options fit in one page, so the folders are named by descriptors."""
+    with ExitStack() as stack:
+
+        def name(path: Path) -> str:
+            fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            stack.callback(os.close, fd)
+            return f"/proc/self/fd/{fd}"
+
+        options = [
+            "lowerdir=" + ":".join(name(path) for path in plan.lower),
+            f"upperdir={name(plan.upper)}",
+            f"workdir={name(plan.work)}",
+            *(f"{key}={value}" for key, value in OPTIONS),
+            *FLAGS,
+        ]
+        syscalls.mount("crisp", plan.target, "overlay", data=",".join(options))
+
+
+def detach(target: Path) -> None:
+    """Unmount all that is mounted at `target`; a busy mount goes when its last user does. None is success."""
+    flags = syscalls.UMOUNT_NOFOLLOW
+    while True:
+        try:
+            syscalls.umount2(target, flags)
+        except OSError as error:
+            if error.errno in (errno.EINVAL, errno.ENOENT):
+                return
+            if error.errno != errno.EBUSY or flags & syscalls.MNT_DETACH:
+                raise Internal(f"{target} cannot be unmounted: {error.strerror}") from error
+            flags |= syscalls.MNT_DETACH
+
+
+def read_overlays() -> set[str]:
+    """Where this mount namespace has overlays, by canonical path."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        return parse_overlays(file.read())
+
+
+def parse_overlays(mountinfo: str) -> set[str]:
+    """The mount points of overlays in a text of proc(5), /proc/PID/mountinfo."""
+    found: set[str] = set()
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(" - ")
+        if after.startswith("overlay "):
+            found.add(_ESCAPE.sub(lambda match: chr(int(match[1], 8)), before.split(" ")[4]))
+    return found
+
+
+def _explain(error: OSError, plan: Plan) -> CrispError:
+    message = f"overlay of {len(plan.lower)} layers cannot be mounted at {plan.target}: {error.strerror}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM):
+        return ResourceExhausted(message)
+    if error.errno == errno.ENODEV:
+        return FailedPrecondition(message, hint="the kernel has no overlay file system; try: modprobe overlay")
+    return Internal(message)
