@@ -221,5 +221,13 @@ def refused(code: grpc.StatusCode, *words: str) -> Iterator[None]:
         assert word in error.details(), f"{word!r} is not in {error.details()!r}"
 
 
+def outcome(call):
+    """What a call gives: its answer, or its error, where the interface leaves the choice."""
+    try:
+        return call()
+    except grpc.RpcError as error:
+        return error
+
+
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 NOT_FOUND = grpc.StatusCode.NOT_FOUND
