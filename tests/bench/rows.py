@@ -1,0 +1,229 @@
+"""The rows of the table: each measures crisp beside its raw parts in turns, and says what it may be at most."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from deploy.demo_image import Layer, image
+from tests.bench import byhand
+from tests.harness.cri import Pod
+from tests.harness.daemon import Daemon
+from tests.harness.registry import Registry
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of the table."""
+
+    what: str
+    budget: float
+    measured: float
+    unit: str
+    detail: str = ""
+    at_least: bool = False
+
+    @property
+    def met(self) -> bool:
+        return self.measured >= self.budget if self.at_least else self.measured <= self.budget
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """How much of everything; smaller for a quick look."""
+
+    rounds: int = 15
+    together: int = 24
+    many: int = 100
+    some: int = 30
+    calls: int = 300
+    layer: int = 400 << 20
+
+
+QUICK = Sizes(rounds=4, together=8, many=10, some=5, calls=60, layer=40 << 20)
+
+
+class Bench:
+    """A daemon of its own with one image, and what each row needs of it."""
+
+    def __init__(self, daemon: Daemon, registry: Registry, reference: str, sizes: Sizes) -> None:
+        self.daemon = daemon
+        self.cri = daemon.cri
+        self.registry = registry
+        self.reference = reference
+        self.sizes = sizes
+
+    def pod(self) -> Pod:
+        return Pod(self.cri, self.daemon.logs, self.reference)
+
+    def up(self) -> Pod:
+        """A pod with one running container."""
+        pod = self.pod()
+        pod.run("sleep", "3600")
+        return pod
+
+    @contextmanager
+    def pods(self, count: int) -> Iterator[list[Pod]]:
+        """So many pods with a container each."""
+        with ThreadPoolExecutor(4) as threads:
+            made = list(threads.map(lambda _: self.up(), range(count)))
+            yield made
+            list(threads.map(Pod.remove, made))
+
+    def pod_up(self) -> list[Row]:
+        model = self.pod()
+        container = model.run("sleep", "3600")
+        rootfs = self.daemon.root / "storage" / "containers" / container / "rootfs"
+        conflist = self.daemon.folder / "cni" / "10-test.conflist"
+        parts = byhand.Parts(self.daemon.folder / "byhand", conflist, self.cri.info(container)["runtimeSpec"], rootfs)
+        hand, crisp = [], []
+        for name, _ in zip(byhand.names(self.daemon.name), range(self.sizes.rounds), strict=False):
+            parts.prepare(name)
+            hand.append(timed(lambda name=name: parts.up(name)))
+            parts.down(name)
+            made: list[Pod] = []
+            crisp.append(timed(lambda made=made: made.append(self.up())))
+            made[0].remove()
+        model.remove()
+        return [ratio("pod up, by CNI ADD + runc create + runc start by hand", 1.25, crisp, hand)]
+
+    def exec_sync(self) -> list[Row]:
+        pod = self.pod()
+        container = pod.run("sleep", "3600")
+        runc_root = byhand.runc_root_of(self.daemon.run, container)
+        hand, crisp = [], []
+        for _ in range(self.sizes.rounds):
+            hand.append(timed(lambda: byhand.execute(runc_root, container)))
+            crisp.append(timed(lambda: self.cri.exec(container, "true")))
+        pod.remove()
+        return [ratio("ExecSync of true, by runc exec by hand", 1.25, crisp, hand)]
+
+    def eight_at_a_time(self) -> list[Row]:
+        count = self.sizes.together
+        made: list[Pod] = []
+        alone = timed(lambda: made.extend(self.up() for _ in range(count)))
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(Pod.remove, made))
+            made.clear()
+            together = timed(lambda: made.extend(threads.map(lambda _: self.up(), range(count))))
+            list(threads.map(Pod.remove, made))
+        detail = f"{count / together:.1f} against {count / alone:.1f} pods per second"
+        row = Row(
+            what="pods per second, eight at a time by one at a time", budget=1.5, measured=alone / together, unit="x",
+            detail=detail, at_least=True,
+        )  # fmt: skip
+        return [row]
+
+    def lists(self) -> list[Row]:
+        with self.pods(self.sizes.many) as pods:
+            container = self.cri.list_containers(pod_sandbox_id=pods[0].id)[0].id
+            calls: dict[str, Callable[[], object]] = {
+                "Version": lambda: self.cri.call("Version"),
+                "ListContainers": lambda: self.cri.call("ListContainers"),
+                "ListPodSandbox": lambda: self.cri.call("ListPodSandbox"),
+                "ContainerStatus": lambda: self.cri.call("ContainerStatus", container_id=container),
+                "PodSandboxStatus": lambda: self.cri.call("PodSandboxStatus", pod_sandbox_id=pods[0].id),
+            }
+            medians = {}
+            for name, call in calls.items():
+                medians[name] = statistics.median(timed(call) for _ in range(self.sizes.calls)) * 1e3
+        floor = medians.pop("Version")
+        return [
+            Row(what=f"{name} with {self.sizes.many} pods, median", budget=1.0, measured=median, unit="ms",
+                detail=f"Version: {floor:.2f} ms")
+            for name, median in medians.items()
+        ]  # fmt: skip
+
+    def memory(self) -> list[Row]:
+        idle = self.pss()
+        with self.pods(self.sizes.some):
+            busy = self.pss()
+        return [
+            Row(what="memory of all crisp processes, idle", budget=75, measured=sum(idle.values()), unit="MB",
+                detail=", ".join(f"{name} {size:.0f}" for name, size in idle.items())),
+            Row(what=f"memory with {self.sizes.some} pods", budget=85, measured=sum(busy.values()), unit="MB",
+                detail=", ".join(f"{name} {size:.0f}" for name, size in busy.items())),
+        ]  # fmt: skip
+
+    def pss(self) -> dict[str, float]:
+        """Proportional set size of each process, in MB."""
+        named = {pid: name for name, pid in self.daemon.workers().items()}
+        sizes: dict[str, float] = {}
+        for process in self.daemon.own_processes():
+            rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
+            kilobytes = int(rollup.split("\nPss:")[1].split()[0])
+            name = named.get(process.pid, process.name())
+            sizes[name] = sizes.get(name, 0) + kilobytes / 1000
+        return sizes
+
+    def killed_worker(self) -> list[Row]:
+        pod = self.pod()
+        container = pod.run("sleep", "3600")
+        pids = self.daemon.workers()
+        usual = statistics.median(timed(lambda: self.cri.exec(container, "true")) for _ in range(5))
+        psutil.Process(pids["runtime"]).kill()
+        delayed = timed(lambda: self.cri.exec(container, "true"))
+        pod.remove()
+        detail = f"ExecSync {delayed * 1e3:.0f} ms, else {usual * 1e3:.0f} ms"
+        late = max(delayed - usual, 0) * 1e3
+        return [Row(what="a killed runtime worker serves again", budget=50, measured=late, unit="ms", detail=detail)]
+
+    def own_cpu(self) -> list[Row]:
+        self.up().remove()
+        before = self.cpu()
+        for _ in range(self.sizes.rounds):
+            self.up().remove()
+        spent = (self.cpu() - before) / self.sizes.rounds
+        return [Row(what="the daemon's own CPU for one pod's life", budget=40, measured=spent * 1e3, unit="ms")]
+
+    def cpu(self) -> float:
+        """Seconds of CPU of crisp's own processes, without the programs that they start."""
+        return sum(sum(process.cpu_times()[:2]) for process in self.daemon.own_processes())
+
+    def pull(self) -> list[Row]:
+        layer = Layer()
+        block = secrets.token_bytes(1 << 16)
+        for number in range(self.sizes.layer >> 18):
+            # Half of it noise, half of it text: about what a distribution's layer compresses to.
+            layer.file(f"data/{number % 100}/{number}", secrets.token_bytes(1 << 17) + block[: 1 << 10] * 128)
+        built = image([layer.tar()])
+        by_digest = self.registry.push(built, "big", "v1")
+        blob = next(iter(set(built.blobs) - {built.id}))
+        url = f"http://{self.registry.address}/v2/big/blobs/{blob}"
+        hand, crisp = [], []
+        for _ in range(2):
+            folder = Path(tempfile.mkdtemp(prefix="bypull-", dir=self.daemon.folder))
+            hand.append(timed(lambda folder=folder: byhand.pull(url, folder)))
+            shutil.rmtree(folder)
+            crisp.append(timed(lambda: self.cri.pull(by_digest, timeout=600)))
+            self.cri.remove_image(by_digest)
+        size = f"{self.sizes.layer >> 20} MB"
+        return [ratio(f"pull of a {size} layer, by download + sha256 + isal + libarchive by hand", 1.5, crisp, hand)]
+
+
+ROWS = ("memory", "pod_up", "exec_sync", "eight_at_a_time", "lists", "pull", "killed_worker", "own_cpu")
+"""In this order: the memory of an idle daemon is taken first."""
+
+
+def ratio(what: str, budget: float, crisp: list[float], hand: list[float]) -> Row:
+    """Medians of both, as a ratio."""
+    ours, theirs = statistics.median(crisp), statistics.median(hand)
+    detail = f"{ours * 1e3:.0f} ms against {theirs * 1e3:.0f} ms"
+    return Row(what=what, budget=budget, measured=ours / theirs, unit="x", detail=detail)
+
+
+def timed(act: Callable[[], object]) -> float:
+    """Seconds that it takes."""
+    began = time.perf_counter()
+    act()
+    return time.perf_counter() - began
