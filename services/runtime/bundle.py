@@ -1,0 +1,163 @@
+"""What the worker keeps on disk: a folder per pod and per container below Paths.runtime_state.
+
+    pods/ID/pod.json  ns/{ipc,uts}  shm/  resolv.conf  hostname  pause/
+    containers/ID/request.json  state.json  config.json  pidfile  conmon.pid  exit/ID  oom  ctl  attach  runtime.log
+
+Files are written whole: temporary name, then rename. After a reboot the whole tree is gone with /run. A file that
+does not read back costs only its own pod or container.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import Generic, Literal, TypeVar
+
+import msgspec
+
+from kernel.contracts.runtime import Created, CreateRequest, PodRequest
+from kernel.errors import CrispError
+from kernel.ids import ContainerId, SandboxId, container_id, sandbox_id
+from services.runtime.pidfd import Identity
+
+_LOG = logging.getLogger(__name__)
+_T = TypeVar("_T")
+_LIMIT = 16 << 20
+
+
+class PodRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """pod.json: written before the pod's first part is made."""
+
+    request: PodRequest
+    cgroup: str
+    made: bool = False
+    pause: Identity | None = None
+
+
+class ContainerState(msgspec.Struct, frozen=True, kw_only=True):
+    """state.json: how far a container has come."""
+
+    phase: Literal["creating", "created", "starting", "started"]
+    sandbox: SandboxId
+    handler: str
+    cgroup: str
+    conmon_cgroup: str
+    process: Identity | None = None
+    conmon: Identity | None = None
+    created: Created | None = None
+    started_at: int = 0
+
+
+def write(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Replace a file as a whole."""
+    temporary = path.with_name(f".{path.name}.new")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+    with os.fdopen(fd, "wb") as file:
+        file.write(content)
+        os.fchmod(fd, mode)
+    temporary.rename(path)
+
+
+class Record(Generic[_T]):
+    """A JSON file that holds one structure."""
+
+    def __init__(self, path: Path, kind: type[_T]) -> None:
+        self._path = path
+        self._kind = kind
+
+    def write(self, value: _T) -> None:
+        """Replace it."""
+        write(self._path, msgspec.json.encode(value))
+
+    def read(self) -> _T | None:
+        """What it holds; None where it is missing or does not read back."""
+        try:
+            fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            _LOG.warning("%s cannot be read: %s", self._path, error.strerror)
+            return None
+        with os.fdopen(fd, "rb") as file:
+            try:
+                return msgspec.json.decode(file.read(_LIMIT), type=self._kind)
+            except (msgspec.DecodeError, OSError) as error:
+                _LOG.warning("%s does not read back: %s", self._path, error)
+                return None
+
+
+class PodBundle:
+    """A pod's folder."""
+
+    def __init__(self, root: Path, sandbox: SandboxId) -> None:
+        self.path = root / "pods" / sandbox
+        self.record = Record(self.path / "pod.json", PodRecord)
+        self.ipc = self.path / "ns" / "ipc"
+        self.uts = self.path / "ns" / "uts"
+        self.shm = self.path / "shm"
+        self.resolv_conf = self.path / "resolv.conf"
+        self.hostname = self.path / "hostname"
+        self.pause = self.path / "pause"
+
+
+class ContainerBundle:
+    """A container's folder, which is its OCI bundle too."""
+
+    def __init__(self, root: Path, container: ContainerId) -> None:
+        self.path = root / "containers" / container
+        self.request = Record(self.path / "request.json", CreateRequest)
+        self.state = Record(self.path / "state.json", ContainerState)
+        self.config = self.path / "config.json"
+        self.pid_file = self.path / "pidfile"
+        self.conmon_pid_file = self.path / "conmon.pid"
+        self.exit_dir = self.path / "exit"
+        self.exit_file = self.exit_dir / container
+        self.oom = self.path / "oom"
+        self.control = self.path / "ctl"
+        self.runtime_log = self.path / "runtime.log"
+
+    def exit(self) -> tuple[int, int] | None:
+        """Exit code and time (nanoseconds since 1970) as conmon left them; None where it left none."""
+        try:
+            fd = os.open(self.exit_file, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:  # missing, or not a file of conmon's
+            return None
+        with os.fdopen(fd, "rb") as file:
+            text = file.read(16).strip()
+            if not (text.isdigit() and int(text) <= 255):
+                return None
+            return int(text), os.fstat(fd).st_mtime_ns
+
+    def oom_killed(self) -> bool:
+        """Whether conmon saw the kernel's out-of-memory killer at work."""
+        return self.oom.exists()
+
+
+def remove(path: Path) -> None:
+    """Delete a bundle; gone already is success. Nothing may be mounted in it."""
+    with suppress(FileNotFoundError):  # gone already
+        shutil.rmtree(path)
+
+
+def pods(root: Path) -> list[SandboxId]:
+    """The pods that have a folder."""
+    return [sandbox_id(name) for name in _names(root / "pods")]
+
+
+def containers(root: Path) -> list[ContainerId]:
+    """The containers that have a folder."""
+    return [container_id(name) for name in _names(root / "containers")]
+
+
+def _names(folder: Path) -> list[str]:
+    found = []
+    with suppress(FileNotFoundError):  # nothing was ever made
+        for name in sorted(os.listdir(folder)):
+            try:
+                found.append(sandbox_id(name))
+            except CrispError:
+                _LOG.warning("%s is not one of ours: left alone", folder / name)
+    return [str(name) for name in found]

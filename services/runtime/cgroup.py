@@ -1,0 +1,226 @@
+"""The host's cgroup hierarchies (v1, hybrid and v2): make, fill, empty and remove a cgroup by its path.
+
+Run by the runtime worker in threads, as root. Rules kept: a path comes from `cgroup_path`; only cgroups that this
+worker made are removed; a cgroup is emptied by SIGKILL to what it lists, again until it lists nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from kernel.errors import DeadlineExceeded, Internal
+from kernel.host.aio import Deadline
+from services.runtime import cgroup_path, pidfd
+
+_MOUNTINFO = Path("/proc/self/mountinfo")
+_ROUNDS_BEFORE_FREEZE = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hierarchies:
+    """Where the controllers are mounted."""
+
+    unified: Path | None
+    """cgroup v2; beside v1 controllers on a hybrid host."""
+    v1: dict[str, Path]
+
+    @property
+    def only_v2(self) -> bool:
+        """No v1 controller is mounted."""
+        return not self.v1
+
+    @property
+    def roots(self) -> list[Path]:
+        """Every hierarchy once."""
+        return list(dict.fromkeys([*self.v1.values(), *([self.unified] if self.unified else [])]))
+
+    def controllers(self) -> frozenset[str]:
+        """The controllers that can limit something here."""
+        if self.only_v2 and self.unified:
+            return frozenset((self.unified / "cgroup.controllers").read_text().split())
+        return frozenset(self.v1)
+
+    def swap_accounting(self) -> bool:
+        """Whether memory and swap together can be limited."""
+        if self.only_v2:
+            return Path("/proc/swaps").exists() and "memory" in self.controllers()
+        return "memory" in self.v1 and (self.v1["memory"] / "memory.memsw.limit_in_bytes").exists()
+
+
+def hierarchies() -> Hierarchies:
+    """Read where cgroups are mounted in this mount namespace."""
+    unified: Path | None = None
+    v1: dict[str, Path] = {}
+    for line in _MOUNTINFO.read_text().splitlines():
+        before, _, after = line.partition(" - ")
+        point, (kind, _, options) = Path(before.split()[4]), after.split(" ", 2)
+        if kind == "cgroup2":
+            unified = unified or point
+        elif kind == "cgroup":
+            for option in options.split(","):
+                if option not in ("rw", "ro", "xattr", "clone_children"):
+                    v1.setdefault(option.removeprefix("name="), point)
+    if unified is None and not v1:
+        raise Internal("no cgroup hierarchy is mounted on this host")
+    return Hierarchies(unified=unified, v1=v1)
+
+
+def driver(configured: str) -> cgroup_path.Driver:
+    """The configured driver; by itself systemd where systemd is process 1."""
+    if configured == "auto":
+        return "systemd" if os.path.isdir("/run/systemd/system") else "cgroupfs"
+    return "systemd" if configured == "systemd" else "cgroupfs"
+
+
+class Cgroups:
+    """The cgroups below every hierarchy's root."""
+
+    def __init__(self, found: Hierarchies) -> None:
+        self.hierarchies = found
+        self._roots = found.roots
+
+    def folders(self, path: str) -> list[Path]:
+        """A cgroup's folder in each hierarchy."""
+        return [root / path.lstrip("/") for root in self._roots]
+
+    def missing(self, path: str) -> list[str]:
+        """Of a path and those above it, the ones that are in no hierarchy."""
+        return [
+            level for level in cgroup_path.levels(path) if not any(folder.exists() for folder in self.folders(level))
+        ]
+
+    def make(self, path: str) -> None:
+        """Make a cgroup and those above it in every hierarchy; there already is success."""
+        try:
+            for level in cgroup_path.levels(path):
+                for folder in self.folders(level):
+                    folder.mkdir(mode=0o755, exist_ok=True)
+        except OSError as error:
+            raise Internal(f"cgroup {path}: {error.filename}: {error.strerror}") from error
+
+    def enter(self, path: str, pid: int) -> None:
+        """Put a process into a cgroup of its own making, in every hierarchy that lets it."""
+        self.make(path)
+        cpuset = self.hierarchies.v1.get("cpuset")
+        for folder in self.folders(path):
+            if cpuset is not None and folder.is_relative_to(cpuset):
+                continue  # a fresh v1 cpuset takes no process until it is given processors
+            try:
+                (folder / "cgroup.procs").write_text(str(pid))
+            except OSError as error:
+                raise Internal(f"process {pid} into cgroup {folder}: {error.strerror}") from error
+
+    def processes(self, path: str) -> list[int]:
+        """The processes in a cgroup and below it, of all hierarchies."""
+        found: set[int] = set()
+        for folder in self.folders(path):
+            for inner in _walk(folder):
+                with suppress(FileNotFoundError, OSError):  # gone between the listing and the reading
+                    found.update(int(pid) for pid in (inner / "cgroup.procs").read_text().split())
+        found.discard(0)  # how v1 shows a process of another PID namespace
+        return sorted(found)
+
+    def oom_kills(self, path: str) -> int:
+        """How often the kernel's out-of-memory killer struck in a cgroup."""
+        root, name = (
+            (self.hierarchies.unified, "memory.events") if self.hierarchies.only_v2
+            else (self.hierarchies.v1.get("memory"), "memory.oom_control")
+        )  # fmt: skip
+        if root is None:
+            return 0
+        with suppress(OSError):  # gone: nobody can say
+            for line in (root / path.lstrip("/") / name).read_text().splitlines():
+                key, _, value = line.partition(" ")
+                if key == "oom_kill":
+                    return int(value)
+        return 0
+
+    def remove(self, path: str) -> None:
+        """Remove an empty cgroup and all below it, in every hierarchy; gone already is success."""
+        for folder in self.folders(path):
+            for inner in _walk(folder):
+                _rmdir(inner)
+
+    def remove_if_empty(self, path: str) -> bool:
+        """Remove a cgroup that has neither processes nor cgroups below it; whether it is gone everywhere."""
+        gone = True
+        for folder in self.folders(path):
+            try:
+                folder.rmdir()
+            except FileNotFoundError:
+                continue
+            except OSError:  # in use: it stays
+                gone = False
+        return gone
+
+    def below(self, path: str) -> list[str]:
+        """The cgroups below a path, the innermost first."""
+        found: dict[str, None] = {}
+        for root in self._roots:
+            top = root / path.lstrip("/")
+            for inner in _walk(top):
+                if inner != top:
+                    found["/" + str(inner.relative_to(root))] = None
+        return list(found)
+
+    def set_frozen(self, path: str, *, frozen: bool) -> None:
+        """Freeze or thaw a cgroup as far as the host can."""
+        freezer = self.hierarchies.v1.get("freezer")
+        with suppress(OSError):  # gone, or no freezer: killing goes on without
+            if freezer is not None:
+                (freezer / path.lstrip("/") / "freezer.state").write_text("FROZEN" if frozen else "THAWED")
+            elif self.hierarchies.unified is not None:
+                (self.hierarchies.unified / path.lstrip("/") / "cgroup.freeze").write_text("1" if frozen else "0")
+
+    async def kill(self, paths: Iterable[str], deadline: Deadline) -> None:
+        """SIGKILL to every process in the cgroups until there is none; DeadlineExceeded names what is left."""
+        for path in paths:
+            await self._kill_one(path, deadline)
+
+    async def _kill_one(self, path: str, deadline: Deadline) -> None:
+        turn = 0
+        while pids := await asyncio.to_thread(self.processes, path):
+            if deadline.remaining() <= 0:
+                raise DeadlineExceeded(f"cgroup {path}: processes {pids[:8]} do not end")
+            forks_on = turn >= _ROUNDS_BEFORE_FREEZE
+            if forks_on:
+                # frozen, it cannot make new ones while the list is read; the signals work once it thaws
+                await asyncio.to_thread(self.set_frozen, path, frozen=True)
+                pids = await asyncio.to_thread(self.processes, path)
+            ending = pidfd.kill(pids, max(deadline.remaining(), 0))
+            if forks_on:
+                thaw = asyncio.to_thread(self.set_frozen, path, frozen=False)
+                ended, _ = await asyncio.gather(ending, thaw)
+            else:
+                ended = await ending
+            turn += 1
+            if not ended:
+                raise DeadlineExceeded(f"cgroup {path}: processes {pids[:8]} do not end")
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """A folder and the folders in it, the innermost first."""
+    try:
+        names = [entry.name for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)]
+    except FileNotFoundError:
+        return
+    for name in names:
+        yield from _walk(folder / name)
+    yield folder
+
+
+def _rmdir(folder: Path) -> None:
+    try:
+        folder.rmdir()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        if error.errno in (errno.EBUSY, errno.ENOTEMPTY):
+            raise Internal(f"cgroup {folder} is still in use") from error
+        raise Internal(f"cgroup {folder}: {error.strerror}") from error

@@ -1,0 +1,334 @@
+"""Containers: created through conmon, started once, stopped, removed, and taken up again after this worker's death.
+
+Run by the runtime worker. Rules kept: state.json says how far a container came before each step that cannot be
+seen from outside; one that was left half-made is removed and made again; nothing of it is left after an error in
+`create` or after `remove`, but its root file system and its log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from kernel.contracts.runtime import (
+    ContainerFact,
+    ContainerRequest,
+    Created,
+    CreateRequest,
+    ExecRequest,
+    Executed,
+    Inspected,
+    NamespaceMode,
+    Started,
+    StopRequest,
+)  # fmt: skip
+from kernel.errors import FailedPrecondition, Internal, InvalidInput, NotFound
+from kernel.host.aio import Deadline, KeyedLock
+from kernel.ids import ContainerId, SandboxId
+from services.runtime import bundle, conmon, host, namespaces, oci_mounts, oci_spec, pidfd, stop_signal, thread, user
+from services.runtime.bundle import ContainerBundle, ContainerState
+from services.runtime.exec import Execs
+from services.runtime.exits import Container, Exits
+from services.runtime.oci_runtime import OciRuntime
+from services.runtime.pods import Pod, Pods
+from services.runtime.setting import Setting
+from services.runtime.stop import Stops
+
+_LOG = logging.getLogger(__name__)
+_UNDO_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """A container as it will be."""
+
+    spec: oci_spec.Spec
+    created: Created
+    """All but the pid."""
+    state: ContainerState
+
+
+class Containers:
+    """All containers of this worker."""
+
+    def __init__(self, setting: Setting, pods: Pods) -> None:
+        self._setting = setting
+        self._pods = pods
+        self._containers: dict[ContainerId, Container] = {}
+        self._locks: KeyedLock[ContainerId] = KeyedLock()
+        self._exits = Exits(setting.tasks, setting.cgroups, setting.watchers)
+        self._stops = Stops(setting.tasks, setting.cgroups)
+        self._execs = Execs(setting.cgroups)
+
+    def facts(self) -> tuple[ContainerFact, ...]:
+        """What the host says of all containers."""
+        return tuple(container.fact() for container in self._containers.values())
+
+    def ids(self) -> tuple[ContainerId, ...]:
+        """All containers that something is there of."""
+        return tuple(bundle.containers(self._setting.root))
+
+    async def recover(self) -> None:
+        """Take up the containers that an earlier worker made, and note the exits that nobody saw."""
+        for container in self.ids():
+            folder = ContainerBundle(self._setting.root, container)
+            state = await asyncio.to_thread(folder.state.read)
+            if state is None or state.phase == "creating" or state.handler not in self._setting.runtimes:
+                continue  # half-made or damaged: inventoried, and made again or removed on request
+            self._follow(Container(container, folder, state))
+
+    async def create(self, request: CreateRequest, deadline: Deadline) -> Created:
+        """Create a container, or find it created. After an error nothing is left."""
+        pod = self._pods.get(request.sandbox)
+        async with self._locks.hold(request.container):
+            known = self._containers.get(request.container)
+            if known is not None and known.state.created is not None:
+                return known.state.created
+            await self._undo(request.container)
+            pid_namespace = await self._pid_namespace(pod, request, deadline)
+            what = f"container {request.container}: create"
+            plan = await thread.run(lambda: self._plan(pod, request, pid_namespace), deadline, what)
+            try:
+                state = await self._launch(pod, request, plan, deadline)
+            except Exception:
+                await self._undo(request.container)
+                raise
+            self._follow(Container(request.container, ContainerBundle(self._setting.root, request.container), state))
+            assert state.created is not None  # set by _launch
+            return state.created
+
+    async def start(self, request: ContainerRequest, deadline: Deadline) -> Started:
+        """Let a created container's process run, once."""
+        async with self._locks.hold(request.container):
+            container = self._get(request.container)
+            runtime = self._runtime(container)
+            if container.state.phase == "starting" and await runtime.state(container.id, deadline) != "created":
+                self._keep(container, phase="started")
+            if container.state.phase != "started":
+                if container.exited.is_set():
+                    raise FailedPrecondition(f"container {container.id} ended before it was started")
+                self._keep(container, phase="starting", started_at=time.time_ns())
+                try:
+                    await runtime.start(container.id, container.bundle.runtime_log, deadline)
+                except Internal:
+                    self._keep(container, phase="created", started_at=0)
+                    raise
+                self._keep(container, phase="started")
+            return Started(started_at=container.state.started_at)
+
+    async def stop(self, request: StopRequest) -> None:
+        """Back once the container has exited; gone already is success."""
+        container = self._containers.get(request.container)
+        if container is not None:
+            await self._stops.stop(container, request.timeout)
+
+    async def remove(self, container: ContainerId) -> None:
+        """Kill what runs and delete all of it; gone already is success."""
+        async with self._locks.hold(container):
+            known = self._containers.get(container)
+            if known is not None:
+                await self._stops.kill(known)
+            await self._undo(container)
+
+    async def kill_pod(self, sandbox: SandboxId) -> None:
+        """Kill what is left in a pod's containers."""
+        await asyncio.gather(*(self._stops.kill(container) for container in self._of(sandbox)))
+
+    async def remove_pod(self, sandbox: SandboxId) -> None:
+        """Remove a pod's containers, half-made ones too."""
+        for container in self.ids():
+            state = ContainerBundle(self._setting.root, container).state.read()
+            if state is not None and state.sandbox == sandbox:
+                await self.remove(container)
+
+    async def execute(self, request: ExecRequest, deadline: Deadline) -> Executed:
+        """Run a command in a container."""
+        container = self._get(request.container)
+        return await self._execs.run(container, self._runtime(container), request, deadline)
+
+    async def reopen_log(self, request: ContainerRequest, deadline: Deadline) -> None:
+        """Make the container's log anew at its path."""
+        container = self._get(request.container)
+        if container.exited.is_set():
+            raise FailedPrecondition(f"container {container.id} is not running")
+        made_from = await asyncio.to_thread(container.bundle.request.read)
+        if made_from is None:
+            raise Internal(f"container {container.id}: its request does not read back")
+        pod = self._pods.get(container.state.sandbox)
+        await conmon.reopen_log(container.bundle, container.conmon, pod.request, made_from, deadline)
+
+    async def inspect(self, request: ContainerRequest) -> Inspected:
+        """The OCI specification that was run."""
+        container = self._get(request.container)
+        try:
+            spec = await asyncio.to_thread(container.bundle.config.read_text)
+        except OSError as error:
+            raise Internal(f"container {container.id}: config.json: {error.strerror}") from error
+        return Inspected(pid=container.fact().pid, runtime_spec=spec)
+
+    def close(self) -> None:
+        """Watch the containers no longer."""
+        for container in self._containers.values():
+            container.close()
+
+    def _get(self, container: ContainerId) -> Container:
+        found = self._containers.get(container)
+        if found is None:
+            raise NotFound(f"container {container} is not here")
+        return found
+
+    def _of(self, sandbox: SandboxId) -> list[Container]:
+        return [container for container in self._containers.values() if container.state.sandbox == sandbox]
+
+    def _runtime(self, container: Container) -> OciRuntime:
+        return self._setting.runtimes[container.state.handler]
+
+    def _keep(self, container: Container, **changes: object) -> None:
+        """Change a container's state on disk, then in memory."""
+        state = msgspec.structs.replace(container.state, **changes)
+        container.bundle.state.write(state)
+        container.state = state
+
+    def _follow(self, container: Container) -> None:
+        self._containers[container.id] = container
+        self._exits.follow(container, self._after_exit)
+
+    async def _after_exit(self, container: Container) -> None:
+        """Without a PID namespace of its own, processes outlive the container's first one: they end with it."""
+        await self._setting.cgroups.kill([container.state.cgroup], Deadline.after(_UNDO_SECONDS))
+
+    async def _pid_namespace(self, pod: Pod, request: CreateRequest, deadline: Deadline) -> str:
+        """The path of the PID namespace to join; empty for a fresh one or the host's."""
+        field = "linux.security_context.namespace_options"
+        if request.security.pid is NamespaceMode.POD:
+            return f"/proc/{await self._pods.pause(pod, deadline)}/ns/pid"
+        if request.security.pid is NamespaceMode.TARGET:
+            target = self._containers.get(request.security.target) if request.security.target else None
+            if target is None or target.state.sandbox != request.sandbox:
+                raise InvalidInput(f"{field}.target_id: container {request.security.target} is not in this pod")
+            if target.exited.is_set() or target.state.process is None:
+                raise FailedPrecondition(f"{field}.target_id: container {target.id} is not running")
+            return f"/proc/{target.state.process.pid}/ns/pid"
+        return ""
+
+    def _plan(self, pod: Pod, request: CreateRequest, pid_namespace: str) -> _Plan:
+        """Check everything and write nothing but the image's volumes. May hang on a dead mount of the host."""
+        config, setting, folder = self._setting.config, self._setting, pod.folder
+        if request.security.privileged and not pod.request.privileged:
+            raise InvalidInput("linux.security_context.privileged: the pod is not privileged")
+        who = user.resolve(request)
+        oci_mounts.check(request)
+        stop_with = stop_signal.choose(request.stop_signal, request.image.stop_signal)
+        rootfs = config.paths.rootfs(request.container)
+        on_host = pod.request.network is NamespaceMode.NODE
+        if not rootfs.is_dir():
+            raise FailedPrecondition(f"container {request.container}: its root file system {rootfs} is not there")
+        netns = "" if on_host else _pinned_netns(config.paths.netns(request.sandbox))
+        cgroup = pod.cgroup.container(request.container)
+        place = oci_spec.Place(
+            rootfs=str(rootfs),
+            cgroups_path=pod.cgroup.oci(request.container),
+            netns=netns,
+            ipc=str(folder.ipc),
+            uts=str(folder.uts),
+            pid=pid_namespace,
+            sources=oci_mounts.Sources(
+                shm=str(folder.shm),
+                resolv_conf=str(folder.resolv_conf),
+                hostname=str(folder.hostname),
+                hosts="/etc/hosts" if on_host and Path("/etc/hosts").is_file() else "",
+                mounts=host.mount_sources(request),
+                volumes=host.volumes(rootfs, request),
+            ),
+            devices=host.devices(request),
+        )
+        defaults = oci_spec.Defaults(
+            capabilities=config.runtime.default_capabilities, pids_limit=config.runtime.default_pids_limit
+        )
+        spec = oci_spec.plan(pod.request, request, who, host.read(setting.cgroups.hierarchies), place, defaults)
+        return _Plan(
+            spec=spec,
+            created=Created(
+                pid=0, uid=who.uid, gid=who.gid, supplemental_groups=who.supplemental_groups, stop_signal=stop_with
+            ),
+            state=ContainerState(
+                phase="creating", sandbox=request.sandbox, handler=self._pods.runtime(pod).name, cgroup=cgroup,
+                conmon_cgroup=pod.cgroup.conmon(request.container),
+            ),
+        )  # fmt: skip
+
+    async def _launch(self, pod: Pod, request: CreateRequest, plan: _Plan, deadline: Deadline) -> ContainerState:
+        """Write the bundle and have conmon create the container."""
+        folder = ContainerBundle(self._setting.root, request.container)
+        log = await thread.run(
+            lambda: _write(folder, pod, request, plan), deadline, f"container {request.container}: bundle"
+        )
+        launch = conmon.Launch(
+            container=request.container, bundle=folder, runtime=self._setting.runtimes[plan.state.handler],
+            cgroup=plan.state.conmon_cgroup, log=log, terminal=request.tty, stdin=request.stdin,
+            stdin_once=request.stdin_once,
+        )  # fmt: skip
+        pid = await conmon.create(self._setting.config.runtime.conmon, launch, self._setting.cgroups, deadline)
+        process = pidfd.identify(pid)
+        if process is None:
+            raise Internal(f"container {request.container}: its process ended before it was started")
+        state = msgspec.structs.replace(
+            plan.state, phase="created", process=process, conmon=conmon.conmon_of(folder),
+            created=msgspec.structs.replace(plan.created, pid=pid),
+        )  # fmt: skip
+        folder.state.write(state)
+        return state
+
+    async def _undo(self, container: ContainerId) -> None:
+        """Leave nothing of a container, whatever there is of it; the log and the root file system are not ours."""
+        setting, folder = self._setting, ContainerBundle(self._setting.root, container)
+        if not folder.path.exists():
+            self._containers.pop(container, None)
+            return
+        known = self._containers.pop(container, None)
+        state = known.state if known else await asyncio.to_thread(folder.state.read)
+        deadline = Deadline.after(_UNDO_SECONDS)
+        if state is not None:
+            # conmon first: it may be about to create the container
+            await setting.cgroups.kill([state.conmon_cgroup, state.cgroup], deadline)
+        if known is not None:
+            known.close()
+        runtimes = [setting.runtimes[state.handler]] if state and state.handler in setting.runtimes else []
+        for runtime in runtimes:
+            if runtime.systemd or state is None or state.phase == "creating":
+                await runtime.delete(container, deadline)
+        await asyncio.to_thread(self._remove_parts, container, folder, state, runtimes)
+
+    def _remove_parts(
+        self, container: ContainerId, folder: ContainerBundle, state: ContainerState | None, runtimes: list[OciRuntime]
+    ) -> None:
+        if state is not None:
+            for path in (state.cgroup, state.conmon_cgroup):
+                self._setting.cgroups.remove(path)
+        for runtime in runtimes:
+            runtime.forget(container)
+        bundle.remove(folder.path)
+
+
+def _write(folder: ContainerBundle, pod: Pod, request: CreateRequest, plan: _Plan) -> Path | None:
+    """The bundle's files, the state first; and the log."""
+    folder.exit_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.state.write(plan.state)
+    folder.request.write(request)
+    bundle.write(folder.config, msgspec.json.encode(plan.spec))
+    return conmon.prepare_log(pod.request, request)
+
+
+def _pinned_netns(path: Path) -> str:
+    """The pod's network namespace; FailedPrecondition where it is not there, or is the host's own."""
+    if not namespaces.pinned(path):
+        raise FailedPrecondition(f"network namespace {path} is not there")
+    if os.path.samefile(path, "/proc/1/ns/net"):
+        raise FailedPrecondition(f"network namespace {path} is the host's own")
+    return str(path)

@@ -1,0 +1,193 @@
+"""ExecSync: a command in a running container, straight through the OCI runtime, with bounded output.
+
+Run by the runtime worker. Rules kept: the answer waits for the command, never for a child of it that holds the
+output open; at the time limit the command and everything that came of it is killed, and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from kernel.contracts.runtime import ExecRequest, Executed
+from kernel.errors import DeadlineExceeded, FailedPrecondition, Internal, InvalidInput, ResourceExhausted
+from kernel.host import process
+from kernel.host.aio import Deadline
+from services.runtime import bundle, pidfd
+from services.runtime.cgroup import Cgroups
+from services.runtime.exits import Container
+from services.runtime.oci_runtime import OciRuntime
+
+OUTPUT_LIMIT = 16 << 20
+"""Of each stream; what comes beyond is read and dropped (as kubelet and peers have it)."""
+_AT_ONCE = 128
+"""Commands under way in one container."""
+_ARGUMENTS_LIMIT = 2 << 20
+_KILL_ROUNDS = 20
+_NUMBERS = itertools.count(1)
+
+
+class _Spec(msgspec.Struct):
+    process: dict[str, object]
+
+
+class Output:
+    """One stream of a command, read as it comes."""
+
+    def __init__(self) -> None:
+        self.kept = bytearray()
+        self._read, self.write = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self._read, False)
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._read, self._on_readable)
+
+    def close_write(self) -> None:
+        """The command has its end now; ours goes."""
+        if self.write >= 0:
+            os.close(self.write)
+            self.write = -1
+
+    def close(self) -> None:
+        """Take what is there already, and read no more."""
+        self.close_write()
+        while self._read >= 0 and self._take():
+            pass
+        self._stop()
+
+    def _on_readable(self) -> None:
+        if not self._take():
+            self._loop.remove_reader(self._read)
+
+    def _take(self) -> bool:
+        """Read once; whether more can come at once."""
+        try:
+            chunk = os.read(self._read, 1 << 16)
+        except BlockingIOError:
+            return False
+        self.kept += chunk[: OUTPUT_LIMIT - len(self.kept)]
+        return bool(chunk)
+
+    def _stop(self) -> None:
+        if self._read >= 0:
+            self._loop.remove_reader(self._read)
+            os.close(self._read)
+            self._read = -1
+
+
+class Execs:
+    """The commands under way."""
+
+    def __init__(self, cgroups: Cgroups) -> None:
+        self._cgroups = cgroups
+        self._under_way: dict[str, int] = {}
+
+    async def run(
+        self, container: Container, runtime: OciRuntime, request: ExecRequest, deadline: Deadline
+    ) -> Executed:
+        """Run a command to its end; DeadlineExceeded once its time is up."""
+        _check(request)
+        if container.exited.is_set() or container.state.phase not in ("starting", "started"):
+            raise FailedPrecondition(f"container {container.id} is not running")
+        under_way = self._under_way.get(container.id, 0)
+        if under_way >= _AT_ONCE:
+            raise ResourceExhausted(f"container {container.id}: {under_way} commands are under way")
+        self._under_way[container.id] = under_way + 1
+        try:
+            limit = deadline.earlier(request.timeout) if request.timeout else deadline
+            return await self._run(container, runtime, request, limit)
+        finally:
+            self._under_way[container.id] -= 1
+            if not self._under_way[container.id]:
+                del self._under_way[container.id]
+
+    async def _run(self, container: Container, runtime: OciRuntime, request: ExecRequest, limit: Deadline) -> Executed:
+        number = next(_NUMBERS)
+        spec, pid_file = (container.bundle.path / f"exec-{number}{suffix}" for suffix in (".json", ".pid"))
+        bundle.write(spec, _process(container.bundle.config, request.cmd))
+        out, err = Output(), Output()
+        try:
+            words = ["exec", "--process", str(spec), "--pid-file", str(pid_file), container.id]
+            started = await process.start(runtime.command(*words), stdout=out.write, stderr=err.write)
+            out.close_write()
+            err.close_write()
+            try:
+                async with asyncio.timeout(max(limit.remaining(), 0)):
+                    code = await started.wait()
+            except TimeoutError:
+                seconds = f"within {request.timeout} s" if request.timeout else "before the deadline"
+                raise DeadlineExceeded(f"container {container.id}: the command did not end {seconds}") from None
+            finally:
+                if started.returncode is None:
+                    await self._kill_tree(container, started, pid_file)
+            out.close()
+            err.close()
+            if code and not pid_file.exists():
+                text = err.kept.decode(errors="replace").strip()
+                raise Internal(text or f"container {container.id}: exec: {process.describe(code)}")
+            return Executed(stdout=bytes(out.kept), stderr=bytes(err.kept), exit_code=code if code >= 0 else 128 - code)
+        finally:
+            out.close()
+            err.close()
+            for file in (spec, pid_file):
+                file.unlink(missing_ok=True)
+
+    async def _kill_tree(self, container: Container, started: asyncio.subprocess.Process, pid_file: Path) -> None:
+        """Kill the command, what it started, and the runtime's process that waits for it."""
+        roots = {started.pid}
+        with suppress(OSError, ValueError):  # the runtime had not come so far
+            roots.add(int(pid_file.read_text()))
+        for _ in range(_KILL_ROUNDS):
+            found = await asyncio.to_thread(self._tree, container.state.cgroup, roots)
+            if not found:
+                break
+            await pidfd.kill(found, 5.0)
+        process.kill_group(started)
+        await started.wait()
+
+    def _tree(self, cgroup: str, roots: set[int]) -> list[int]:
+        """Processes of the container that come from `roots`, by parent or by session."""
+        parents = {pid: ids for pid in self._cgroups.processes(cgroup) if (ids := _ids(pid)) is not None}
+        found: set[int] = set()
+        grew = True
+        while grew:
+            grew = False
+            for pid, (parent, session) in parents.items():
+                if pid not in found and (pid in roots or parent in roots | found or session in roots | found):
+                    found.add(pid)
+                    grew = True
+        roots |= found  # orphans of the next round still bear these sessions
+        return sorted(found)
+
+
+def _check(request: ExecRequest) -> None:
+    if not request.cmd or not request.cmd[0]:
+        raise InvalidInput("cmd: is empty")
+    if request.timeout < 0:
+        raise InvalidInput(f"timeout: {request.timeout} is negative")
+    if any("\0" in word for word in request.cmd):
+        raise InvalidInput("cmd: contains a NUL byte")
+    if sum(len(word) for word in request.cmd) > _ARGUMENTS_LIMIT:
+        raise InvalidInput(f"cmd: is longer than {_ARGUMENTS_LIMIT} bytes")
+
+
+def _process(config: Path, cmd: tuple[str, ...]) -> bytes:
+    """The container's own process specification with another command, and no terminal."""
+    try:
+        spec = msgspec.json.decode(config.read_bytes(), type=_Spec)
+    except (OSError, msgspec.DecodeError) as error:
+        raise Internal(f"{config} does not read back: {error}") from error
+    return msgspec.json.encode({**spec.process, "args": list(cmd), "terminal": False})
+
+
+def _ids(pid: int) -> tuple[int, int] | None:
+    """Parent and session of a process; None where it is gone or ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] in "ZX" else (int(fields[1]), int(fields[3]))

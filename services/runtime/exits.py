@@ -1,0 +1,152 @@
+"""Ends of containers, conmons and pause processes, seen through pidfds, and told to any number of watchers.
+
+Run by the runtime worker on its event loop. An exit code is conmon's, from its exit file; where conmon was killed
+it is the kernel's, asked through the container's pidfd. A container is over when its process has ended and its
+code is known or cannot be known any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Literal
+
+from kernel.contracts.runtime import Changed, ContainerFact, PodChanged
+from kernel.host.aio import Tasks
+from kernel.ids import ContainerId
+from services.runtime.bundle import ContainerBundle, ContainerState
+from services.runtime.cgroup import Cgroups
+from services.runtime.pidfd import Watched
+
+_LOG = logging.getLogger(__name__)
+_CONMON_SECONDS = 10.0
+"""How long conmon may take from the end of the process to its exit file: it first writes out the log."""
+_QUEUE = 4096
+UNKNOWN = 255
+"""The exit code where nobody knows it."""
+
+
+class Container:
+    """A container as the worker holds it in memory."""
+
+    def __init__(self, container: ContainerId, bundle: ContainerBundle, state: ContainerState) -> None:
+        self.id = container
+        self.bundle = bundle
+        self.state = state
+        self.process: Watched | None = None
+        self.conmon: Watched | None = None
+        self.exited = asyncio.Event()
+        self.exit_code = 0
+        self.finished_at = 0
+        self.oom_killed = False
+        self.known = True
+        """Whether the exit code is known; only once it has exited."""
+
+    def fact(self) -> ContainerFact:
+        """What the host says of it now."""
+        over = self.exited.is_set()
+        return ContainerFact(
+            container=self.id,
+            sandbox=self.state.sandbox,
+            state=self._state(),
+            pid=self.state.process.pid if self.state.process and not over else 0,
+            started_at=self.state.started_at,
+            finished_at=self.finished_at,
+            exit_code=self.exit_code,
+            oom_killed=self.oom_killed,
+        )
+
+    def _state(self) -> Literal["created", "running", "exited", "unknown"]:
+        if self.exited.is_set():
+            return "exited" if self.known else "unknown"
+        return "running" if self.state.phase in ("starting", "started") else "created"
+
+    def close(self) -> None:
+        """Watch its processes no longer."""
+        for watched in (self.process, self.conmon):
+            if watched is not None:
+                watched.close()
+
+
+class Watchers:
+    """Those who want to hear each change."""
+
+    def __init__(self) -> None:
+        self._queues: set[asyncio.Queue[Changed | PodChanged]] = set()
+
+    def join(self) -> asyncio.Queue[Changed | PodChanged]:
+        """A queue of all that changes from now on."""
+        queue: asyncio.Queue[Changed | PodChanged] = asyncio.Queue()
+        self._queues.add(queue)
+        return queue
+
+    def leave(self, queue: asyncio.Queue[Changed | PodChanged]) -> None:
+        """Hear no more."""
+        self._queues.discard(queue)
+
+    def tell(self, change: Changed | PodChanged) -> None:
+        """Tell all. One that does not listen is dropped rather than kept in memory."""
+        for queue in list(self._queues):
+            if queue.qsize() >= _QUEUE:
+                _LOG.error("a watcher does not read its events: dropped")
+                self._queues.discard(queue)
+                continue
+            queue.put_nowait(change)
+
+
+class Exits:
+    """Follows containers to their ends."""
+
+    def __init__(self, tasks: Tasks, cgroups: Cgroups, watchers: Watchers) -> None:
+        self._tasks = tasks
+        self._cgroups = cgroups
+        self._watchers = watchers
+
+    def follow(self, container: Container, after: Callable[[Container], Awaitable[None]]) -> None:
+        """Watch a container that has a process, or whose conmon may still say how it ended."""
+        state = container.state
+        container.process = Watched.open(state.process)
+        container.conmon = Watched.open(state.conmon)
+        if container.process is None and (container.conmon is None or container.bundle.exit() is not None):
+            self._settle(container)
+            return
+        self._tasks.start(self._follow(container, after), f"exit of {container.id}")
+
+    async def _follow(self, container: Container, after: Callable[[Container], Awaitable[None]]) -> None:
+        if container.process is not None:
+            await container.process.ended.wait()
+        if container.conmon is not None and container.bundle.exit() is None:
+            with suppress(TimeoutError):  # it hangs: the kernel is asked
+                async with asyncio.timeout(_CONMON_SECONDS):
+                    await container.conmon.ended.wait()
+        self._settle(container)
+        self._watchers.tell(Changed(fact=container.fact()))
+        await after(container)
+
+    def _settle(self, container: Container) -> None:
+        """Note how it ended."""
+        if container.exited.is_set():
+            return
+        told = container.bundle.exit()
+        if told is not None:
+            container.exit_code, container.finished_at = told
+        else:
+            code = container.process.exit_code() if container.process else None
+            container.known = code is not None
+            container.exit_code, container.finished_at = UNKNOWN if code is None else code, time.time_ns()
+            if code is not None:
+                self._keep(container)
+        container.oom_killed = container.bundle.oom_killed() or self._cgroups.oom_kills(container.state.cgroup) > 0
+        if container.oom_killed:
+            with suppress(OSError):  # the folder goes: so does the container
+                container.bundle.oom.touch()
+        container.exited.set()
+
+    def _keep(self, container: Container) -> None:
+        """Write the exit file that conmon did not, for the next start of this worker."""
+        with suppress(OSError):  # the folder goes: so does the container
+            container.bundle.exit_dir.mkdir(exist_ok=True)
+            container.bundle.exit_file.write_text(str(container.exit_code))

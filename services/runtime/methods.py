@@ -1,0 +1,169 @@
+"""The runtime worker's methods on the bus, each a short spine over `pods` and `containers`.
+
+Runs as root, with every capability and no filter, because what it starts inherits them. An attempt goes on when
+its caller has left, and whoever asks again for the same thing waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import TypeVar
+
+from kernel.bus.worker import Call
+from kernel.config import Config
+from kernel.contracts import runtime as contract
+from kernel.contracts.contract import Nothing
+from kernel.contracts.runtime import (
+    ContainerRequest,
+    Created,
+    CreateRequest,
+    ExecRequest,
+    Executed,
+    Facts,
+    Inspected,
+    Inventory,
+    Platform,
+    PodMade,
+    PodRequest,
+    SandboxRequest,
+    Started,
+    StopRequest,
+)  # fmt: skip
+from kernel.host.aio import Deadline, Joins
+from services.runtime import cgroup_path, setting
+from services.runtime.containers import Containers
+from services.runtime.pods import Pods
+from services.runtime.setting import Setting
+
+_T = TypeVar("_T")
+
+
+async def create(config: Config) -> Runtime:
+    """The service, with all that an earlier worker left taken up."""
+    service = Runtime(await asyncio.to_thread(setting.read, config))
+    await service.recover()
+    return service
+
+
+class Runtime:
+    """The service of the runtime worker's contract."""
+
+    def __init__(self, found: Setting) -> None:
+        self._setting = found
+        self._pods = Pods(found)
+        self._containers = Containers(found, self._pods)
+        self._joins: Joins[tuple[str, str], object] = Joins(found.tasks)
+
+    async def recover(self) -> None:
+        """Pods first: containers refer to them."""
+        await self._pods.recover()
+        await self._containers.recover()
+
+    async def close(self) -> None:
+        """Let go of descriptors and tasks; pods and containers stay."""
+        await self._setting.tasks.close()
+        self._containers.close()
+        self._pods.close()
+
+    async def make_pod(self, request: PodRequest, call: Call) -> PodMade:
+        deadline = Deadline.after(contract.MAKE_POD.deadline)
+        return await self._join("make_pod", request.sandbox, lambda: self._pods.make(request, deadline))
+
+    async def stop_pod(self, request: SandboxRequest, call: Call) -> Nothing:
+        async def attempt() -> Nothing:
+            await self._containers.kill_pod(request.sandbox)
+            await self._pods.stop(request.sandbox)
+            return Nothing()
+
+        return await self._join("stop_pod", request.sandbox, attempt)
+
+    async def remove_pod(self, request: SandboxRequest, call: Call) -> Nothing:
+        async def attempt() -> Nothing:
+            await self._containers.remove_pod(request.sandbox)
+            await self._pods.remove(request.sandbox)
+            return Nothing()
+
+        return await self._join("remove_pod", request.sandbox, attempt)
+
+    async def create(self, request: CreateRequest, call: Call) -> Created:
+        deadline = Deadline.after(contract.CREATE.deadline)
+        return await self._join("create", request.container, lambda: self._containers.create(request, deadline))
+
+    async def start(self, request: ContainerRequest, call: Call) -> Started:
+        deadline = Deadline.after(contract.START.deadline)
+        return await self._join("start", request.container, lambda: self._containers.start(request, deadline))
+
+    async def stop(self, request: StopRequest, call: Call) -> Nothing:
+        await self._containers.stop(request)
+        return Nothing()
+
+    async def remove(self, request: ContainerRequest, call: Call) -> Nothing:
+        async def attempt() -> Nothing:
+            await self._containers.remove(request.container)
+            return Nothing()
+
+        return await self._join("remove", request.container, attempt)
+
+    async def exec(self, request: ExecRequest, call: Call) -> Executed:
+        return await self._containers.execute(request, call.deadline)
+
+    async def reopen_log(self, request: ContainerRequest, call: Call) -> Nothing:
+        await self._containers.reopen_log(request, call.deadline.earlier(contract.REOPEN_LOG.deadline))
+        return Nothing()
+
+    async def inspect(self, request: ContainerRequest, call: Call) -> Inspected:
+        return await self._containers.inspect(request)
+
+    async def platform(self, request: Nothing, call: Call) -> Platform:
+        config = self._setting.config.runtime
+        found = [await runtime.fact(call.deadline) for runtime in self._setting.runtimes.values()]
+        programs = {
+            **{f"handler {name}": handler.path for name, handler in config.handlers.items()},
+            "conmon": config.conmon, "pause": config.pause,
+        }  # fmt: skip
+        return Platform(
+            cgroup_driver=self._setting.driver,
+            handlers=tuple(fact for fact in found if fact is not None),
+            missing=tuple(f"{name}: {path}" for name, path in programs.items() if not Path(path).is_file()),
+        )
+
+    async def watch(self, request: Nothing, call: Call) -> Nothing:
+        queue = self._setting.watchers.join()
+        try:
+            await call.progress(Facts(pods=self._pods.facts(), containers=self._containers.facts()))
+            while True:
+                await call.progress(await queue.get())
+        finally:
+            self._setting.watchers.leave(queue)
+
+    async def inventory(self, request: Nothing, call: Call) -> Inventory:
+        return await asyncio.to_thread(self._inventory)
+
+    async def sweep(self, request: Nothing, call: Call) -> Nothing:
+        await asyncio.to_thread(self._sweep)
+        return Nothing()
+
+    def _inventory(self) -> Inventory:
+        pods, containers = self._pods.ids(), self._containers.ids()
+        below = self._setting.cgroups.below(
+            cgroup_path.base(self._setting.driver, self._setting.config.runtime.cgroup_parent)
+        )
+        owned = {*pods, *containers}
+        return Inventory(
+            pods=pods,
+            containers=containers,
+            cgroups=tuple(path for path in below if cgroup_path.owner(path) not in owned),
+        )
+
+    def _sweep(self) -> None:
+        for path in self._inventory().cgroups:
+            self._setting.cgroups.remove_if_empty(path)
+
+    async def _join(self, method: str, name: str, attempt: Callable[[], Coroutine[object, object, _T]]) -> _T:
+        """Wait for the attempt under way, or begin one; it goes on when this caller has left."""
+        key = (method, name)
+        if not self._joins.running(key):
+            self._joins.begin(key, attempt(), f"{method} {name}")
+        return await self._joins.wait(key)  # type: ignore[return-value]  # a key's attempts are of one type

@@ -1,0 +1,64 @@
+"""A pod's IPC and UTS namespaces: made by a throw-away thread, kept alive by bind mounts on files of the bundle.
+
+No process is started: the thread unshares, sets the host name, and mounts /proc/self/task/TID/ns/* on the pins.
+A namespace that the pod shares with the host gets no pin.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from pathlib import Path
+
+from kernel.errors import Internal
+from kernel.host import syscalls
+
+
+def pin(ipc: Path | None, uts: Path | None, hostname: str) -> None:
+    """Make the namespaces whose pins are given. Changes the calling thread for good: run it in one of its own."""
+    wanted = [(ipc, "ipc", syscalls.CLONE_NEWIPC), (uts, "uts", syscalls.CLONE_NEWUTS)]
+    todo = [(path, kind, flag) for path, kind, flag in wanted if path is not None and not pinned(path)]
+    if not todo:
+        return
+    try:
+        syscalls.unshare(sum(flag for _, _, flag in todo))
+        if uts is not None and any(kind == "uts" for _, kind, _ in todo):
+            syscalls.sethostname(hostname)
+        for path, kind, _ in todo:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.touch(mode=0o600)
+            syscalls.mount(f"/proc/self/task/{threading.get_native_id()}/ns/{kind}", path, flags=syscalls.MS_BIND)
+    except OSError as error:
+        raise Internal(f"namespaces of the pod: {error.filename}: {error.strerror}") from error
+
+
+def pinned(path: Path) -> bool:
+    """Whether a namespace is mounted on the file: its device is then not that of the folder."""
+    try:
+        return os.lstat(path).st_dev != os.lstat(path.parent).st_dev
+    except FileNotFoundError:
+        return False
+
+
+def mount_shm(path: Path, size: int = 64 << 20) -> None:
+    """The pod's /dev/shm; mounted already is success."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if os.path.ismount(path):
+        return
+    flags = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
+    try:
+        syscalls.mount("shm", path, "tmpfs", flags, f"mode=1777,size={size}")
+    except OSError as error:
+        raise Internal(f"mount of the pod's /dev/shm on {path}: {error.strerror}") from error
+
+
+def unmount(path: Path) -> None:
+    """Take off all that is mounted on the path; nothing there is success."""
+    while True:
+        try:
+            syscalls.umount2(path, syscalls.MNT_DETACH | syscalls.UMOUNT_NOFOLLOW)
+        except OSError as error:
+            if error.errno in (errno.EINVAL, errno.ENOENT):
+                return
+            raise Internal(f"unmount of {path}: {error.strerror}") from error

@@ -1,0 +1,250 @@
+"""Pods: namespaces, /dev/shm, files and cgroup that a pod's containers share.
+
+Run by the runtime worker. Rules kept: pod.json is written before anything is made and removed after everything;
+each step may find its work done already; nothing of a pod is left after `remove`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import threading
+
+from kernel.contracts.runtime import NamespaceMode, PodChanged, PodFact, PodMade, PodRequest
+from kernel.errors import InvalidInput, NotFound
+from kernel.host.aio import Deadline, KeyedLock
+from kernel.ids import SandboxId
+from services.runtime import bundle, cgroup_path, host, namespaces, pause, pidfd, sysctl, thread
+from services.runtime.bundle import PodBundle, PodRecord, Record
+from services.runtime.cgroup_path import PodCgroup
+from services.runtime.oci_runtime import OciRuntime
+from services.runtime.setting import Setting
+
+_LOG = logging.getLogger(__name__)
+_HOSTNAME = re.compile(r"[A-Za-z0-9._-]{0,64}", re.ASCII)
+_DNS = re.compile(r"[^\s\x00-\x1f\x7f]{1,1024}")
+_KILL_SECONDS = 30.0
+
+
+class Pod:
+    """A pod as the worker holds it in memory."""
+
+    def __init__(self, record: PodRecord, folder: PodBundle, driver: cgroup_path.Driver) -> None:
+        self.record = record
+        self.folder = folder
+        self.cgroup = PodCgroup(driver=driver, name=record.cgroup)
+        self.pause: pidfd.Watched | None = None
+
+    @property
+    def request(self) -> PodRequest:
+        """What it was made from."""
+        return self.record.request
+
+    @property
+    def pause_pid(self) -> int:
+        """The pause process's pid; 0 where none lives."""
+        return self.pause.identity.pid if self.pause and self.pause.alive else 0
+
+    def fact(self) -> PodFact:
+        """What the host says of it now."""
+        pins = [] if self.request.ipc is NamespaceMode.NODE else [self.folder.ipc]
+        pins += [] if self.request.network is NamespaceMode.NODE else [self.folder.uts]
+        held = self.record.made and all(namespaces.pinned(pin) for pin in pins)
+        return PodFact(sandbox=self.request.sandbox, ready=held and (self.record.pause is None or self.pause_pid > 0))
+
+
+class Pods:
+    """All pods of this worker."""
+
+    def __init__(self, setting: Setting) -> None:
+        self._setting = setting
+        self._pods: dict[SandboxId, Pod] = {}
+        self._locks: KeyedLock[SandboxId] = KeyedLock()
+        self._made_cgroups = Record(setting.root / "cgroups.json", list[str])
+        self._cgroup_lock = threading.Lock()
+
+    def get(self, sandbox: SandboxId) -> Pod:
+        """A pod that is made; NotFound where there is none."""
+        pod = self._pods.get(sandbox)
+        if pod is None or not pod.record.made:
+            raise NotFound(f"pod {sandbox} is not here")
+        return pod
+
+    def runtime(self, pod: Pod) -> OciRuntime:
+        """The OCI runtime of a pod."""
+        return self._setting.runtimes[pod.request.handler or self._setting.config.runtime.default_handler]
+
+    def facts(self) -> tuple[PodFact, ...]:
+        """What the host says of all pods."""
+        return tuple(pod.fact() for pod in self._pods.values() if pod.record.made)
+
+    def ids(self) -> tuple[SandboxId, ...]:
+        """All pods that something is there of."""
+        return tuple(bundle.pods(self._setting.root))
+
+    async def recover(self) -> None:
+        """Take up the pods that an earlier worker made."""
+        for sandbox in self.ids():
+            folder = PodBundle(self._setting.root, sandbox)
+            record = folder.record.read()
+            if record is None or record.request.sandbox != sandbox:
+                continue  # half-made or damaged: inventoried, and removed on request
+            pod = self._pods[sandbox] = Pod(record, folder, self._setting.driver)
+            self._watch(pod)
+
+    async def make(self, request: PodRequest, deadline: Deadline) -> PodMade:
+        """Make a pod, or find it made. After an error nothing is left."""
+        cgroup = self._check(request)
+        async with self._locks.hold(request.sandbox):
+            pod = self._pods.get(request.sandbox)
+            if pod is None or not pod.record.made:
+                record = PodRecord(request=request, cgroup=cgroup.name)
+                folder = PodBundle(self._setting.root, request.sandbox)
+                pod = self._pods[request.sandbox] = Pod(record, folder, self._setting.driver)
+                await self._make(pod, deadline)
+            return PodMade(cgroup=pod.cgroup.path, pause_pid=pod.pause_pid)
+
+    async def pause(self, pod: Pod, deadline: Deadline) -> int:
+        """The pid of the pod's pause process, started now where the pod has had none."""
+        async with self._locks.hold(pod.request.sandbox):
+            if not pod.pause_pid:
+                await self._start_pause(pod, deadline)
+            return pod.pause_pid
+
+    async def stop(self, sandbox: SandboxId) -> None:
+        """End the pause process; the rest stays."""
+        async with self._locks.hold(sandbox):
+            pod = self._pods.get(sandbox)
+            if pod is not None:
+                await self._setting.cgroups.kill([pod.cgroup.pause(sandbox)], Deadline.after(_KILL_SECONDS))
+
+    async def remove(self, sandbox: SandboxId) -> None:
+        """Undo all that `make` did; gone already is success. The pod's containers have been removed before."""
+        async with self._locks.hold(sandbox):
+            pod = self._pods.get(sandbox)
+            await self._remove(sandbox, pod)
+
+    def close(self) -> None:
+        """Watch the pause processes no longer."""
+        for pod in self._pods.values():
+            if pod.pause is not None:
+                pod.pause.close()
+
+    def _check(self, request: PodRequest) -> PodCgroup:
+        """The pod's cgroup; InvalidInput for what is wrong with the request."""
+        config = self._setting.config.runtime
+        if request.handler and request.handler not in config.handlers:
+            raise InvalidInput(f"runtime_handler: {request.handler[:64]!r} is not configured")
+        if not _HOSTNAME.fullmatch(request.hostname):
+            raise InvalidInput(f"config.hostname: {request.hostname[:80]!r} is not a host name of at most 64 letters")
+        for name, values in (
+            ("servers", request.dns_servers), ("searches", request.dns_searches), ("options", request.dns_options),
+        ):  # fmt: skip
+            for index, value in enumerate(values):
+                if not _DNS.fullmatch(value):
+                    raise InvalidInput(f"config.dns_config.{name}[{index}]: {value[:64]!r} is not one word")
+        sysctl.check(request)
+        return cgroup_path.pod_cgroup(
+            self._setting.driver, request.cgroup_parent, config.cgroup_parent, request.sandbox
+        )
+
+    async def _make(self, pod: Pod, deadline: Deadline) -> None:
+        sandbox = pod.request.sandbox
+        try:
+            # a thread of its own: it leaves its namespaces for the pod's
+            await thread.run(lambda: self._make_parts(pod), deadline, f"pod {sandbox}")
+            if pod.request.pid is NamespaceMode.POD:
+                await self._start_pause(pod, deadline)
+            self._record(pod, PodRecord(
+                request=pod.request, cgroup=pod.record.cgroup, made=True, pause=pod.record.pause,
+            ))  # fmt: skip
+        except Exception:
+            await self._remove(sandbox, pod)
+            raise
+
+    def _make_parts(self, pod: Pod) -> None:
+        request, folder = pod.request, pod.folder
+        folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.record.write(pod.record)
+        if pod.cgroup.driver == "cgroupfs":
+            self._make_cgroup(pod.cgroup.path)
+        hostname = host_name(request)
+        if request.ipc is not NamespaceMode.NODE:
+            namespaces.mount_shm(folder.shm)
+        bundle.write(folder.hostname, f"{hostname}\n".encode(), 0o644)
+        bundle.write(folder.resolv_conf, resolv_conf(request) or host.resolv_conf(), 0o644)
+        namespaces.pin(
+            None if request.ipc is NamespaceMode.NODE else folder.ipc,
+            None if request.network is NamespaceMode.NODE else folder.uts,
+            hostname,
+        )
+
+    async def _start_pause(self, pod: Pod, deadline: Deadline) -> None:
+        found = await pause.start(self._setting, pod.record, pod.folder, pod.cgroup, self.runtime(pod), deadline)
+        self._record(pod, PodRecord(
+            request=pod.request, cgroup=pod.record.cgroup, made=pod.record.made, pause=found,
+        ))  # fmt: skip
+        self._watch(pod)
+
+    def _record(self, pod: Pod, record: PodRecord) -> None:
+        pod.folder.record.write(record)
+        pod.record = record
+
+    def _watch(self, pod: Pod) -> None:
+        pod.pause = pidfd.Watched.open(pod.record.pause)
+        if pod.pause is not None:
+            pod.pause.on_end(lambda: self._setting.watchers.tell(PodChanged(fact=pod.fact())))
+
+    async def _remove(self, sandbox: SandboxId, pod: Pod | None) -> None:
+        setting, folder = self._setting, PodBundle(self._setting.root, sandbox)
+        if pod is not None:
+            if pod.record.pause is not None or folder.pause.exists():
+                await pause.remove(setting, sandbox, pod.cgroup, self.runtime(pod), Deadline.after(_KILL_SECONDS))
+            if pod.pause is not None:
+                pod.pause.close()
+        await asyncio.to_thread(self._remove_parts, folder, pod)
+        self._pods.pop(sandbox, None)
+
+    def _remove_parts(self, folder: PodBundle, pod: Pod | None) -> None:
+        for mounted in (folder.ipc, folder.uts, folder.shm):
+            namespaces.unmount(mounted)
+        if pod is not None and pod.cgroup.driver == "cgroupfs":
+            self._remove_cgroup(pod.cgroup.path)
+        bundle.remove(folder.path)
+
+    def _make_cgroup(self, path: str) -> None:
+        """Make the pod's cgroup, noting first which levels are not there: only those are ours to remove."""
+        with self._cgroup_lock:
+            if missing := self._setting.cgroups.missing(path):
+                noted = self._made_cgroups.read() or []
+                self._made_cgroups.write([*noted, *(level for level in missing if level not in noted)])
+            self._setting.cgroups.make(path)
+
+    def _remove_cgroup(self, path: str) -> None:
+        """Remove what of a path was made here and is in use no more."""
+        with self._cgroup_lock:
+            noted = self._made_cgroups.read() or []
+            for level in reversed(cgroup_path.levels(path)):
+                if level not in noted or not self._setting.cgroups.remove_if_empty(level):
+                    break
+                noted.remove(level)
+            self._made_cgroups.write(noted)
+
+
+def host_name(request: PodRequest) -> str:
+    """What the pod's UTS namespace and /etc/hostname say."""
+    if request.network is NamespaceMode.NODE:
+        return host.host_name()
+    return request.hostname or request.name[:64]
+
+
+def resolv_conf(request: PodRequest) -> bytes:
+    """The pod's resolv.conf; empty where the request says nothing, and the host's is to be used. Pure."""
+    lines = []
+    if request.dns_searches:
+        lines.append(f"search {' '.join(request.dns_searches)}")
+    lines += [f"nameserver {server}" for server in request.dns_servers]
+    if request.dns_options:
+        lines.append(f"options {' '.join(request.dns_options)}")
+    return "".join(f"{line}\n" for line in lines).encode()

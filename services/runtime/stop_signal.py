@@ -1,0 +1,41 @@
+"""Stop signals by name or number, as images and the CRI write them. Pure."""
+
+from __future__ import annotations
+
+import re
+import signal
+
+from kernel.errors import InvalidInput
+
+_REAL_TIME = re.compile(r"(RTMIN|RTMAX)(?:([+-])([0-9]{1,2}))?", re.ASCII)
+DEFAULT = "SIGTERM"
+
+
+def choose(asked: str, image: str) -> str:
+    """The signal's full name: the request's, else the image's where it is one, else SIGTERM."""
+    if asked and asked != "RUNTIME_DEFAULT":
+        if number(asked) is None:
+            raise InvalidInput(f"stop_signal: {asked[:32]!r} is not a signal")
+        return name(asked)
+    return name(image) if image and number(image) is not None else DEFAULT
+
+
+def name(text: str) -> str:
+    """`TERM`, `sigterm` and `15` as SIGTERM."""
+    if text.isascii() and text.isdigit():
+        return signal.Signals(int(text)).name if int(text) in {*signal.Signals} else text
+    return f"SIG{text.upper().removeprefix('SIG')}"
+
+
+def number(text: str) -> int | None:
+    """A signal's number; None where there is no such signal."""
+    plain = text.upper().removeprefix("SIG")
+    if plain.isascii() and plain.isdigit():
+        value = int(plain) if len(plain) < 3 else 0
+        return value if 1 <= value <= signal.SIGRTMAX else None
+    if match := _REAL_TIME.fullmatch(plain):
+        base = signal.SIGRTMIN if match[1] == "RTMIN" else signal.SIGRTMAX
+        value = base + int(f"{match[2] or '+'}{match[3] or 0}")
+        return value if signal.SIGRTMIN <= value <= signal.SIGRTMAX else None
+    found = signal.Signals.__members__.get(f"SIG{plain}")
+    return int(found) if found is not None else None
