@@ -15,8 +15,10 @@ from google.protobuf.message import Message
 
 from kernel.bus.client import Client
 from kernel.config import Config
+from kernel.contracts.records import Container, Sandbox
 from kernel.front.image_memory import ImageMemory
 from kernel.front.replica import Replica
+from kernel.front.views import LIST_FIELD, Items, container_item, pod_item
 from kernel.host.aio import Deadline, Joins, KeyedLock, Tasks
 from kernel.ids import ContainerId, ImageId, SandboxId
 
@@ -62,6 +64,9 @@ class Front:
     """One flow at a time for each sandbox, container or image, by id."""
     images: ImageMemory = field(default_factory=ImageMemory)
     """How far pulls are, and the sizes of the file systems."""
+    pod_items: Items[Sandbox] = field(default_factory=lambda: Items(pod_item, LIST_FIELD))
+    container_items: Items[Container] = field(default_factory=lambda: Items(container_item, LIST_FIELD))
+    """What lists are made of."""
     creating: dict[SandboxId, set[asyncio.Task[ContainerId]]] = field(default_factory=dict)
     """CreateContainer flows under way, which the sandbox's end waits for."""
 

@@ -85,6 +85,17 @@ class Replica:
         self.exits = {end.container: end for end in snapshot.exits}
         self.damaged = snapshot.damaged
 
+    def snapshot(self) -> Snapshot:
+        """All that is remembered, as it is now."""
+        return Snapshot(
+            sandboxes=tuple(self.sandboxes.values()),
+            containers=tuple(self.containers.values()),
+            images=tuple(self.images.values()),
+            intents=tuple(self.intents.values()),
+            exits=tuple(self.exits.values()),
+            damaged=self.damaged,
+        )
+
     async def commit(self, commit: Commit, deadline: Deadline) -> None:
         """Have the supervisor write one transaction, then apply it here."""
         await self._supervisor.call(supervisor.COMMIT, commit, deadline=deadline)

@@ -4,11 +4,30 @@ from __future__ import annotations
 
 from google.protobuf.descriptor import ServiceDescriptor
 
-from kernel.front import images, node
+from kernel.front import container_create, containers, images, node, queries, sandboxes, sessions
 from kernel.front.context import Rpcs
 from kernel.front.generated import cri_pb2, node_pb2
 
-RUNTIME: Rpcs = {}
+RUNTIME: Rpcs = {
+    "Version": queries.version,
+    "Status": queries.status,
+    "RuntimeConfig": queries.runtime_config,
+    "RunPodSandbox": sandboxes.run_pod_sandbox,
+    "StopPodSandbox": sandboxes.stop_pod_sandbox,
+    "RemovePodSandbox": sandboxes.remove_pod_sandbox,
+    "PodSandboxStatus": queries.pod_sandbox_status,
+    "ListPodSandbox": queries.list_pod_sandbox,
+    "StreamPodSandboxes": queries.stream_pod_sandboxes,
+    "CreateContainer": container_create.create_container,
+    "StartContainer": containers.start_container,
+    "StopContainer": containers.stop_container,
+    "RemoveContainer": containers.remove_container,
+    "ReopenContainerLog": containers.reopen_container_log,
+    "ContainerStatus": queries.container_status,
+    "ListContainers": queries.list_containers,
+    "StreamContainers": queries.stream_containers,
+    "ExecSync": sessions.exec_sync,
+}
 IMAGE: Rpcs = images.RPCS
 NODE: Rpcs = node.RPCS
 

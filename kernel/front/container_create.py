@@ -1,0 +1,194 @@
+"""CreateContainer: the longest spine, alone.
+
+check, look up pod and image → intent → storage.mount → runtime.create → CREATED
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from msgspec.structs import replace
+
+from kernel.contracts import runtime, storage
+from kernel.contracts.records import Container, ContainerState, Image, IntentKind, Sandbox, SandboxState
+from kernel.contracts.supervisor import Commit
+from kernel.errors import AlreadyExists, CrispError, FailedPrecondition, NotFound
+from kernel.front import container_requests, containers, flows, views
+from kernel.front.context import Call, Front
+from kernel.front.generated import cri_pb2 as cri
+from kernel.front.replica import ContainerKey
+from kernel.host.aio import Deadline
+from kernel.ids import ContainerId, new_id
+from kernel.state import lifecycle
+
+_LOG = logging.getLogger(__name__)
+
+
+async def create_container(
+    front: Front, request: cri.CreateContainerRequest, call: Call
+) -> cri.CreateContainerResponse:
+    """CreateContainer. A repeat joins the attempt under way, or gets the container that waits to be started."""
+    sandbox = front.replica.sandbox(request.pod_sandbox_id)
+    name, attempt = container_requests.container_name(request.config)
+    join = (sandbox.id, name, str(attempt))
+    if not front.creates.running(join):
+        existing = _existing(front, (sandbox.id, name, attempt))
+        if existing is not None and existing.state is ContainerState.CREATED:
+            return cri.CreateContainerResponse(container_id=existing.id)
+        record, plan = _plan(front, sandbox, request.config, existing)
+        begin(front, record, plan, call.flow_deadline())
+    return cri.CreateContainerResponse(container_id=await front.creates.wait(join))
+
+
+def begin(front: Front, record: Container, plan: runtime.CreateRequest, deadline: Deadline) -> None:
+    """Begin the flow; the end of its pod waits for it."""
+    task = front.creates.begin(
+        (record.sandbox, record.name, str(record.attempt)),
+        _create(front, record, plan, deadline),
+        f"create {record.id[:13]}",
+    )
+    making = front.creating.setdefault(record.sandbox, set())
+    making.add(task)
+
+    def done(_: object) -> None:
+        making.discard(task)
+        if not making and front.creating.get(record.sandbox) is making:
+            del front.creating[record.sandbox]
+
+    task.add_done_callback(done)
+
+
+def plan_again(front: Front, record: Container) -> runtime.CreateRequest:
+    """The request of a record that a crash cut off."""
+    image = front.replica.images[record.image_id]
+    pod = views.pod_config(front.replica.sandboxes[record.sandbox])
+    return container_requests.plan_container(
+        record.id,
+        record.sandbox,
+        views.container_config(record),
+        pod,
+        image=image.config,
+        image_ref=record.image_ref,
+    )
+
+
+def _existing(front: Front, key: ContainerKey) -> Container | None:
+    found = front.replica.container_named(key)
+    if found is not None and found.state not in (ContainerState.CREATED, ContainerState.CREATING):
+        raise AlreadyExists(
+            f"container {found.id} is attempt {key[2]} of {key[1]!r} already, and is {found.state.value}",
+            hint="remove it, or ask for the next attempt",
+        )
+    return found
+
+
+def _plan(
+    front: Front, sandbox: Sandbox, config: cri.ContainerConfig, existing: Container | None
+) -> tuple[Container, runtime.CreateRequest]:
+    """The record and the runtime's request; every check that can be made before something is done."""
+    if sandbox.state is not SandboxState.READY or front.replica.leaving(sandbox.id):
+        raise FailedPrecondition(f"pod sandbox {sandbox.id} is not ready", hint="run a new pod sandbox")
+    image = _image(front, container_requests.image_of(config))
+    image_ref = image.digests[0] if image.digests else image.id
+    pod = views.pod_config(sandbox)
+    container = existing.id if existing else ContainerId(new_id())
+    plan = container_requests.plan_container(
+        container, sandbox.id, config, pod, image=image.config, image_ref=image_ref
+    )
+    _check_target(front, plan)
+    record = Container(
+        id=container,
+        sandbox=sandbox.id,
+        name=plan.name,
+        attempt=plan.attempt,
+        state=ContainerState.CREATING,
+        created_at=time.time_ns(),
+        config=config.SerializeToString(),
+        labels=plan.labels,
+        image_id=image.id,
+        image_ref=image_ref,
+        image_name=_shown_name(config, image),
+        log_path=container_requests.log_path(config, pod)[1],
+        boot_id=front.boot_id,
+    )
+    return record, plan
+
+
+def _image(front: Front, name: str) -> Image:
+    image = front.replica.image(name)
+    if image is None or image.id in front.replica.intents:
+        raise NotFound(f"image {name!r} is not here", hint="pull it first")
+    return image
+
+
+def _shown_name(config: cri.ContainerConfig, image: Image) -> str:
+    """What status calls the image: as the user wrote it, or a tag rather than an id."""
+    if config.image.user_specified_image:
+        return config.image.user_specified_image
+    asked = config.image.image
+    by_id = image.id.removeprefix("sha256:").startswith(asked.removeprefix("sha256:"))
+    return image.tags[0] if by_id and image.tags else asked
+
+
+def _check_target(front: Front, plan: runtime.CreateRequest) -> None:
+    target = plan.security.target
+    if target is None:
+        return
+    field = "config.linux.security_context.namespace_options.target_id"
+    record = front.replica.containers.get(target)
+    if record is None or record.sandbox != plan.sandbox:
+        raise NotFound(f"{field}: container {target} does not exist in pod sandbox {plan.sandbox}")
+    if record.state is not ContainerState.RUNNING:
+        raise FailedPrecondition(f"{field}: container {target} is not running")
+
+
+async def _create(front: Front, record: Container, plan: runtime.CreateRequest, deadline: Deadline) -> ContainerId:
+    async with front.locks.hold(record.id):
+        intent = flows.begin(IntentKind.CREATE_CONTAINER, record.id)
+        await front.replica.commit(Commit(put_containers=(record,), begin=(intent,)), deadline)
+        try:
+            image = front.replica.images.get(record.image_id)
+            if image is None:
+                raise NotFound(f"image {record.image_name!r} was removed meanwhile")
+            layers = tuple(layer.diff_id for layer in image.layers)
+            mounted = await front.storage.call(
+                storage.MOUNT, storage.MountRequest(container=record.id, layers=layers), deadline=deadline
+            )
+            whole = replace(plan, passwd=mounted.passwd, group=mounted.group)
+            made = await front.runtime.call(runtime.CREATE, whole, deadline=deadline)
+            created = lifecycle.container_created(
+                record,
+                pid=made.pid,
+                uid=made.uid,
+                gid=made.gid,
+                supplemental_groups=made.supplemental_groups,
+                stop_signal=made.stop_signal,
+            )
+            await front.replica.commit(Commit(put_containers=(created,), end=(record.id,)), deadline)
+        except CrispError as error:
+            await undo(front, record, why=error.message)
+            raise
+    return record.id
+
+
+async def undo(front: Front, record: Container, why: str) -> None:
+    """Take away what a failed creation may have left; what cannot be is listed, EXITED, and tried again."""
+    deadline = Deadline.after(flows.UNDO_SECONDS)
+    try:
+        await containers.release(front, record.id, deadline)
+        await front.replica.commit(Commit(delete_containers=(record.id,), end=(record.id,)), deadline)
+    except CrispError as error:
+        _LOG.warning("container %s failed and cannot be taken away yet: %s", record.id[:13], error)
+        flows.keep_trying(front, "removal", record.id, lambda: _give_up(front, record, why))
+
+
+async def _give_up(front: Front, record: Container, why: str) -> None:
+    """Show the container as ended, so that it can be seen and removed, and remove it."""
+    if record.id in front.replica.containers:
+        ended = lifecycle.container_vanished(record, now=time.time_ns(), why=f"it could not be created: {why}")
+        deadline = Deadline.after(flows.UNDO_SECONDS)
+        await front.replica.commit(
+            Commit(put_containers=(ended,), begin=(flows.begin(IntentKind.REMOVE_CONTAINER, record.id),)), deadline
+        )
+    await containers.remove_again(front, record.id)

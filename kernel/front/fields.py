@@ -1,0 +1,132 @@
+"""Checks of single fields of a request. Each names the field by its path in InvalidInput. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable, Mapping
+from typing import NoReturn
+
+from kernel.errors import InvalidInput
+
+MAX_ID = (1 << 31) - 1
+"""The largest user or group id that Kubernetes knows."""
+MAX_GROUPS = 65536
+"""NGROUPS_MAX."""
+MAX_TEXT = 4096
+MAX_MAP = 1 << 20
+"""Bytes of all labels, or of all annotations, of one object: four times what the API server takes."""
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?", re.ASCII)
+_CPUSET = re.compile(r"\d{1,5}(-\d{1,5})?(,\d{1,5}(-\d{1,5})?)*", re.ASCII)
+
+
+def refuse(field: str, why: str, hint: str = "") -> NoReturn:
+    """Say what is wrong with a field."""
+    raise InvalidInput(f"{field}: {why}", hint=hint)
+
+
+def text(field: str, value: str, *, limit: int = MAX_TEXT, forbidden: str = "") -> str:
+    """A text of one line; `forbidden` characters are refused too."""
+    if len(value) > limit:
+        refuse(field, f"is longer than {limit} characters")
+    if _CONTROL.search(value):
+        refuse(field, f"{value[:80]!r} has a control character")
+    for character in forbidden:
+        if character in value:
+            refuse(field, f"{value[:80]!r} has {character!r} in it")
+    return value
+
+
+def name(field: str, value: str) -> str:
+    """A name that may become part of a path or of a cgroup's name somewhere."""
+    if not value:
+        refuse(field, "is missing")
+    if value in {".", ".."}:
+        refuse(field, f"{value!r} is no name")
+    return text(field, value, limit=253, forbidden="/")
+
+
+def word(field: str, value: str) -> str:
+    """A word of a configuration file that is split at white space."""
+    if not value:
+        refuse(field, "is empty")
+    if len(value.split()) != 1:
+        refuse(field, f"{value[:80]!r} has white space in it")
+    return text(field, value, limit=253)
+
+
+def integer(field: str, value: int, low: int, high: int) -> int:
+    """A number within its range."""
+    if not low <= value <= high:
+        refuse(field, f"{value} is not between {low} and {high}")
+    return value
+
+
+def path(field: str, value: str) -> str:
+    """An absolute path without `..`."""
+    if not value:
+        refuse(field, "is empty")
+    text(field, value)
+    if not value.startswith("/"):
+        refuse(field, f"{value!r} is not absolute")
+    if ".." in value.split("/"):
+        refuse(field, f"{value!r} has '..' in it")
+    return value
+
+
+def relative_path(field: str, value: str) -> str:
+    """A path that stays below its folder."""
+    text(field, value)
+    if value.startswith("/"):
+        refuse(field, f"{value!r} is absolute")
+    if ".." in value.split("/"):
+        refuse(field, f"{value!r} has '..' in it")
+    if value.endswith("/"):
+        refuse(field, f"{value!r} names a folder")
+    return value
+
+
+def hostname(field: str, value: str) -> str:
+    """A host name as the kernel takes it: 64 characters at most. May be empty."""
+    if value and not _HOSTNAME.fullmatch(value):
+        refuse(field, f"{value[:80]!r} is not a host name of 64 characters at most")
+    return value
+
+
+def address(field: str, value: str) -> str:
+    """An IP address. May be empty."""
+    try:
+        return str(ipaddress.ip_address(value)) if value else ""
+    except ValueError:
+        refuse(field, f"{value[:80]!r} is not an IP address")
+
+
+def cpuset(field: str, value: str) -> str:
+    """A list of CPUs or memory nodes: `0-3,7`. May be empty."""
+    if value and not _CPUSET.fullmatch(value[:MAX_TEXT]):
+        refuse(field, f"{value[:80]!r} is not a list such as '0-3,7'")
+    return value
+
+
+def strings(field: str, values: Mapping[str, str]) -> dict[str, str]:
+    """Labels or annotations: any text, but not without measure."""
+    if sum(len(key) + len(value) for key, value in values.items()) > MAX_MAP:
+        refuse(field, f"is larger than {MAX_MAP} characters in all")
+    return dict(values)
+
+
+def arguments(field: str, values: Iterable[str]) -> tuple[str, ...]:
+    """Words of a command line: anything but NUL, 2 MiB in all."""
+    words = tuple(values)
+    for index, value in enumerate(words):
+        if "\0" in value:
+            refuse(f"{field}[{index}]", "has a NUL character")
+    if sum(len(value) for value in words) > 2 << 20:
+        refuse(field, "is larger than 2 MiB")
+    return words
+
+
+def user_id(field: str, value: int) -> int:
+    """A user or group id."""
+    return integer(field, value, 0, MAX_ID)
