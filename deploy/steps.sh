@@ -151,12 +151,21 @@ render_config() {
     fi
 }
 
-# A daemon that deploy/up started lives: its pid file names a process that runs this checkout's crisp.
-daemon_pid() {
-    local pid
-    pid=$(cat "$PID_FILE" 2>/dev/null) || return 1
-    [ -n "$pid" ] && tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -E 'crisp.* daemon' >/dev/null || return 1
-    printf '%s\n' "$pid"
+# Every process of the machine's own daemon: named crisp-..., and either in its roster or with its log as stderr.
+# Daemons with another configuration are left alone; so are conmons and containers.
+crisp_pids() {
+    local dir pid roster
+    roster=$(grep -oE '"pid": *[0-9]+' /run/crisp/workers.json 2>/dev/null | grep -oE '[0-9]+' | tr '\n' ' ' || true)
+    for dir in /proc/[0-9]*; do
+        pid=${dir#/proc/}
+        if [[ $(cat "$dir/comm" 2>/dev/null) == crisp-* ]]; then
+            if [[ " $roster" == *" $pid "* || $(readlink "$dir/fd/2" 2>/dev/null) == "$LOG"* ]]; then
+                printf '%s\n' "$pid"
+            fi
+        elif [ "$pid" = "$(cat "$PID_FILE" 2>/dev/null)" ] && tr '\0' ' ' <"$dir/cmdline" 2>/dev/null | grep -E 'crisp.* daemon' >/dev/null; then
+            printf '%s\n' "$pid" # just started, and not yet named
+        fi
+    done
 }
 
 crisp_cli() { timeout 60 "$VENV/bin/crisp" "$@" </dev/null; }

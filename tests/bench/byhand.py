@@ -121,13 +121,16 @@ def pull(url: str, folder: Path) -> str:
 
 
 class _Reader:
-    """Big reads for libarchive."""
+    """A stream that libarchive reads straight through."""
 
     def __init__(self, stream) -> None:
         self._stream = stream
 
     def readinto(self, buffer) -> int:
         return self._stream.readinto(buffer)
+
+    def seekable(self) -> bool:
+        return False
 
 
 def _lower_layers(rootfs: Path) -> str:

@@ -27,6 +27,7 @@ from tests.harness.cri import Cri
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 READY_LIMIT = 60.0
+STOP_LIMIT = 15.0
 
 
 class Daemon:
@@ -57,7 +58,7 @@ class Daemon:
         self.config: dict[str, object] = {
             "root": str(self.root),
             "run": str(self.run),
-            "log_level": "debug",
+            "log_level": "info",
             "image": {
                 "registries_conf": str(self.folder / "registries.conf"), "certs_dir": str(self.folder / "certs.d")
             },
@@ -124,7 +125,7 @@ exec unshare --mount --propagation slave sh -c 'umount /sys/fs/cgroup/unified 2>
 
     def ready(self) -> bool:
         """Whether Status says that runtime and network are ready."""
-        assert self.process is None or self.process.poll() is None, f"the daemon ended:\n{self.tail()}"
+        assert self.own_processes(), f"the daemon ended:\n{self.tail()}"
         if not self.socket.exists():
             return False
         try:
@@ -151,14 +152,20 @@ exec unshare --mount --propagation slave sh -c 'umount /sys/fs/cgroup/unified 2>
         return {worker["name"]: worker["pid"] for worker in json.loads(self.command("workers", "--json").stdout)}
 
     def own_processes(self) -> list[psutil.Process]:
-        """Every process of crisp itself: the daemon and its descendants. Containers and conmons are none of these."""
-        if self.process is None:
-            return []
-        try:
-            daemon = psutil.Process(self.process.pid)
-            return [daemon, *daemon.children(recursive=True)]
-        except psutil.NoSuchProcess:
-            return []
+        """Every process of crisp itself, whoever its parent is: named `crisp-…`, with this daemon's log as stderr.
+
+        Containers and conmons are none of these.
+        """
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.NoSuchProcess, OSError):
+                launcher = self.process is not None and process.pid == self.process.pid
+                if launcher or (process.name().startswith("crisp-") and self._logs_here(process.pid)):
+                    found.append(process)
+        return [process for process in found if process.status() != psutil.STATUS_ZOMBIE]
+
+    def _logs_here(self, pid: int) -> bool:
+        return os.readlink(f"/proc/{pid}/fd/2") == str(self.log)
 
     def kill(self, name: str) -> int:
         """SIGKILL to one process by its name; its pid."""
@@ -176,22 +183,23 @@ exec unshare --mount --propagation slave sh -c 'umount /sys/fs/cgroup/unified 2>
         if self.process:
             self.process.wait(10)
         psutil.wait_procs(victims, 10)
+        self.process = None
 
     def stop(self) -> None:
         """End it in order; containers run on."""
-        if self.process is None:
-            return
         mine = self.own_processes()
-        if self.process.poll() is None:
+        if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(20)
-            except subprocess.TimeoutExpired:
-                self.kill_all()
-                raise AssertionError(f"the daemon did not end within 20 s of SIGTERM:\n{self.tail()}") from None
-        _, alive = psutil.wait_procs(mine, 5)
+        elif mine:  # its first process was killed, and another stands for it
+            self.command("shutdown")
+        if self.process is not None:
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(STOP_LIMIT)
+        _, alive = psutil.wait_procs(mine, STOP_LIMIT)
+        names = [(one.pid, one.name()) for one in alive if one.is_running()]
+        self.kill_all()
         self.process = None
-        assert not alive, f"these outlived the daemon: {[(one.pid, one.cmdline()) for one in alive]}"
+        assert not names, f"these did not end within {STOP_LIMIT} s: {names}\n{self.tail()}"
 
     def remove_pods(self) -> None:
         """Remove every pod, as the kubelet would."""
@@ -220,8 +228,7 @@ exec unshare --mount --propagation slave sh -c 'umount /sys/fs/cgroup/unified 2>
 
     def close(self) -> None:
         """Take down all that is left, also after a failure: nothing of it stays on the host."""
-        if self.process:
-            self.kill_all()
+        self.kill_all()
         for process in host.processes(self.folder):
             with suppress(psutil.NoSuchProcess):
                 process.kill()

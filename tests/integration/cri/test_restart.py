@@ -15,7 +15,7 @@ from tests.harness import host
 from tests.harness.cri import Cri, Pod, outcome, pod_config
 from tests.harness.daemon import Daemon
 
-NAMES = ["front", "image", "storage", "network", "runtime", "spawner"]
+NAMES = ["front", "image", "storage", "network", "runtime", "spawner", "supervisor"]
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def test_one_process_is_killed(daemon: Daemon, workload: Pod, cri: Cri, name: st
     before = look(cri)
     killed = daemon.kill(name)
     # The kubelet's next calls: a broken connection only where the socket's owner died.
-    allowed = (grpc.StatusCode.UNAVAILABLE,) if name in ("front", "spawner") else ()
+    allowed = (grpc.StatusCode.UNAVAILABLE,) if name == "front" else ()
     first = outcome(cri.list_containers)
     assert not isinstance(first, grpc.RpcError) or first.code() in allowed, first
     host.until(f"{name} is back", lambda: daemon.workers().get(name, 0) not in (0, killed))
@@ -82,16 +82,6 @@ def test_one_process_is_killed(daemon: Daemon, workload: Pod, cri: Cri, name: st
     cri.stop(workload.created, 0)
     assert cri.container(workload.created).exit_code == 137
     assert cri.container(workload.ended).exit_code == 4
-
-
-def test_the_supervisor_is_killed_and_started_again(daemon: Daemon, workload: Pod, cri: Cri) -> None:
-    before = look(cri)
-    assert daemon.process is not None
-    os.kill(daemon.workers().get("supervisor", daemon.process.pid), signal.SIGKILL)
-    daemon.kill_all()
-    daemon.start()
-    assert look(cri) == before
-    assert_counted(workload)
 
 
 def test_every_process_is_killed_while_containers_end(daemon: Daemon, workload: Pod, cri: Cri) -> None:
