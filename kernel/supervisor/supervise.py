@@ -85,7 +85,7 @@ class Supervisor:
         self._children = children
         self.workers = {row.name: Worker(row, Client(_contract(row), paths.bus(row.name))) for row in WORKERS}
         self.spawning = Spawning(
-            end, config_file=effective_file(config), netns=netns, on_died=_log_death, on_stop=self.begin_shutdown
+            end, config_file=effective_file(config), netns=netns, on_died=self._log_death, on_stop=self.begin_shutdown
         )
         self.restarts = 0
 
@@ -266,6 +266,11 @@ class Supervisor:
             for changed in self._watchers:
                 changed.set()
 
+    def _log_death(self, died: link.Died) -> None:
+        told = self._ending.is_set() or self.workers[died.name].told_to_end
+        level = logging.INFO if told else logging.WARNING
+        _LOG.log(level, "the %s worker, pid %d, ended: %s", died.name, died.pid, describe(died.code))
+
     async def _announce(self) -> None:
         """Tell the service manager, if there is one, when all workers serve for the first time."""
         for worker in self.workers.values():
@@ -355,10 +360,6 @@ def _contract(row: Row) -> Contract:
     found = importlib.import_module(row.contract).CONTRACT
     assert isinstance(found, Contract)  # a test walks the table
     return found
-
-
-def _log_death(died: link.Died) -> None:
-    _LOG.warning("the %s worker, pid %d, ended: %s", died.name, died.pid, describe(died.code))
 
 
 async def _record(state: StateThread, fact: runtime.ContainerFact) -> None:

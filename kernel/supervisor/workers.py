@@ -92,8 +92,6 @@ class Row:
     seccomp: Filter | None
     landlock: Landlock | None
     net: Net
-    preload: tuple[str, ...] = ()
-    """Libraries that the spawner imports for it, so that it starts quickly."""
     callers: tuple[str, ...]
     """Who may call it: held by the permissions of its folder on the bus. Root (the supervisor, the command line) can
     always."""
