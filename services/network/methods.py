@@ -94,6 +94,8 @@ class NetworkService:
         self, sandbox: SandboxId, arguments: str, values: dict[str, object], caller: _Caller, deadline: Deadline
     ) -> Attached:
         async with self._locks.hold(sandbox):
+            if caller.left:
+                raise Cancelled(f"attach of {sandbox}: the caller went away")
             earlier = self._load(sandbox)
             if earlier and earlier.result is not None and netns.pinned(self._paths.netns(sandbox)):
                 return Attached(ips=result.addresses(earlier.result))
@@ -105,6 +107,7 @@ class NetworkService:
                 arguments=arguments,
                 runtime_config=values,
             )
+            _warn_of_host_ports(attachment)
             self._attachments.save(attachment)
             try:
                 return await self._add(attachment, caller, deadline)
@@ -173,6 +176,17 @@ class NetworkService:
         known = self._conf_dir.known()
         used = [*networks.values(), *([known] if known else [])]
         return {lease.DEFAULT_DIR, *(Path(folder) for network in used for folder in network.lease_dirs())}
+
+
+def _warn_of_host_ports(attachment: Attachment) -> None:
+    """A network without a plugin for host ports is no error with the peers either, but a riddle without a word."""
+    declared = {name for plugin in attachment.network.plugins for name in plugin.capabilities}
+    if "portMappings" in attachment.runtime_config and "portMappings" not in declared:
+        _LOG.warning(
+            "host ports are not forwarded: no plugin of network %s declares the capability portMappings sandbox=%s",
+            attachment.network.name,
+            attachment.sandbox,
+        )
 
 
 async def create(config: Config) -> NetworkService:

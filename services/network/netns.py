@@ -49,7 +49,8 @@ async def make(path: Path) -> None:
     if (error := await done) is not None:
         with suppress(Internal):  # what hinders the pin may hinder its removal: the first error says what
             await remove(path)
-        raise Internal(f"network namespace {path} cannot be made: {error.strerror}: {error.filename}") from error
+        what = f": {error.filename}" if error.filename else ""
+        raise Internal(f"network namespace {path} cannot be made: {error.strerror}{what}") from error
 
 
 def pinned(path: Path) -> bool:

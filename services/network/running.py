@@ -32,9 +32,11 @@ def mark(path: Path) -> Iterator[int]:
         raise Internal(f"mark {path} cannot be made: {error.strerror}") from error
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield fd
     except BlockingIOError as error:
+        os.close(fd)
         raise Internal(f"plugins of an earlier call still run: {path} is locked") from error
+    try:
+        yield fd
     finally:
         path.unlink(missing_ok=True)
         os.close(fd)

@@ -156,6 +156,29 @@ async def test_a_caller_that_leaves_and_asks_again_is_served(node: Node, client:
     await client.detach(sandbox)
 
 
+async def test_a_caller_that_leaves_before_its_turn_undoes_nothing(
+    node: Node, client: Client, sandbox: SandboxId
+) -> None:
+    node.configure(node.bridge_plugin(), node.script("slow", "test $CNI_COMMAND = ADD && sleep 0.3; " + PASS))
+    first = asyncio.get_running_loop().create_task(client.attach(sandbox))
+    await asyncio.wait([first], timeout=0.05)
+    with pytest.raises(DeadlineExceeded):
+        await client.attach(sandbox, seconds=0.1)
+    attached = await first
+    assert await client.attach(sandbox) == attached
+    assert node.asked("slow") == ["ADD"]
+    await client.detach(sandbox)
+
+
+async def test_host_ports_that_nobody_forwards_are_told(
+    node: Node, client: Client, sandbox: SandboxId, caplog: pytest.LogCaptureFixture
+) -> None:
+    node.configure(node.bridge_plugin())
+    await client.attach(sandbox, HTTP)
+    assert "host ports are not forwarded" in caplog.text
+    await client.detach(sandbox)
+
+
 async def test_a_del_that_fails_can_be_repeated(node: Node, client: Client, sandbox: SandboxId) -> None:
     flaky = f'test "$CNI_COMMAND" = DEL && test ! -e {node.root}/mended && exit 1; ' + PASS
     node.configure(node.bridge_plugin(), node.script("flaky", flaky))

@@ -29,6 +29,7 @@ def test_the_mark_lies_there_only_for_the_body(tmp_path: Path) -> None:
         assert (tmp_path / "mark").exists()
         with pytest.raises(Internal, match="still run"), running.mark(tmp_path / "mark"):
             pass
+        assert (tmp_path / "mark").exists()
     assert not (tmp_path / "mark").exists()
 
 
