@@ -123,7 +123,7 @@ class _Reading:
         images: dict[Digest, Descriptor] = {}
         for entry in index.entries:
             images[entry.blob.digest] = entry.blob
-            names.setdefault(entry.blob.digest, []).extend(_names(entry))
+            names.setdefault(entry.blob.digest, []).extend(_names(entry, self._name))
         return tuple(self._image(blob, tuple(dict.fromkeys(names[key])), platform) for key, blob in images.items())
 
     def saved(self) -> tuple[LoadedImage, ...]:
@@ -139,7 +139,7 @@ class _Reading:
             manifest.check_config(config, len(image.layers), f"{self._name}: {image.config[:100]!a}")
             found.append(
                 LoadedImage(
-                    names=tuple(str(reference.parse(name)) for name in image.repo_tags or ()),
+                    names=tuple(_reference(name, self._name) for name in image.repo_tags or ()),
                     manifest_digest=None,
                     config=config,
                     layers=tuple(self._file(path) for path in image.layers),
@@ -220,8 +220,15 @@ def _member(blob: Digest) -> str:
     return f"blobs/sha256/{digest_hex(digest(blob))}"
 
 
-def _names(entry: Entry) -> list[str]:
+def _names(entry: Entry, archive: str) -> list[str]:
     """An image's references. A ref.name that is a tag alone names no repository, so it is none."""
     annotations: Mapping[str, str] = entry.annotations
     text = annotations.get(_FULL_NAME) or annotations.get(_REF_NAME, "")
-    return [str(reference.parse(text))] if "/" in text or ":" in text else []
+    return [_reference(text, archive)] if "/" in text or ":" in text else []
+
+
+def _reference(text: str, archive: str) -> str:
+    try:
+        return str(reference.parse(text))
+    except InvalidInput as error:
+        raise InvalidInput(f"{archive}: {error.message}", hint=error.hint) from error

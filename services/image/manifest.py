@@ -273,8 +273,8 @@ def _manifest(document: _Document, what: str) -> Manifest:
 
 
 def _descriptor(found: _Descriptor, what: str) -> Descriptor:
-    if found.size < 0:
-        raise Corrupt(f"{what}: size is negative")
+    if not 0 <= found.size < 1 << 63:
+        raise Corrupt(f"{what}: size is negative or beyond all measure")
     return Descriptor(media_type=found.media_type, digest=_digest(found.digest, what), size=found.size)
 
 
