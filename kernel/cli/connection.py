@@ -1,0 +1,164 @@
+"""The way to the daemon: the CRI socket for what the front serves, the supervisor's bus endpoint for its processes.
+
+Whether somebody listens is asked first, with a plain connect: a daemon that is down is told at once and not after a
+deadline. Errors of gRPC become kernel.errors here.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast
+
+from kernel import errors
+from kernel.cli.exits import NotReachable
+from kernel.errors import CrispError
+
+if TYPE_CHECKING:
+    import grpc
+
+    from kernel.config import Paths
+    from kernel.contracts.contract import Message, Method
+    from kernel.front.generated.cri_pb2_grpc import ImageServiceStub, RuntimeServiceStub
+    from kernel.front.generated.node_pb2_grpc import NodeStub
+
+_Request = TypeVar("_Request", contravariant=True)
+_Reply = TypeVar("_Reply", covariant=True)
+_BusRequest = TypeVar("_BusRequest", bound="Message")
+_BusReply = TypeVar("_BusReply", bound="Message")
+_MESSAGE_LIMIT = 80 << 20
+
+_KINDS: dict[str, type[CrispError]] = {
+    "INVALID_ARGUMENT": errors.InvalidInput,
+    "NOT_FOUND": errors.NotFound,
+    "ALREADY_EXISTS": errors.AlreadyExists,
+    "FAILED_PRECONDITION": errors.FailedPrecondition,
+    "UNAUTHENTICATED": errors.Unauthenticated,
+    "PERMISSION_DENIED": errors.PermissionDenied,
+    "RESOURCE_EXHAUSTED": errors.ResourceExhausted,
+    "DEADLINE_EXCEEDED": errors.DeadlineExceeded,
+    "CANCELLED": errors.Cancelled,
+    "UNAVAILABLE": errors.Unavailable,
+    "UNIMPLEMENTED": errors.Unimplemented,
+    "DATA_LOSS": errors.Corrupt,
+}
+
+
+class Unary(Protocol[_Request, _Reply]):
+    """A stub's method with one reply."""
+
+    def __call__(self, request: _Request, /, timeout: float | None = None) -> _Reply:
+        """Call it."""
+
+
+class Streaming(Protocol[_Request, _Reply]):
+    """A stub's method with many replies."""
+
+    def __call__(self, request: _Request, /, timeout: float | None = None) -> Iterator[_Reply]:
+        """Call it."""
+
+
+@dataclass
+class Daemon:
+    """The front, through its socket."""
+
+    socket: Path
+
+    @cached_property
+    def _channel(self) -> grpc.Channel:
+        reach(self.socket)
+        import grpc
+
+        options = [
+            ("grpc.max_receive_message_length", _MESSAGE_LIMIT),
+            ("grpc.max_send_message_length", _MESSAGE_LIMIT),
+            ("grpc.enable_http_proxy", 0),
+        ]
+        return grpc.insecure_channel(f"unix:{self.socket}", options)
+
+    @cached_property
+    def runtime(self) -> RuntimeServiceStub:
+        """The CRI's RuntimeService."""
+        from kernel.front.generated.cri_pb2_grpc import RuntimeServiceStub
+
+        return RuntimeServiceStub(self._channel)
+
+    @cached_property
+    def images(self) -> ImageServiceStub:
+        """The CRI's ImageService."""
+        from kernel.front.generated.cri_pb2_grpc import ImageServiceStub
+
+        return ImageServiceStub(self._channel)
+
+    @cached_property
+    def node(self) -> NodeStub:
+        """What the front offers beside the CRI."""
+        from kernel.front.generated.node_pb2_grpc import NodeStub
+
+        return NodeStub(self._channel)
+
+    def call(self, method: Unary[_Request, _Reply], request: _Request, seconds: float = 30) -> _Reply:
+        """One reply, or the daemon's error as one of ours."""
+        import grpc
+
+        try:
+            return method(request, timeout=seconds)
+        except grpc.RpcError as error:
+            raise _ours(error) from error
+
+    def stream(self, method: Streaming[_Request, _Reply], request: _Request) -> Iterator[_Reply]:
+        """Replies as they come, or the daemon's error as one of ours."""
+        import grpc
+
+        try:
+            yield from method(request)
+        except grpc.RpcError as error:
+            raise _ours(error) from error
+
+
+def reach(path: Path) -> None:
+    """NotReachable unless somebody listens on a unix socket."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(5)
+        try:
+            probe.connect(os.fspath(path))
+        except PermissionError as error:
+            raise NotReachable(f"socket {path}: permission denied", hint="run crisp as root") from error
+        except OSError as error:
+            why = "nobody listens" if error.errno == errno.ECONNREFUSED else (error.strerror or str(error)).lower()
+            raise NotReachable(
+                f"socket {path}: {why}", hint="is the daemon up? start it with `crisp daemon`"
+            ) from error
+
+
+def ask_supervisor(paths: Paths, method: Method[_BusRequest, _BusReply], request: _BusRequest) -> _BusReply:
+    """One call to the supervisor on the bus."""
+    reach(paths.bus_dir("supervisor") / "calls")
+    import asyncio
+
+    from kernel.bus.client import Client
+    from kernel.contracts import supervisor
+    from kernel.host.aio import Deadline
+
+    async def call() -> _BusReply:
+        client = Client(supervisor.CONTRACT, paths.bus("supervisor"))
+        try:
+            return await client.call(method, request, deadline=Deadline.after(method.deadline))
+        finally:
+            await client.close()
+
+    return asyncio.run(call())
+
+
+def _ours(error: grpc.RpcError) -> CrispError:
+    # Every error that a call of a stub raises is a grpc.Call too; the two classes do not say so.
+    call = cast("grpc.Call", error)
+    name, details = call.code().name, call.details() or ""
+    if name == "UNAVAILABLE" and "failed to connect" in details:
+        return NotReachable("the daemon's socket was closed meanwhile", hint="see `crisp status`")
+    return _KINDS.get(name, errors.Internal)(details or name.lower())

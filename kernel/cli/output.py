@@ -1,0 +1,134 @@
+"""What people and programs see: tables on a terminal, plain columns in a pipe, JSON where it was asked for.
+
+Names and messages come from images, pods and registries: a control character in one never reaches a terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+Row = Mapping[str, object]
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)
+
+
+def _no_style(_: object) -> str:
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: its title, the key of a row's value, and how people see it."""
+
+    title: str
+    key: str
+    show: Callable[[object], str] = _text
+    right: bool = False
+    style: Callable[[object], str] = _no_style
+    """A colour for the value, on a terminal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Where answers go. Progress and remarks go to stderr, so that a pipe holds the answer alone."""
+
+    json: bool
+    terminal: bool
+
+    def table(self, columns: Sequence[Column], rows: Sequence[Row]) -> None:
+        """Rows as a list of objects, a table, or plain columns."""
+        if self.json:
+            self.document(list(rows))
+        elif self.terminal:
+            _rich_table(columns, rows)
+        else:
+            sys.stdout.write(plain(columns, rows))
+
+    def document(self, value: object) -> None:
+        """A value as JSON."""
+        sys.stdout.write(json.dumps(value, indent=2) + "\n")
+
+    def line(self, text: str) -> None:
+        """One line of the answer."""
+        sys.stdout.write(clean(text) + "\n")
+
+    def note(self, text: str) -> None:
+        """A remark beside the answer."""
+        sys.stderr.write(clean(text) + "\n")
+
+
+def clean(text: str) -> str:
+    """Text without control characters, which could drive the terminal."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def plain(columns: Sequence[Column], rows: Sequence[Row]) -> str:
+    """Aligned columns without colours or borders, for awk and eyes."""
+    cells = [[column.title for column in columns]]
+    cells += [[clean(column.show(row.get(column.key))) or "-" for column in columns] for row in rows]
+    widths = [max(len(line[index]) for line in cells) for index in range(len(columns))]
+    lines = (
+        "  ".join(
+            cell.rjust(width) if column.right else cell.ljust(width)
+            for cell, width, column in zip(line, widths, columns, strict=True)
+        ).rstrip()
+        for line in cells
+    )
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _rich_table(columns: Sequence[Column], rows: Sequence[Row]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column.title, justify="right" if column.right else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            *(
+                Text(clean(column.show(row.get(column.key))) or "-", style=column.style(row.get(column.key)))
+                for column in columns
+            )
+        )
+    Console().print(table)
+
+
+def short_id(value: object) -> str:
+    """The beginning of an id, as the peers' tools cut it."""
+    return _text(value).removeprefix("sha256:")[:13]
+
+
+def size(value: object) -> str:
+    """Bytes for people, in powers of ten."""
+    number = float(value) if isinstance(value, int | float) else 0.0
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:.1f} TB"
+
+
+def duration(value: object) -> str:
+    """Seconds for people: the largest unit that fits."""
+    seconds = int(value) if isinstance(value, int | float) else 0
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length}{unit}"
+    return f"{max(seconds, 0)}s"
+
+
+def state_style(value: object) -> str:
+    """The colour of a state."""
+    text = _text(value)
+    if text in {"ready", "running", "ok"}:
+        return "green"
+    if text in {"exited", "notready", "unknown", "held down"}:
+        return "red"
+    return "yellow"

@@ -1,0 +1,117 @@
+"""`crisp status`, `workers`, `restart` and `shutdown`: the daemon's processes, as /proc has them."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from msgspec import structs
+
+from kernel.cli.connection import ask_supervisor
+from kernel.cli.exits import Exit
+from kernel.cli.output import Column, Row, duration, size, state_style
+from kernel.cli.session import Session
+from kernel.contracts.contract import Nothing
+from kernel.contracts.supervisor import RESTART, SHUTDOWN, WORKERS, RestartRequest, WorkerStatus
+from kernel.errors import CrispError
+
+_ALL_CAPABILITIES = 41
+
+
+def _capabilities(value: object) -> str:
+    names = value if isinstance(value, list) else []
+    return "all" if len(names) >= _ALL_CAPABILITIES else ",".join(names).lower() or "none"
+
+
+def _yes(value: object) -> str:
+    return "yes" if value else "no"
+
+
+COLUMNS = (
+    Column("NAME", "name"),
+    Column("STATE", "state", style=state_style),
+    Column("PID", "pid", lambda pid: str(pid or "-"), right=True),
+    Column("UID", "uid", right=True),
+    Column("CAPABILITIES", "capabilities", _capabilities),
+    Column("SECCOMP", "seccomp"),
+    Column("NO_NEW_PRIVS", "no_new_privs", _yes),
+    Column("MEMORY", "memory", size, right=True),
+    Column("RESTARTS", "restarts", right=True),
+    Column("UPTIME", "uptime", duration, right=True),
+)
+
+
+def row(worker: WorkerStatus) -> Row:
+    """A worker as the table and JSON show it."""
+    return {**structs.asdict(worker), "capabilities": list(worker.capabilities)}
+
+
+def workers(session: Session, _: Namespace) -> Exit:
+    """List the daemon's processes."""
+    found = ask_supervisor(session.paths, WORKERS, Nothing()).workers
+    session.out.table(COLUMNS, [row(worker) for worker in found])
+    for worker in found:
+        if worker.reason and not session.out.json:
+            session.out.note(f"{worker.name}: {worker.reason}")
+    return Exit.OK
+
+
+def restart(session: Session, options: Namespace) -> Exit:
+    """Restart one process."""
+    done = ask_supervisor(session.paths, RESTART, RestartRequest(name=options.name))
+    if session.out.json:
+        session.out.document({"name": options.name, "pid": done.pid})
+    else:
+        session.out.line(f"{options.name} serves again as process {done.pid}")
+    return Exit.OK
+
+
+def shutdown(session: Session, _: Namespace) -> Exit:
+    """End the daemon; containers run on."""
+    ask_supervisor(session.paths, SHUTDOWN, Nothing())
+    if session.out.json:
+        session.out.document({"ending": True})
+    else:
+        session.out.line("the daemon is ending; containers run on")
+    return Exit.OK
+
+
+def status(session: Session, _: Namespace) -> Exit:
+    """Say whether the node is ready for pods, and why not."""
+    from kernel.front.generated import cri_pb2
+
+    daemon = session.daemon
+    reply = daemon.call(daemon.runtime.Status, cri_pb2.StatusRequest(), 10)
+    version = daemon.call(daemon.runtime.Version, cri_pb2.VersionRequest(), 10)
+    conditions = [
+        {"type": found.type, "status": found.status, "reason": found.reason, "message": found.message}
+        for found in reply.status.conditions
+    ]
+    down = _down(session)
+    healthy = all(found.status for found in reply.status.conditions) and not down
+    if session.out.json:
+        session.out.document(
+            {
+                "healthy": healthy,
+                "version": version.runtime_version,
+                "conditions": conditions,
+                "handlers": [handler.name for handler in reply.runtime_handlers if handler.name],
+                "down": down,
+            }
+        )
+    else:
+        session.out.line(f"{version.runtime_name} {version.runtime_version}, CRI {version.runtime_api_version}")
+        for found in reply.status.conditions:
+            why = f": {found.reason}: {found.message}" if not found.status else ""
+            session.out.line(f"{found.type:<13} {_yes(found.status)}{why}")
+        for name, reason in down.items():
+            session.out.line(f"{name:<13} down: {reason}")
+    return Exit.OK if healthy else Exit.UNHEALTHY
+
+
+def _down(session: Session) -> dict[str, str]:
+    """Processes that are not ready; the supervisor itself where it does not answer."""
+    try:
+        found = ask_supervisor(session.paths, WORKERS, Nothing()).workers
+    except CrispError as error:
+        return {"supervisor": str(error)}
+    return {worker.name: worker.reason or worker.state for worker in found if worker.state != "ready"}
