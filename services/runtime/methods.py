@@ -42,24 +42,22 @@ _T = TypeVar("_T")
 
 async def create(config: Config) -> Runtime:
     """The service, with all that an earlier worker left taken up."""
-    service = Runtime(await asyncio.to_thread(setting.read, config))
-    await service.recover()
-    return service
+    found = await asyncio.to_thread(setting.read, config)
+    pods = Pods(found)
+    containers = Containers(found, pods)
+    await pods.recover()  # first: containers refer to them
+    await containers.recover()
+    return Runtime(found, pods, containers)
 
 
 class Runtime:
     """The service of the runtime worker's contract."""
 
-    def __init__(self, found: Setting) -> None:
+    def __init__(self, found: Setting, pods: Pods, containers: Containers) -> None:
         self._setting = found
-        self._pods = Pods(found)
-        self._containers = Containers(found, self._pods)
+        self._pods = pods
+        self._containers = containers
         self._joins: Joins[tuple[str, str], object] = Joins(found.tasks)
-
-    async def recover(self) -> None:
-        """Pods first: containers refer to them."""
-        await self._pods.recover()
-        await self._containers.recover()
 
     async def close(self) -> None:
         """Let go of descriptors and tasks; pods and containers stay."""
