@@ -1,0 +1,43 @@
+"""What is read from /proc, from texts and from this process itself."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+from kernel.supervisor import proc
+
+STATUS = """Name:\tcrisp-image
+Uid:\t998\t998\t998\t998
+CapEff:\t0000000000203002
+NoNewPrivs:\t1
+Seccomp:\t2
+Seccomp_filters:\t1
+"""
+
+
+def test_status_is_read() -> None:
+    found = proc.parse_status(STATUS)
+    assert found == proc.Status(
+        uid=998, capabilities=("DAC_OVERRIDE", "NET_ADMIN", "NET_RAW", "SYS_ADMIN"), seccomp="filter", no_new_privs=True
+    )
+
+
+def test_a_capability_newer_than_ours_is_a_number() -> None:
+    assert proc.capability_names(1 << 62 | 1) == ("CHOWN", "62")
+
+
+def test_this_process() -> None:
+    assert proc.status(os.getpid()).uid == os.geteuid()
+    assert 0 <= proc.uptime(proc.start_time(os.getpid())) < time.clock_gettime(time.CLOCK_BOOTTIME)
+    assert proc.pss(os.getpid()) > 1 << 20
+    assert len(proc.boot_id()) == 36
+
+
+def test_a_process_that_is_gone() -> None:
+    pid = os.spawnv(os.P_NOWAIT, "/bin/true", ["true"])
+    os.waitpid(pid, 0)
+    with pytest.raises(FileNotFoundError):
+        proc.start_time(pid)

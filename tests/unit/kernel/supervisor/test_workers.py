@@ -1,0 +1,85 @@
+"""The privilege table itself: every row is whole, and none has more than the design says."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from pathlib import Path
+
+import pytest
+
+from kernel.config import Config
+from kernel.contracts.contract import Contract
+from kernel.errors import NotFound
+from kernel.supervisor import workers
+from kernel.supervisor.workers import CAPABILITIES, FRONT, IMAGE, PROCESSES, RUNTIME, STORAGE, WORKERS, Net, Row, row
+
+CONFIG = Config(root="/r", run="/n")
+
+
+@pytest.mark.parametrize("one", PROCESSES, ids=lambda one: one.name)
+def test_a_row_names_known_things(one: Row) -> None:
+    assert one.user(CONFIG)
+    assert one.capabilities is None or one.capabilities <= CAPABILITIES.keys()
+    assert set(one.callers) <= {process.name for process in PROCESSES}
+    if one.contract:
+        contract = importlib.import_module(one.contract).CONTRACT
+        assert isinstance(contract, Contract)
+        assert contract.worker == one.name
+
+
+@pytest.mark.parametrize("one", WORKERS, ids=lambda one: one.name)
+def test_an_entry_point_is_there(one: Row) -> None:
+    module, _, function = one.entry.partition(":")
+    assert inspect.iscoroutinefunction(getattr(importlib.import_module(module), function))
+    assert row(one.name) is one
+
+
+def test_nothing_that_containers_inherit_is_on_their_way() -> None:
+    for one in (RUNTIME, workers.SPAWNER, workers.SUPERVISOR):
+        assert (one.bounding, one.no_new_privs, one.seccomp, one.landlock) == (True, False, None, None)
+    assert RUNTIME.capabilities is None
+    assert RUNTIME.net is Net.HOST
+
+
+def test_those_that_read_foreign_bytes_have_no_privilege() -> None:
+    for one in (FRONT, IMAGE):
+        assert one.capability_mask == 0
+        assert one.user(CONFIG) != "root"
+        assert one.no_new_privs
+        assert one.landlock is not None
+        assert one.seccomp is not None
+        assert (one.seccomp.execve, one.seccomp.mounts, one.seccomp.namespaces) == (False, False, False)
+
+
+def test_only_the_image_and_network_workers_reach_a_network_of_their_own_will() -> None:
+    assert {one.name for one in PROCESSES if one.net is Net.HOST} == {"spawner", "image", "network", "runtime"}
+
+
+def test_the_image_worker_writes_only_in_its_own_folder() -> None:
+    assert IMAGE.landlock is not None
+    ours = [path for path in IMAGE.landlock.writable(CONFIG) if Path("/dev") not in path.parents]
+    assert ours == [Path("/r/image"), Path("/n/bus/image")]
+
+
+def test_masks() -> None:
+    assert STORAGE.capability_mask == 0x8820001B
+    assert workers.NETWORK.capability_mask == 0x203002
+    assert RUNTIME.capability_mask is None
+
+
+def test_an_unknown_worker() -> None:
+    with pytest.raises(NotFound, match="no worker is named 'x'"):
+        row("x")
+
+
+def test_capabilities_are_numbered_without_gaps() -> None:
+    assert sorted(CAPABILITIES.values()) == list(range(41))
+
+
+def test_every_grant_says_what_needs_it() -> None:
+    source = Path(workers.__file__).read_text().splitlines()
+    names = {f'"{name}",' for name in CAPABILITIES}
+    granted = [line.strip() for line in source if line.strip().split(" ")[0] in names]
+    assert granted
+    assert all("  # " in line for line in granted), granted
