@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable
-from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TypeVar
 
 from kernel.contracts import image, network, runtime, storage
 from kernel.contracts.contract import Nothing
-from kernel.contracts.supervisor import Snapshot
-from kernel.errors import CrispError, Unavailable
+from kernel.errors import CrispError
+from kernel.front import facts, image_pull
 from kernel.front.context import Front
 from kernel.host.aio import Deadline
 from kernel.ids import DiffId, container_id, digest, sandbox_id
@@ -44,8 +43,8 @@ async def examine(front: Front, deadline: Deadline) -> Examined:
             silent[worker] = str(error)
             return None
 
-    facts, in_runtime, in_network, in_storage, blobs = await asyncio.gather(
-        ask("runtime", _facts(front, deadline)),
+    running, in_runtime, in_network, in_storage, blobs = await asyncio.gather(
+        ask("runtime", facts.ask(front, deadline.earlier(runtime.INVENTORY.deadline))),
         ask("runtime", front.runtime.call(runtime.INVENTORY, Nothing(), deadline=deadline)),
         ask("network", front.network.call(network.INVENTORY, Nothing(), deadline=deadline)),
         ask("storage", front.storage.call(storage.INVENTORY, Nothing(), deadline=deadline)),
@@ -54,26 +53,22 @@ async def examine(front: Front, deadline: Deadline) -> Examined:
     evidence = Evidence(
         boot_id=front.boot_id,
         now=time.time_ns(),
-        facts=facts,
+        facts=running,
         storage=in_storage,
         network=in_network,
         runtime=in_runtime,
-        blobs=frozenset(blobs.blobs) if blobs else None,
+        # While an archive is loaded its blobs are nobody's yet.
+        blobs=frozenset(blobs.blobs) if blobs and not front.images.loads else None,
     )
-    return Examined(orphans=plan_repairs(snapshot(front), evidence).orphans, silent=silent)
+    return Examined(orphans=plan_repairs(front.replica.snapshot(), evidence).orphans, silent=silent)
 
 
-def snapshot(front: Front) -> Snapshot:
-    """All that is remembered, as it is now."""
-    replica = front.replica
-    return Snapshot(
-        sandboxes=tuple(replica.sandboxes.values()),
-        containers=tuple(replica.containers.values()),
-        images=tuple(replica.images.values()),
-        intents=tuple(replica.intents.values()),
-        exits=tuple(replica.exits.values()),
-        damaged=replica.damaged,
-    )
+async def mend(front: Front, orphan: OrphanFound, deadline: Deadline) -> None:
+    """Take away one thing, unless a pull has come to count on it since it was found."""
+    if orphan.kind is Orphan.LAYER:
+        await image_pull.sweep_layer(front, DiffId(digest(orphan.id)), deadline)
+    else:
+        await sweep(front, orphan, deadline)
 
 
 async def sweep(front: Front, orphan: OrphanFound, deadline: Deadline) -> None:
@@ -100,15 +95,3 @@ async def sweep(front: Front, orphan: OrphanFound, deadline: Deadline) -> None:
             await front.storage.call(storage.REMOVE_LAYER, layer, deadline=deadline)
         case Orphan.BLOB:
             await front.image.call(image.DROP, image.DropRequest(digests=(digest(orphan.id),)), deadline=deadline)
-
-
-async def _facts(front: Front, deadline: Deadline) -> runtime.Facts:
-    """The first message of a watch."""
-    async with (
-        deadline.earlier(runtime.INVENTORY.deadline).limit("asking the runtime worker what runs"),
-        aclosing(front.runtime.watch(runtime.WATCH, Nothing())) as events,  # type: ignore[type-var]  # it is a generator
-    ):
-        async for event in events:
-            if isinstance(event, runtime.Facts):
-                return event
-    raise Unavailable("the runtime worker did not say what runs")

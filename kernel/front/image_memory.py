@@ -71,6 +71,8 @@ class ImageMemory:
 
     pulls: dict[tuple[str, ...], PullUnderWay] = field(default_factory=dict)
     """Pulls under way, by the key under which equal ones join."""
+    loads: int = 0
+    """Archives that are being loaded."""
     fs_info: FsInfo | None = None
     fs_info_at: int = 0
     """When it was measured: nanoseconds since 1970, as the CRI shows it."""

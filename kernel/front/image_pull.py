@@ -86,6 +86,14 @@ async def pull(
 
 async def load(front: Front, archive: str, deadline: Deadline) -> list[tuple[ImageId, tuple[str, ...]]]:
     """Make images of an archive in the folder of incoming archives: their ids and names."""
+    front.images.loads += 1
+    try:
+        return await _load(front, archive, deadline)
+    finally:
+        front.images.loads -= 1
+
+
+async def _load(front: Front, archive: str, deadline: Deadline) -> list[tuple[ImageId, tuple[str, ...]]]:
     loaded = await front.image.call(image.LOAD, image.LoadRequest(archive=archive), deadline=deadline)
     result = []
     try:
@@ -109,6 +117,14 @@ async def release(front: Front, intent: Intent, deadline: Deadline) -> None:
         for layer in image_records.ownerless(intent.layers, replica.images.values(), others):
             await front.storage.call(storage.REMOVE_LAYER, storage.LayerRequest(diff_id=layer), deadline=deadline)
         await replica.commit(Commit(end=(intent.id,)), deadline)
+
+
+async def sweep_layer(front: Front, layer: DiffId, deadline: Deadline) -> None:
+    """Delete a layer, unless an image or a pull needs it by now."""
+    async with front.locks.hold(_LAYERS):
+        replica = front.replica
+        if image_records.ownerless((layer,), replica.images.values(), replica.intents.values()):
+            await front.storage.call(storage.REMOVE_LAYER, storage.LayerRequest(diff_id=layer), deadline=deadline)
 
 
 def _checked(

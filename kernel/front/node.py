@@ -77,7 +77,7 @@ async def examine(front: Front, request: node_pb2.DoctorRequest, call: Call) -> 
         finding = node_pb2.Finding(kind=orphan.kind.value, id=orphan.id, why=orphan.why, mendable=orphan.sweep)
         if request.mend and orphan.sweep:
             try:
-                await doctor.sweep(front, orphan, call.deadline)
+                await doctor.mend(front, orphan, call.deadline)
                 finding.mended = True
             except CrispError as error:
                 finding.error = str(error)
