@@ -50,6 +50,8 @@ _GRACE = 2.0
 """A worker that is back within this time was never down, as far as others are told."""
 _TERM_SECONDS = 5.0
 _SHUTDOWN_SECONDS = 3.0
+_SETTLE = 0.05
+"""How often a worker that is being started is looked for while the daemon ends."""
 
 
 class Worker:
@@ -88,6 +90,7 @@ class Supervisor:
             end, config_file=effective_file(config), netns=netns, on_died=self._log_death, on_stop=self.begin_shutdown
         )
         self.restarts = 0
+        self._keepers: dict[str, asyncio.Task[None]] = {}
 
     async def run(self, state: StateThread) -> None:
         """Until the daemon is told to end."""
@@ -98,7 +101,7 @@ class Supervisor:
         server = Server(CONTRACT, Methods(self, state), self._config.paths.bus("supervisor"))
         self._adopt()
         for worker in self.workers.values():
-            self._tasks.start(self._keep(worker), f"keep {worker.row.name}")
+            self._keepers[worker.row.name] = self._tasks.start(self._keep(worker), f"keep {worker.row.name}")
         self._tasks.start(self._record_exits(state), "record exits")
         self._tasks.start(self._announce(), "announce")
         await self._ending.wait()
@@ -143,7 +146,7 @@ class Supervisor:
     # the life of one worker
 
     async def _keep(self, worker: Worker) -> None:
-        while True:
+        while not self._ending.is_set():
             if worker.process is None:
                 await self._start(worker)
             process = worker.process
@@ -209,7 +212,7 @@ class Supervisor:
         worker.process = None
         worker.ready.clear()
         worker.restarts += 1
-        if worker.told_to_end:
+        if worker.told_to_end or self._ending.is_set():
             worker.told_to_end = False
             return
         worker.deaths = policy.remember(worker.deaths, policy.Death(time.monotonic(), was_ready))
@@ -295,12 +298,19 @@ class Supervisor:
         """The front first, so that nothing new begins; then the others side by side."""
         _LOG.info("the daemon ends; containers run on")
         for worker in self.workers.values():
-            worker.told_to_end = True
-        front = self.workers[FRONT.name].process
-        if front is not None:
-            await _end(front, _TERM_SECONDS)
-        others = [worker.process for worker in self.workers.values() if worker.process not in (None, front)]
-        await asyncio.gather(*(_end(process, _SHUTDOWN_SECONDS) for process in others if process is not None))
+            worker.wake.set()
+        front = self.workers[FRONT.name]
+        await self._end_kept(front, _TERM_SECONDS)
+        others = (worker for worker in self.workers.values() if worker is not front)
+        await asyncio.gather(*(self._end_kept(worker, _SHUTDOWN_SECONDS) for worker in others))
+
+    async def _end_kept(self, worker: Worker, patience: float) -> None:
+        """End a worker for good: also one that is being started right now."""
+        keeper = self._keepers[worker.row.name]
+        while not keeper.done():
+            if worker.process is not None:
+                await _end(worker.process, patience)
+            await asyncio.wait({keeper}, timeout=_SETTLE)
 
 
 def run(config: Config, end: socket.socket, children: dict[str, int]) -> int:
