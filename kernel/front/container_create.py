@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from kernel.contracts import runtime, storage
 from kernel.contracts.records import Container, ContainerState, Image, IntentKind, Sandbox, SandboxState
 from kernel.contracts.supervisor import Commit
-from kernel.errors import AlreadyExists, CrispError, FailedPrecondition, NotFound
+from kernel.errors import AlreadyExists, CrispError, FailedPrecondition, InvalidInput, NotFound
 from kernel.front import container_requests, containers, flows, views
 from kernel.front.context import Call, Front
 from kernel.front.generated import cri_pb2 as cri
@@ -138,7 +138,7 @@ def _check_target(front: Front, plan: runtime.CreateRequest) -> None:
     field = "config.linux.security_context.namespace_options.target_id"
     record = front.replica.containers.get(target)
     if record is None or record.sandbox != plan.sandbox:
-        raise NotFound(f"{field}: container {target} does not exist in pod sandbox {plan.sandbox}")
+        raise InvalidInput(f"{field}: container {target} does not exist in pod sandbox {plan.sandbox}")
     if record.state is not ContainerState.RUNNING:
         raise FailedPrecondition(f"{field}: container {target} is not running")
 
@@ -180,6 +180,7 @@ async def undo(front: Front, record: Container, why: str) -> None:
         await front.replica.commit(Commit(delete_containers=(record.id,), end=(record.id,)), deadline)
     except CrispError as error:
         _LOG.warning("container %s failed and cannot be taken away yet: %s", record.id[:13], error)
+        front.replica.doomed.add(record.id)
         flows.keep_trying(front, "removal", record.id, lambda: _give_up(front, record, why))
 
 

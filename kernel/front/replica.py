@@ -71,6 +71,8 @@ class Replica:
         self.down: dict[str, str] = {}
         """Workers that are not ready, each with the reason."""
         self.platform: Platform | None = None
+        self.doomed: set[str] = set()
+        """Sandboxes and containers whose making failed and whose traces are still to be taken away."""
 
     def load(self, snapshot: Snapshot) -> None:
         """Begin with what the supervisor has on disk."""
@@ -186,7 +188,7 @@ class Replica:
     def leaving(self, name: str) -> bool:
         """Whether the sandbox or container with this id is being stopped (a sandbox) or removed."""
         intent = self.intents.get(name)
-        return intent is not None and intent.kind in _LEAVING
+        return name in self.doomed or (intent is not None and intent.kind in _LEAVING)
 
     def uses(self, image: ImageId) -> list[Container]:
         """Containers made from an image."""
@@ -206,6 +208,7 @@ class Replica:
             self._image_names.update(dict.fromkeys((*image.tags, *image.digests), image.id))
         for intent in commit.begin:
             self.intents[intent.id] = intent
+        self.doomed.difference_update(commit.delete_sandboxes, commit.delete_containers)
         for gone in commit.delete_containers:
             record = self.containers.pop(gone, None)
             self.exits.pop(gone, None)

@@ -138,6 +138,7 @@ async def _undo(front: Front, record: Sandbox) -> None:
         await front.replica.commit(Commit(delete_sandboxes=(record.id,), end=(record.id,)), deadline)
     except CrispError as error:
         _LOG.warning("pod sandbox %s failed and cannot be taken away yet: %s", record.id[:13], error)
+        front.replica.doomed.add(record.id)
         flows.keep_trying(front, "removal", record.id, lambda: _remove_again(front, record.id))
 
 

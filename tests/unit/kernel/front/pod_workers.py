@@ -1,0 +1,204 @@
+"""Fakes of the runtime, network and storage workers and of the supervisor, that hold what the real ones would.
+
+They are the fault injection of the front's flow tests: a method can be made to fail, to wait, or to be counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import cast
+
+from msgspec.structs import replace
+
+from kernel.bus.client import Client
+from kernel.config import Config
+from kernel.contracts import network, runtime, storage
+from kernel.contracts.contract import Message, Method, Nothing
+from kernel.contracts.oci import ImageConfig
+from kernel.contracts.records import Image, ImageLayer
+from kernel.contracts.supervisor import Commit
+from kernel.errors import CrispError, DeadlineExceeded, NotFound
+from kernel.front import facts
+from kernel.front.context import Call, Front
+from kernel.front.generated import cri_pb2 as cri
+from kernel.front.replica import Replica
+from kernel.host.aio import Deadline, Joins, Tasks
+from kernel.ids import DiffId, Digest, ImageId
+
+BOOT = "boot-1"
+DIFF = DiffId(Digest("sha256:" + "d" * 64))
+IMAGE = Image(
+    id=ImageId(Digest("sha256:" + "1" * 64)),
+    tags=("docker.io/library/busybox:latest",),
+    digests=("docker.io/library/busybox@sha256:" + "2" * 64,),
+    layers=(ImageLayer(diff_id=DIFF, bytes=10),),
+    size=10,
+    config=ImageConfig(cmd=("sh",)),
+)
+
+
+class Host:
+    """What all workers hold, and the state on disk; it outlives a front."""
+
+    def __init__(self) -> None:
+        self.disk = Replica(cast("Client", None))
+        self.disk._apply(Commit(put_images=(IMAGE,)))
+        self.pods: set[str] = set()
+        self.netns: set[str] = set()
+        self.mounts: set[str] = set()
+        self.containers: dict[str, runtime.ContainerFact] = {}
+        self.calls: list[str] = []
+        self.fail: dict[str, list[CrispError | None]] = {}
+        """Errors of the next calls of a method, in order; None is success."""
+        self.hold: dict[str, asyncio.Event] = {}
+        self.watchers: list[asyncio.Queue[Message]] = []
+
+    def count(self, name: str) -> int:
+        return self.calls.count(name)
+
+    def empty(self) -> bool:
+        """Nothing is left on the host or in the records."""
+        left = (self.pods, self.netns, self.mounts, self.containers)
+        records = (self.disk.sandboxes, self.disk.containers, self.disk.intents)
+        return not any(left) and not any(records)
+
+    def exit(self, container: str, code: int = 0, *, oom: bool = False) -> None:
+        fact = replace(self.containers[container], state="exited", exit_code=code, finished_at=99, oom_killed=oom)
+        self.containers[container] = fact
+        for watcher in self.watchers:
+            watcher.put_nowait(runtime.Changed(fact=fact))
+
+    def facts(self) -> runtime.Facts:
+        return runtime.Facts(
+            pods=tuple(runtime.PodFact(sandbox=pod, ready=True) for pod in self.pods),  # type: ignore[arg-type]
+            containers=tuple(self.containers.values()),
+        )
+
+    async def call(
+        self,
+        method: Method[Message, Message],
+        request: Message,
+        *,
+        deadline: Deadline | None = None,
+        on_progress: Callable[[Message], None] | None = None,
+    ) -> Message:
+        self.calls.append(method.name)
+        await asyncio.sleep(0)
+        if method.name in self.hold:
+            await self.hold[method.name].wait()
+        planned = self.fail.get(method.name)
+        if planned and (error := planned.pop(0)) is not None:
+            raise error
+        return self._answer(method.name, request)
+
+    async def watch(self, method: Method[Message, Message], request: Message) -> AsyncIterator[Message]:
+        events: asyncio.Queue[Message] = asyncio.Queue()
+        if method is runtime.WATCH:  # type: ignore[comparison-overlap]
+            self.watchers.append(events)
+            events.put_nowait(self.facts())
+        try:
+            while True:
+                yield await events.get()
+        finally:
+            if events in self.watchers:
+                self.watchers.remove(events)
+
+    def _answer(self, name: str, request: Message) -> Message:
+        match request:
+            case Commit():
+                self.disk._apply(request)
+            case network.AttachRequest():
+                self.netns.add(request.sandbox)
+                return network.Attached(ips=("10.88.0.2", "fd00::2"))
+            case network.SandboxRequest():
+                self.netns.discard(request.sandbox)
+            case runtime.PodRequest():
+                self.pods.add(request.sandbox)
+                return runtime.PodMade(cgroup=f"/crisp/{request.sandbox}")
+            case runtime.SandboxRequest() if name == "remove_pod":
+                self.pods.discard(request.sandbox)
+            case runtime.SandboxRequest():
+                if request.sandbox not in self.pods:
+                    raise NotFound(f"pod {request.sandbox} does not exist")
+            case storage.MountRequest():
+                self.mounts.add(request.container)
+                return storage.Mounted(passwd=b"root:x:0:0", group=b"")
+            case storage.ContainerRequest():
+                self.mounts.discard(request.container)
+            case runtime.CreateRequest():
+                fact = runtime.ContainerFact(
+                    container=request.container, sandbox=request.sandbox, state="created", pid=7
+                )
+                self.containers.setdefault(request.container, fact)
+                return runtime.Created(pid=7, uid=0, gid=0, supplemental_groups=(0,), stop_signal="SIGTERM")
+            case runtime.ContainerRequest() if name == "start":
+                fact = replace(self.containers[request.container], state="running", started_at=50)
+                self.containers[request.container] = fact
+                return runtime.Started(started_at=50)
+            case runtime.ContainerRequest() if name == "remove":
+                self.containers.pop(request.container, None)
+            case runtime.StopRequest():
+                if request.container in self.containers:
+                    self.exit(request.container, 137)
+            case Nothing() if name == "platform":
+                handler = runtime.HandlerFact(name="runc", version="1.1.5")
+                return runtime.Platform(cgroup_driver="cgroupfs", handlers=(handler,))
+            case Nothing() if name == "load":
+                return self.disk.snapshot()
+            case Nothing() if name == "blobs" or name == "inventory":
+                raise DeadlineExceeded("not asked in these tests")
+            case _:
+                raise AssertionError(f"{name} is not faked")
+        return Nothing()
+
+
+def make_front(host: Host, boot: str = BOOT) -> Front:
+    """A front that has loaded what is on disk and does not watch yet."""
+    tasks, client = Tasks(), cast("Client", host)
+    front = Front(
+        config=Config(),
+        replica=Replica(client),
+        supervisor=client,
+        image=client,
+        storage=client,
+        network=client,
+        runtime=client,
+        tasks=tasks,
+        boot_id=boot,
+        runs=Joins(tasks),
+        creates=Joins(tasks),
+        pulls=Joins(tasks),
+        ends=Joins(tasks),
+    )
+    front.replica.load(host.disk.snapshot())
+    return front
+
+
+def watch(front: Front) -> None:
+    front.tasks.start(facts.watch_runtime(front), "watch runtime")
+
+
+def a_call(rpc: str = "RunPodSandbox", seconds: float = 5.0) -> Call:
+    return Call(rpc=rpc, deadline=Deadline.after(seconds), trace="-")
+
+
+def pod_config(name: str = "web", attempt: int = 0, *, host_network: bool = False) -> cri.PodSandboxConfig:
+    config = cri.PodSandboxConfig(
+        metadata=cri.PodSandboxMetadata(name=name, namespace="default", uid=f"uid-{name}", attempt=attempt),
+        log_directory="/var/log/pods/x",
+        labels={"app": name},
+        annotations={"note": "a\nb"},
+    )
+    if host_network:
+        config.linux.security_context.namespace_options.network = cri.NODE
+    return config
+
+
+def container_config(name: str = "main", image: str = "busybox", attempt: int = 0) -> cri.ContainerConfig:
+    return cri.ContainerConfig(
+        metadata=cri.ContainerMetadata(name=name, attempt=attempt),
+        image=cri.ImageSpec(image=image),
+        log_path=f"{name}/{attempt}.log",
+        labels={"name": name},
+    )
