@@ -43,6 +43,9 @@ class ImageSection(Struct, kw_only=True, frozen=True):
     """os/architecture[/variant] to choose from an index; the host's where empty."""
     user: str = "crisp-image"
     pinned: tuple[str, ...] = ()
+    token_servers: tuple[str, ...] = ()
+    """Further hosts (`host[:port]`) that registries may name as token server and that then get the credentials;
+    those of a registry's own domain always may."""
 
 
 class StorageSection(Struct, kw_only=True, frozen=True):

@@ -121,9 +121,7 @@ def may_lead_to(registry: Distance, other: Distance, *, credentials: bool) -> bo
 
 def is_loopback(registry: str) -> bool:
     """Whether a registry, `host[:port]`, is this machine by its name."""
-    host = parse(f"http://{registry}/").origin.host
-    address = _address(host)
-    return host == "localhost" or (address is not None and address.is_loopback)
+    return _loopback(parse(f"http://{registry}/").origin.host)
 
 
 def token_server(registry: Origin, realm: str, *, verified: bool) -> Url:
@@ -138,8 +136,10 @@ def token_server(registry: Origin, realm: str, *, verified: bool) -> Url:
 
 
 def same_owner(one: str, other: str) -> bool:
-    """Whether two hosts belong to one owner, as far as their names can tell: equal, or of one registrable domain."""
-    if one == other:
+    """Whether two hosts belong to one owner, as far as their names can tell: equal, both this machine, or of one
+    registrable domain.
+    """
+    if one == other or (_loopback(one) and _loopback(other)):
         return True
     if _address(one) is not None or _address(other) is not None:
         return False
@@ -157,6 +157,11 @@ def _registrable(host: str) -> str | None:
     if ".".join(labels[-2:]) in _SHARED:
         return None
     return ".".join(labels[-count:]) if len(labels) >= count else None
+
+
+def _loopback(host: str) -> bool:
+    address = _address(host)
+    return host == "localhost" or (address is not None and address.is_loopback)
 
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

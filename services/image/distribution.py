@@ -85,13 +85,22 @@ class Tokens:
 class Repository:
     """One repository at one endpoint, over one job's connections."""
 
-    def __init__(self, transport: Transport, home: Origin, endpoint: Endpoint, auth: Auth, tokens: Tokens) -> None:
-        """`home`: what `transport` has been opened to."""
+    def __init__(
+        self,
+        transport: Transport,
+        home: Origin,
+        endpoint: Endpoint,
+        auth: Auth,
+        tokens: Tokens,
+        token_servers: frozenset[str],
+    ) -> None:
+        """`home`: what `transport` has been opened to. `token_servers`: those of other domains that may be trusted."""
         self._transport = transport
         self._home = home
         self._endpoint = endpoint
         self._auth = auth if endpoint.credentials else Auth()
         self._tokens = tokens
+        self._token_servers = token_servers
         self._authorization = ""
 
     def says(self, what: str) -> str:
@@ -183,9 +192,13 @@ class Repository:
         except address.BadAddress as error:
             raise Unavailable(f"registry {self._home}: {what}: its token server cannot be asked: {error}") from error
         secret = bool(self._auth.username or self._auth.password or self._auth.identity_token)
-        if secret and not address.same_owner(self._home.host, url.origin.host):
-            raise Unauthenticated(f"registry {self._home}: {what}: its token server {url.origin} is of another domain: "
-                                  "it is not given the credentials")  # fmt: skip
+        trusted = str(url.origin) in self._token_servers or address.same_owner(self._home.host, url.origin.host)
+        if secret and not trusted:
+            raise Unauthenticated(
+                f"registry {self._home}: {what}: its token server {url.origin} is of another domain: it is not given "
+                "the credentials",
+                hint="image.token_servers of the configuration lists those that may have them",
+            )
         query = {"service": asked.parameters.get("service", ""), "scope": self._scope}
         with_query = address.Url(url.origin, _with_query(url.target, {k: v for k, v in query.items() if v}))
         try:

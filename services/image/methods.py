@@ -43,8 +43,10 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _LOG = logging.getLogger(__name__)
-_SMALL_JOBS = 4
-"""Threads beside those of the downloads: manifests, archives, the folder."""
+_SMALL_JOBS = 16
+"""Threads for manifests and archives: so many slow registries do not keep others from being asked."""
+_SPARE = 4
+"""Threads beyond the downloads' own: a given-up job may hold one a moment longer."""
 _SIZE_LIMIT = 1 << 50
 
 
@@ -67,7 +69,7 @@ class ImageService:
         self._puller = Puller(config, blobs, platform)
         downloads = max(1, config.image.parallel_downloads)
         self._slots = asyncio.Semaphore(downloads)
-        self._downloading = ThreadPoolExecutor(downloads + _SMALL_JOBS, thread_name_prefix="download")
+        self._downloading = ThreadPoolExecutor(downloads + _SPARE, thread_name_prefix="download")
         self._small = ThreadPoolExecutor(_SMALL_JOBS, thread_name_prefix="small")
         self._tasks = Tasks()
         self._loads: Joins[str, Loaded] = Joins(self._tasks)

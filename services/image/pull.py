@@ -66,6 +66,7 @@ class Puller:
         self._registries = Registries(Path(config.image.registries_conf))
         self._certificates = Certificates(Path(config.image.certs_dir))
         self._tokens = Tokens()
+        self._token_servers = frozenset(config.image.token_servers)
         self._schemes: dict[str, str] = {}
         self._served: dict[str, Endpoint] = {}
 
@@ -124,7 +125,7 @@ class Puller:
                 with transport:
                     job.over(transport)
                     home = transport.open(endpoint.host, self._schemes)
-                    result = step(Repository(transport, home, endpoint, auth, self._tokens))
+                    result = step(Repository(transport, home, endpoint, auth, self._tokens, self._token_servers))
             except (Cancelled, InvalidInput):
                 raise
             except CrispError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -59,6 +60,14 @@ class Worker:
             blob = Descriptor(media_type="x", digest=digest(blob), size=len(blob))
         await self.service.fetch(FetchRequest(name=name, blob=blob, auth=auth), call or Call())  # type: ignore[arg-type]
         return self.config.paths.blob(blob.digest).read_bytes()
+
+    async def pull(self, reference: str, expected: Image, auth: Auth | None = None) -> None:
+        """Pull an image and check all that came."""
+        found = await self.resolve(reference, auth)
+        assert found.manifest_digest == expected.digest
+        assert found.config == expected.config
+        blobs = await asyncio.gather(*(self.fetch(found.name, layer, auth) for layer in found.layers))
+        assert tuple(blobs) == expected.layers
 
     def files(self) -> list[str]:
         """All files in the worker's folder but the archives."""

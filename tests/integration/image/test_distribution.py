@@ -1,0 +1,174 @@
+"""Manifests that lie, and who gets which credentials: challenges, tokens, token servers."""
+
+from __future__ import annotations
+
+import base64
+import json
+import urllib.parse
+
+import pytest
+
+from deploy.demo_image import Image, digest
+from kernel.contracts.oci import Auth
+from kernel.errors import (
+    Corrupt,
+    CrispError,
+    FailedPrecondition,
+    Unauthenticated,
+    Unavailable,
+)
+from tests.integration.image.conftest import Worker
+from tests.integration.image.lying import Answer, Handler, Lying, guarded, redirect, reply
+
+SECRET = "hunter2-do-not-show"
+BLOB = b"some bytes of a layer" * 100
+PATH = f"/v2/app/blobs/{digest(BLOB)}"
+ANN = Auth(username="ann", password=SECRET)
+BASIC = f"Basic {base64.b64encode(f'ann:{SECRET}'.encode()).decode()}"
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "reason"),
+    [
+        ({"body": b'{"schemaVersion":1}'}, FailedPrecondition, "schema 1"),
+        ({"body": b"<html>"}, Corrupt, "not JSON"),
+        ({"body": b"[" * 100_000}, Corrupt, "deeply"),
+        ({"body": b" " * (5 << 20)}, Unavailable, "longer than"),
+        ({"type": "application/vnd.oci.image.index.v1+json"}, Corrupt, "sent as"),
+        ({"claim": "sha256:" + "0" * 64}, Corrupt, "manifest that came"),
+        ({"config": b"{}"}, Corrupt, "not blob|where the manifest says"),
+    ],
+)  # fmt: skip
+async def test_a_bad_manifest(
+    worker: Worker, liar: Lying, small: Image, change: dict, error: type[CrispError], reason: str
+) -> None:
+    if "config" in change:
+        liar.routes[f"/v2/app/blobs/{small.id}"] = reply(200, change["config"])
+    else:
+        headers = {"Content-Type": change.get("type", small.media_type)}
+        headers |= {"Docker-Content-Digest": change["claim"]} if "claim" in change else {}
+        liar.routes["/v2/app/manifests/latest"] = reply(200, change.get("body", small.manifest), headers)
+    with pytest.raises(error, match=reason) as caught:
+        await worker.resolve(f"{liar.address}/app")
+    assert liar.address in str(caught.value)
+    assert worker.files() == []
+
+
+async def test_another_manifest_than_the_digest_asked_for(worker: Worker, liar: Lying, docker_small: Image) -> None:
+    liar.routes[f"/v2/app/manifests/{docker_small.digest}"] = liar.routes["/v2/app/manifests/latest"]
+    with pytest.raises(Corrupt, match="asked for"):
+        await worker.resolve(f"{liar.address}/app@{docker_small.digest}")
+
+
+async def test_an_index_within_an_index(worker: Worker, liar: Lying) -> None:
+    kind = "application/vnd.oci.image.index.v1+json"
+    inner = json.dumps({"schemaVersion": 2, "manifests": []}).encode()
+    entry = {"mediaType": kind, "digest": digest(inner), "size": len(inner),
+             "platform": {"os": "linux", "architecture": "amd64"}}  # fmt: skip
+    outer = json.dumps({"schemaVersion": 2, "manifests": [entry]}).encode()
+    liar.routes["/v2/app/manifests/latest"] = reply(200, outer, {"Content-Type": kind})
+    with pytest.raises(FailedPrecondition, match="no image manifest"):
+        await worker.resolve(f"{liar.address}/app")
+
+
+class Tokens:
+    """A token server: hands out `token` to whom it knows."""
+
+    def __init__(self, liar: Lying, token: str = "good-token") -> None:
+        self.token = token
+        self.asked: list[tuple[str, str, str]] = []
+        self.answer: Answer = reply(200, json.dumps({"token": token, "expires_in": 300}).encode())
+        self.liar = liar
+        liar.routes["/token"] = self
+
+    def __call__(self, handler: Handler) -> None:
+        body = handler.form() if handler.command == "POST" else ""
+        self.asked.append((handler.path, handler.headers.get("Authorization", ""), body))
+        self.answer(handler)
+
+    def guard(self, registry: Lying, host: str = "") -> None:
+        """Let the registry want this server's token."""
+        challenge = f'Bearer realm="http://{host or self.liar.address}/token",service="reg",scope="repository:all:*"'
+        for path, answer in list(registry.routes.items()):
+            if path.startswith("/v2/"):
+                registry.routes[path] = guarded(answer, f"Bearer {self.token}", challenge)
+
+
+async def test_bearer_tokens_with_and_without_credentials(worker: Worker, liar: Lying, liars, small: Image) -> None:
+    tokens = Tokens(liars())
+    tokens.guard(liar)
+    found = await worker.resolve(f"{liar.address}/app")
+    await worker.fetch(found.name, found.layers[0])
+    await worker.resolve(f"{liar.address}/app", ANN)
+    assert [authorization for _, authorization, _ in tokens.asked] == ["", BASIC]  # the first token was kept
+    query = urllib.parse.parse_qs(urllib.parse.urlsplit(tokens.asked[0][0]).query)
+    assert query == {"service": ["reg"], "scope": ["repository:app:pull"]}  # our own scope, not the registry's
+
+
+async def test_identity_and_registry_tokens(worker: Worker, liar: Lying, liars) -> None:
+    tokens = Tokens(liars())
+    tokens.guard(liar)
+    await worker.resolve(f"{liar.address}/app", Auth(identity_token="refresh-me"))
+    ((path, authorization, body),) = tokens.asked
+    assert (path, authorization) == ("/token", "")
+    form = urllib.parse.parse_qs(body)
+    assert form["grant_type"] == ["refresh_token"]
+    assert form["refresh_token"] == ["refresh-me"]
+    await worker.resolve(f"{liar.address}/app", Auth(registry_token="good-token"))
+    assert len(tokens.asked) == 1
+    with pytest.raises(Unauthenticated, match="refused"):
+        await worker.resolve(f"{liar.address}/app", Auth(registry_token="other-token"))
+
+
+async def test_a_token_that_expired_is_fetched_anew(worker: Worker, liar: Lying, liars, small: Image) -> None:
+    tokens = Tokens(liars())
+    tokens.guard(liar)
+    await worker.resolve(f"{liar.address}/app")
+    liar.serve(small)
+    tokens.token = "new-token"
+    tokens.answer = reply(200, b'{"access_token":"new-token"}')
+    tokens.guard(liar)
+    await worker.resolve(f"{liar.address}/app")
+    assert len(tokens.asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "reason"),
+    [
+        (reply(401, b'{"errors":[{"code":"UNAUTHORIZED"}]}'), Unauthenticated, "token server.*refused"),
+        (reply(200, b"{}"), Unavailable, "no usable token"),
+        (reply(200, b'{"token":"a\\r\\nX: y"}'), Unavailable, "no usable token"),
+        (reply(200, b"[" * 100_000), Unavailable, "deeply"),
+        (reply(200, b" " * (2 << 20)), Unavailable, "longer"),
+        (reply(200, b'{"token":"x"}', {"Content-Encoding": "gzip"}), Unavailable, "encoded"),
+        (redirect("http://127.0.0.1:1/"), Unavailable, "redirects"),
+    ],
+)
+async def test_a_bad_token_server(
+    worker: Worker, liar: Lying, liars, answer: Answer, error: type[CrispError], reason: str
+) -> None:
+    tokens = Tokens(liars())
+    tokens.guard(liar)
+    tokens.answer = answer
+    with pytest.raises(error, match=reason) as caught:
+        await worker.resolve(f"{liar.address}/app", ANN)
+    assert tokens.liar.address in str(caught.value)
+    assert SECRET not in str(caught.value)
+
+
+async def test_a_token_server_elsewhere_gets_no_credentials(workers, liar: Lying, liars) -> None:
+    tokens = Tokens(liars())
+    tokens.guard(liar, "tokens.invalid")
+    with pytest.raises(Unauthenticated, match=r"tokens\.invalid is of another domain"):
+        await (await workers()).resolve(f"{liar.address}/app", ANN)
+    with pytest.raises(Unavailable, match="cannot be resolved"):  # so it was asked
+        await (await workers(token_servers=("tokens.invalid",))).resolve(f"{liar.address}/app", ANN)
+    assert not tokens.asked
+
+
+async def test_a_body_with_our_secret_is_not_repeated(worker: Worker, liar: Lying) -> None:
+    echo = json.dumps({"errors": [{"code": SECRET, "message": SECRET}]}).encode()
+    liar.routes["/v2/app/manifests/latest"] = guarded(reply(400, echo), BASIC, 'Basic realm="x"')
+    with pytest.raises(Unavailable, match="400 Bad Request") as caught:
+        await worker.resolve(f"{liar.address}/app", ANN)
+    assert SECRET not in str(caught.value)
