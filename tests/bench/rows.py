@@ -205,7 +205,7 @@ class Bench:
             folder = Path(tempfile.mkdtemp(prefix="bypull-", dir=self.daemon.folder))
             hand.append(timed(lambda folder=folder: byhand.pull(url, folder)))
             shutil.rmtree(folder)
-            crisp.append(timed(lambda: self.cri.pull(by_digest, timeout=600)))
+            crisp.append(timed(lambda: self.cri.pull(by_digest, limit=600)))
             self.cri.remove_image(by_digest)
         size = f"{self.sizes.layer >> 20} MB"
         return [ratio(f"pull of a {size} layer, by download + sha256 + isal + libarchive by hand", 1.5, crisp, hand)]

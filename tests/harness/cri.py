@@ -34,13 +34,13 @@ class Cri:
     def close(self) -> None:
         self._channel.close()
 
-    def call(self, name, *, timeout=CALL_LIMIT, wait_for_ready=True, **fields):
-        """Any RPC by name, with the fields of its request."""
+    def call(self, name, *, limit=CALL_LIMIT, wait_for_ready=True, **fields):
+        """Any RPC by name, with the fields of its request; `limit` is its deadline in seconds."""
         method = pb.DESCRIPTOR.services_by_name["RuntimeService"].methods_by_name.get(name)
         service = self.runtime if method else self.images
         method = method or pb.DESCRIPTOR.services_by_name["ImageService"].methods_by_name[name]
         request = getattr(pb, method.input_type.name)(**fields)
-        return getattr(service, name)(request, timeout=timeout, wait_for_ready=wait_for_ready)
+        return getattr(service, name)(request, timeout=limit, wait_for_ready=wait_for_ready)
 
     def status(self, verbose=False, **options):
         return self.call("Status", verbose=verbose, **options)

@@ -129,7 +129,7 @@ exec unshare --mount --propagation slave sh -c 'umount /sys/fs/cgroup/unified 2>
         if not self.socket.exists():
             return False
         try:
-            status = self.cri.status(timeout=5, wait_for_ready=False)
+            status = self.cri.status(limit=5, wait_for_ready=False)
         except grpc.RpcError:
             return False
         return all(condition.status for condition in status.status.conditions)

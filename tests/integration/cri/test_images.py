@@ -244,7 +244,7 @@ def test_a_registry_that_stalls_ends_with_the_callers_deadline(cri: Cri) -> None
         deaf.listen()
         address = f"127.0.0.1:{deaf.getsockname()[1]}"
         with pytest.raises(grpc.RpcError) as caught:
-            cri.pull(f"{address}/any:v1", timeout=2)
+            cri.pull(f"{address}/any:v1", limit=2)
         assert caught.value.code() in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE)
         assert cri.image(f"{address}/any:v1") is None
 
