@@ -11,6 +11,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 from kernel.errors import InvalidInput
@@ -133,7 +134,7 @@ def _end(source: Source, block: bytes, extended: Extended) -> None:
 
 
 def _extend(extended: Extended, flag: bytes, block: bytes, source: Source) -> None:
-    size = _number(block[124:136], "size of an extended header")
+    size = _number(block[124:136])
     if not 0 <= size <= (MAX_PAX if flag in b"xg" else MAX_LONG):
         raise InvalidInput(f"tar has an extended header of {size} bytes before byte {source.offset}")
     data = source.take(size)
@@ -182,10 +183,10 @@ def parse_entry(block: bytes, extended: Extended) -> Entry:
         raise InvalidInput(f"tar entry {path!r} is of unknown type {block[156:157]!r}")
     if block[156] == 0 and path.endswith(b"/"):
         kind = Kind.DIRECTORY  # before ustar a directory was told by its name
-    size = _number(block[124:136], path)
-    uid = _number(block[108:116], path)
-    gid = _number(block[116:124], path)
-    mtime_ns = _number(block[136:148], path) * 1_000_000_000
+    size = _number(block[124:136])
+    uid = _number(block[108:116])
+    gid = _number(block[116:124])
+    mtime_ns = _number(block[136:148]) * 1_000_000_000
     xattrs: tuple[tuple[bytes, bytes], ...] = ()
     if pax := extended.pax:
         size = _decimal(pax, b"size", size, path)
@@ -204,9 +205,9 @@ def parse_entry(block: bytes, extended: Extended) -> Entry:
         raise InvalidInput(f"tar entry {path!r} has the impossible owner {uid}:{gid}")
     major = minor = 0
     if kind in (Kind.CHARACTER, Kind.BLOCK):
-        major, minor = _number(block[329:337], path), _number(block[337:345], path)
+        major, minor = _number(block[329:337]), _number(block[337:345])
     return Entry(
-        kind, path, link, size, _number(block[100:108], path) & 0o7777, uid, gid,
+        kind, path, link, size, _number(block[100:108]) & 0o7777, uid, gid,
         min(max(mtime_ns, 0), MAX_TIME * 1_000_000_000), major, minor, xattrs,
     )  # fmt: skip
 
@@ -231,7 +232,7 @@ def _names(block: bytes, extended: Extended) -> tuple[bytes, bytes]:
 
 
 def _verify_checksum(block: bytes, offset: int) -> None:
-    said = _number(block[148:156], "checksum")
+    said = _number(block[148:156])
     unsigned = sum(block) - sum(block[148:156]) + 8 * 0x20
     if said == unsigned:
         return
@@ -240,7 +241,8 @@ def _verify_checksum(block: bytes, offset: int) -> None:
         raise InvalidInput(f"tar has a damaged header before byte {offset}")
 
 
-def _number(field: bytes, what: bytes | str) -> int:
+@lru_cache(maxsize=4096)  # the same modes, owners and times again and again
+def _number(field: bytes) -> int:
     """A number of a header: octal text, or base 256 where the first bit is set."""
     if field[0] & 0x80:
         value = int.from_bytes(field, "big") & ~(1 << (8 * len(field) - 1))
@@ -253,7 +255,7 @@ def _number(field: bytes, what: bytes | str) -> int:
             return int(text, 8)
     except ValueError:  # an 8 or a 9: said below with the rest
         pass
-    raise InvalidInput(f"tar entry {what!r} has a number that is not octal: {field!r}")
+    raise InvalidInput(f"tar has a header with a number that is not octal: {field!r}")
 
 
 def _decimal(pax: dict[bytes, bytes], key: bytes, default: int, path: bytes) -> int:

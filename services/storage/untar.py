@@ -27,7 +27,7 @@ from services.storage.whiteout import Action, Operation, decide, keeps_xattr, lo
 
 REFUSED = 3
 """The exit status with which the answer is an error."""
-_CHUNK = 1 << 18
+_BUFFER = 1 << 18
 _WRITE_BEHIND = 1 << 20
 """Files of at least this size are sent on to the disk at once, so that the sync at the end is short."""
 _SYNC_FILE_RANGE_WRITE = 2
@@ -48,69 +48,77 @@ class Report(NamedTuple):
 
 
 class Stream:
-    """A descriptor as the `Source` of a tar; large files go from pipe to disk inside the kernel."""
+    """A descriptor as the `Source` of a tar. One buffer; what is large goes from pipe to disk inside the kernel."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._buffer = b""
-        self._position = 0
+        self._buffer = memoryview(bytearray(_BUFFER))
+        self._start = 0
+        self._end = 0
         self.offset = 0
+
+    def _refill(self) -> int:
+        """Read on into the empty buffer; how much came, none at the end."""
+        self._start, self._end = 0, os.readv(self._fd, [self._buffer])
+        return self._end
 
     def take(self, count: int) -> bytes:
         """The next `count` bytes; fewer at the end."""
-        end = self._position + count
-        if end > len(self._buffer):
-            parts = [self._buffer[self._position :]]
-            have = len(parts[0])
-            self._buffer, self._position = b"", 0
-            while have < count and (chunk := os.read(self._fd, _CHUNK)):
-                parts.append(chunk)
-                have += len(chunk)
-            self._buffer = b"".join(parts)
-            end = min(count, have)
-        data = self._buffer[self._position : end]
-        self._position = end
+        end = self._start + count
+        if end <= self._end:
+            data = bytes(self._buffer[self._start : end])
+            self._start = end
+        else:
+            parts = []
+            left = count
+            while left and (self._start < self._end or self._refill()):
+                part = bytes(self._buffer[self._start : min(self._start + left, self._end)])
+                parts.append(part)
+                left -= len(part)
+                self._start += len(part)
+            data = b"".join(parts)
         self.offset += len(data)
         return data
 
     def skip(self, count: int) -> None:
         """Drop the next `count` bytes."""
         while count > 0:
-            data = self.take(min(count, _CHUNK))
-            if not data:
-                raise InvalidInput("tar is cut off within an entry's data")
-            count -= len(data)
+            count -= self._advance(min(count, self._available()))
 
     def copy_to(self, fd: int, count: int) -> None:
         """Write the next `count` bytes to the file `fd`."""
-        direct = 0
-        if count > _CHUNK:
-            direct = count - (len(self._buffer) - self._position)
-        _write_all(fd, self._taken(count - direct))
-        while direct > 0:
-            moved = os.splice(self._fd, fd, direct)
-            if not moved:
-                raise InvalidInput("tar is cut off within an entry's data")
-            direct -= moved
-            self.offset += moved
+        while count > 0:
+            if count > _BUFFER and self._start == self._end:
+                moved = os.splice(self._fd, fd, count)
+                if not moved:
+                    raise InvalidInput("tar is cut off within an entry's data")
+                self.offset += moved
+                count -= moved
+            else:
+                length = min(count, self._available())
+                written = os.write(fd, self._buffer[self._start : self._start + length])
+                count -= self._advance(written)
 
-    def _taken(self, count: int) -> bytes:
-        data = self.take(count)
-        if len(data) < count:
+    def _available(self) -> int:
+        if self._start == self._end and not self._refill():
             raise InvalidInput("tar is cut off within an entry's data")
-        return data
+        return self._end - self._start
+
+    def _advance(self, count: int) -> int:
+        self._start += count
+        self.offset += count
+        return count
 
     def drain(self) -> None:
         """Read to the end: what follows the archive is part of the digest, and of nothing else."""
-        self._buffer, self._position = b"", 0
-        while os.read(self._fd, _CHUNK):
+        while self._refill():
             pass
 
 
 def _write_all(fd: int, data: bytes) -> None:
-    done = os.write(fd, data) if data else 0
-    while done < len(data):
-        done += os.write(fd, memoryview(data)[done:])
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
 
 
 class Extraction:

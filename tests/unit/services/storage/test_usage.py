@@ -1,0 +1,29 @@
+"""Space on disk as the kernel counts it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from services.storage.usage import measure, measure_each
+
+
+def test_files_with_many_names_count_once(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/a").write_bytes(b"x" * 10_000)
+    os.link(tmp_path / "d/a", tmp_path / "b")
+    (tmp_path / "s").symlink_to("/usr")
+    usage = measure(tmp_path)
+    assert usage.inodes == 4
+    assert 10_000 <= usage.bytes < 40_000
+
+
+def test_holes_take_no_space(tmp_path: Path) -> None:
+    with open(tmp_path / "hole", "wb") as file:
+        file.truncate(1 << 30)
+    assert measure(tmp_path).bytes < 1 << 20
+
+
+def test_one_that_is_gone_counts_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    assert measure_each([tmp_path / "a", tmp_path / "b"]) == measure(tmp_path / "a")
