@@ -75,7 +75,7 @@ class Methods:
         spawning = supervisor.spawning
         rows = [
             (SUPERVISOR.name, os.getpid(), supervisor.restarts, "ready", ""),
-            (SPAWNER.name, spawning.pid, spawning.restarts, "ready", ""),
+            (SPAWNER.name, spawning.pid, spawning.restarts, "ready" if spawning.up else "starting", ""),
         ]
         for name, worker in supervisor.workers.items():
             pid = worker.process.pid if worker.process and not worker.process.gone.is_set() else 0
@@ -120,7 +120,7 @@ def _status(name: str, pid: int, restarts: int, state: str, reason: str, memory:
     except (FileNotFoundError, ProcessLookupError):  # down, or it ended this moment
         return WorkerStatus(
             name=name, pid=0, uid=0, capabilities=(), seccomp="", no_new_privs=False, memory=0, restarts=restarts,
-            uptime=0.0, state=state, reason=reason,
+            uptime=0.0, state="starting" if state == "ready" else state, reason=reason,
         )  # fmt: skip
     return WorkerStatus(
         name=name, pid=pid, uid=found.uid, capabilities=found.capabilities, seccomp=found.seccomp,

@@ -61,6 +61,7 @@ class Spawning:
         netns: int,
         on_died: Callable[[link.Died], None],
         on_stop: Callable[[], None],
+        on_replaced: Callable[[], None],
     ) -> None:
         self.pid = os.getppid()
         self.start_time = proc.start_time(self.pid)
@@ -69,6 +70,7 @@ class Spawning:
         self._netns = netns
         self._on_died = on_died
         self._on_stop = on_stop
+        self._on_replaced = on_replaced
         self._tasks = Tasks()
         self._loop = asyncio.get_running_loop()
         self._forks: dict[str, asyncio.Future[Process]] = {}
@@ -77,6 +79,11 @@ class Spawning:
         self._closed = False
         self._end: socket.socket | None = None
         self._attach(end)
+
+    @property
+    def up(self) -> bool:
+        """Whether there is a spawner now."""
+        return self._end is not None
 
     async def spawn(self, name: str) -> Process:
         """A new process of a worker. One at a time for each name."""
@@ -177,6 +184,7 @@ class Spawning:
         self.pid, self.start_time = started.pid, proc.start_time(started.pid)
         self.restarts += 1
         self._attach(ours)
+        self._on_replaced()
         for name in self._forks:
             self._send(link.Spawn(name))
         for pids, _ in self._measures:

@@ -87,7 +87,12 @@ class Supervisor:
         self._children = children
         self.workers = {row.name: Worker(row, Client(_contract(row), paths.bus(row.name))) for row in WORKERS}
         self.spawning = Spawning(
-            end, config_file=effective_file(config), netns=netns, on_died=self._log_death, on_stop=self.begin_shutdown
+            end,
+            config_file=effective_file(config),
+            netns=netns,
+            on_died=self._log_death,
+            on_stop=self.begin_shutdown,
+            on_replaced=self._save,
         )
         self.restarts = 0
         self._keepers: dict[str, asyncio.Task[None]] = {}
