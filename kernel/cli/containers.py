@@ -125,12 +125,12 @@ def logs(session: Session, options: Namespace) -> Exit:
     daemon = session.daemon
     found = lookup.container(daemon, options.container)
     path = log_path(session, found.id)
-    reader = log_files.Reader(path)
     printer = log_files.Printer(sys.stdout.buffer, sys.stderr.buffer, timestamps=options.timestamps)
-    entries = reader.read()
-    printer.show(entries if options.tail is None else log_files.tail(entries, options.tail))
-    if options.follow:
-        follow(session, found.id, reader, printer)
+    with log_files.Reader(path) as reader:
+        entries = reader.read()
+        printer.show(entries if options.tail is None else log_files.tail(entries, options.tail))
+        if options.follow:
+            follow(session, found.id, reader, printer)
     return Exit.OK
 
 

@@ -5,6 +5,7 @@ The tag says whether the content is a whole line (F) or a part of one (P). A lin
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,14 @@ class Reader:
         self._file: BinaryIO | None = None
         self._rest = b""
 
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
     def read(self) -> list[Entry]:
         """The entries that came since the last time; none where the file is not there yet."""
         entries: list[Entry] = []
@@ -85,8 +94,6 @@ class Reader:
             raise PermissionDenied(f"log {self._path} cannot be read", hint="run crisp as root") from error
 
     def _rotated(self, file: BinaryIO) -> bool:
-        import os
-
         try:
             now = os.stat(self._path)
         except OSError:

@@ -146,9 +146,9 @@ def _image(session: Session, name: str) -> str:
 def _attend(session: Session, pod_id: str, container_id: str) -> int:
     """Show the log until the end, then remove the pod; the container's exit code, or 130 for Ctrl-C."""
     try:
-        reader = logs.Reader(containers.log_path(session, container_id))
         printer = logs.Printer(sys.stdout.buffer, sys.stderr.buffer)
-        return containers.follow(session, container_id, reader, printer)
+        with logs.Reader(containers.log_path(session, container_id)) as reader:
+            return containers.follow(session, container_id, reader, printer)
     except KeyboardInterrupt:
         return 130
     finally:

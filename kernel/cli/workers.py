@@ -13,13 +13,18 @@ from kernel.cli.session import Session
 from kernel.contracts.contract import Nothing
 from kernel.contracts.supervisor import RESTART, SHUTDOWN, WORKERS, RestartRequest, WorkerStatus
 from kernel.errors import CrispError
-
-_ALL_CAPABILITIES = 41
+from kernel.supervisor.workers import CAPABILITIES
 
 
 def _capabilities(value: object) -> str:
+    """Names in lower case; of a nearly whole set those that are missing."""
     names = value if isinstance(value, list) else []
-    return "all" if len(names) >= _ALL_CAPABILITIES else ",".join(names).lower() or "none"
+    missing = [name for name in CAPABILITIES if name not in names]
+    if not missing:
+        return "all"
+    if len(missing) < len(CAPABILITIES) // 3:
+        return f"all but {','.join(missing).lower()}"
+    return ",".join(names).lower() or "none"
 
 
 def _yes(value: object) -> str:
