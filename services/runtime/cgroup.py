@@ -105,13 +105,16 @@ class Cgroups:
             raise Internal(f"cgroup {path}: {error.filename}: {error.strerror}") from error
 
     def enter(self, path: str, pid: int) -> None:
-        """Put a process into a cgroup of its own making, in every hierarchy that lets it."""
-        self.make(path)
-        cpuset = self.hierarchies.v1.get("cpuset")
-        for folder in self.folders(path):
-            if cpuset is not None and folder.is_relative_to(cpuset):
-                continue  # a fresh v1 cpuset takes no process until it is given processors
+        """Put a process into a cgroup of its own making, for what it takes to be counted and found.
+
+        Each v1 hierarchy that a process moves through costs a wait inside the kernel: memory and pids are enough.
+        """
+        v1 = self.hierarchies.v1
+        roots = [v1[name] for name in ("memory", "pids") if name in v1] or self._roots[:1]
+        for root in roots:
+            folder = root / path.lstrip("/")
             try:
+                folder.mkdir(mode=0o755, parents=True, exist_ok=True)
                 (folder / "cgroup.procs").write_text(str(pid))
             except OSError as error:
                 raise Internal(f"process {pid} into cgroup {folder}: {error.strerror}") from error

@@ -64,7 +64,7 @@ class Containers:
         self._locks: KeyedLock[ContainerId] = KeyedLock()
         self._exits = Exits(setting.tasks, setting.cgroups, setting.watchers)
         self._stops = Stops(setting.tasks, setting.cgroups)
-        self._execs = Execs(setting.cgroups)
+        self._execs = Execs(setting.tasks, setting.cgroups)
 
     def facts(self) -> tuple[ContainerFact, ...]:
         """What the host says of all containers."""
@@ -326,9 +326,9 @@ def _write(folder: ContainerBundle, pod: Pod, request: CreateRequest, plan: _Pla
 
 
 def _pinned_netns(path: Path) -> str:
-    """The pod's network namespace; FailedPrecondition where it is not there, or is the host's own."""
+    """The pod's network namespace; FailedPrecondition where it is not there, or is the one we are in."""
     if not namespaces.pinned(path):
         raise FailedPrecondition(f"network namespace {path} is not there")
-    if os.path.samefile(path, "/proc/1/ns/net"):
-        raise FailedPrecondition(f"network namespace {path} is the host's own")
+    if os.path.samefile(path, "/proc/self/ns/net"):
+        raise FailedPrecondition(f"network namespace {path} is the daemon's own")
     return str(path)

@@ -17,7 +17,7 @@ import msgspec
 from kernel.contracts.runtime import ExecRequest, Executed
 from kernel.errors import DeadlineExceeded, FailedPrecondition, Internal, InvalidInput, ResourceExhausted
 from kernel.host import process
-from kernel.host.aio import Deadline
+from kernel.host.aio import Deadline, Tasks
 from services.runtime import bundle, pidfd
 from services.runtime.cgroup import Cgroups
 from services.runtime.exits import Container
@@ -29,6 +29,10 @@ _AT_ONCE = 128
 """Commands under way in one container."""
 _ARGUMENTS_LIMIT = 2 << 20
 _KILL_ROUNDS = 20
+_DIRECT_SECONDS = 0.2
+"""Most commands are over by then, and need no second look."""
+_DRAIN_SECONDS = 0.3
+"""From the end of the command to that of the runtime's process, when no child holds the output."""
 _NUMBERS = itertools.count(1)
 
 
@@ -82,7 +86,8 @@ class Output:
 class Execs:
     """The commands under way."""
 
-    def __init__(self, cgroups: Cgroups) -> None:
+    def __init__(self, tasks: Tasks, cgroups: Cgroups) -> None:
+        self._tasks = tasks
         self._cgroups = cgroups
         self._under_way: dict[str, int] = {}
 
@@ -117,13 +122,14 @@ class Execs:
             err.close_write()
             try:
                 async with asyncio.timeout(max(limit.remaining(), 0)):
-                    code = await started.wait()
+                    code = await self._code(container, started, pid_file)
             except TimeoutError:
                 seconds = f"within {request.timeout} s" if request.timeout else "before the deadline"
+                await self._kill_tree(container, started, pid_file)
                 raise DeadlineExceeded(f"container {container.id}: the command did not end {seconds}") from None
-            finally:
-                if started.returncode is None:
-                    await self._kill_tree(container, started, pid_file)
+            except BaseException:
+                await self._kill_tree(container, started, pid_file)
+                raise
             out.close()
             err.close()
             if code and not pid_file.exists():
@@ -136,18 +142,59 @@ class Execs:
             for file in (spec, pid_file):
                 file.unlink(missing_ok=True)
 
+    async def _code(self, container: Container, started: asyncio.subprocess.Process, pid_file: Path) -> int:
+        """The command's exit code.
+
+        The OCI runtime waits until nobody holds the output open any more, which a child of the command may do for
+        ever: where it is late, the command's own end counts.
+        """
+        waiting = self._tasks.start(started.wait(), f"exec in {container.id}")
+        try:
+            done, _ = await asyncio.wait([waiting], timeout=_DIRECT_SECONDS)
+            if done:
+                return waiting.result()
+            command = pidfd.Watched.open(pidfd.identify(_pid(pid_file)))
+            if command is None:
+                return await waiting
+            return await self._own_code(container, command, waiting, started)
+        finally:
+            waiting.cancel()
+
+    async def _own_code(
+        self, container: Container, command: pidfd.Watched, waiting: asyncio.Task[int],
+        started: asyncio.subprocess.Process,
+    ) -> int:  # fmt: skip
+        over = self._tasks.start(command.ended.wait(), f"command in {container.id}")
+        try:
+            await asyncio.wait([waiting, over], return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait([waiting], timeout=_DRAIN_SECONDS)
+            if done:
+                return waiting.result()
+            code = await command.exit_code(_DRAIN_SECONDS)
+            if code is None:
+                # an older kernel does not tell: the runtime knows the code, and says it once the holders are gone
+                await self._kill_found(container, {command.identity.pid})
+                return await waiting
+            process.kill_group(started)
+            await waiting
+            return code
+        finally:
+            over.cancel()
+            command.close()
+
     async def _kill_tree(self, container: Container, started: asyncio.subprocess.Process, pid_file: Path) -> None:
         """Kill the command, what it started, and the runtime's process that waits for it."""
-        roots = {started.pid}
-        with suppress(OSError, ValueError):  # the runtime had not come so far
-            roots.add(int(pid_file.read_text()))
+        roots = {started.pid, *([pid] if (pid := _pid(pid_file)) else [])}
+        await self._kill_found(container, roots)
+        process.kill_group(started)
+        await started.wait()
+
+    async def _kill_found(self, container: Container, roots: set[int]) -> None:
         for _ in range(_KILL_ROUNDS):
             found = await asyncio.to_thread(self._tree, container.state.cgroup, roots)
             if not found:
                 break
             await pidfd.kill(found, 5.0)
-        process.kill_group(started)
-        await started.wait()
 
     def _tree(self, cgroup: str, roots: set[int]) -> list[int]:
         """Processes of the container that come from `roots`, by parent or by session."""
@@ -182,6 +229,13 @@ def _process(config: Path, cmd: tuple[str, ...]) -> bytes:
     except (OSError, msgspec.DecodeError) as error:
         raise Internal(f"{config} does not read back: {error}") from error
     return msgspec.json.encode({**spec.process, "args": list(cmd), "terminal": False})
+
+
+def _pid(pid_file: Path) -> int:
+    """The command's pid; 0 where the runtime has not come so far."""
+    with suppress(OSError, ValueError):  # not there, or not whole yet
+        return int(pid_file.read_text())
+    return 0
 
 
 def _ids(pid: int) -> tuple[int, int] | None:

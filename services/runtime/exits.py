@@ -24,6 +24,7 @@ from services.runtime.pidfd import Watched
 _LOG = logging.getLogger(__name__)
 _CONMON_SECONDS = 10.0
 """How long conmon may take from the end of the process to its exit file: it first writes out the log."""
+_REAP_SECONDS = 5.0
 _QUEUE = 4096
 UNKNOWN = 255
 """The exit code where nobody knows it."""
@@ -111,7 +112,7 @@ class Exits:
         container.process = Watched.open(state.process)
         container.conmon = Watched.open(state.conmon)
         if container.process is None and (container.conmon is None or container.bundle.exit() is not None):
-            self._settle(container)
+            self._settle(container, None)
             return
         self._tasks.start(self._follow(container, after), f"exit of {container.id}")
 
@@ -122,19 +123,21 @@ class Exits:
             with suppress(TimeoutError):  # it hangs: the kernel is asked
                 async with asyncio.timeout(_CONMON_SECONDS):
                     await container.conmon.ended.wait()
-        self._settle(container)
+        code: int | None = None
+        if container.process is not None and container.bundle.exit() is None:
+            code = await container.process.exit_code(_REAP_SECONDS)
+        self._settle(container, code)
         self._watchers.tell(Changed(fact=container.fact()))
         await after(container)
 
-    def _settle(self, container: Container) -> None:
-        """Note how it ended."""
+    def _settle(self, container: Container, code: int | None) -> None:
+        """Note how it ended: conmon's word, else `code`, which is the kernel's."""
         if container.exited.is_set():
             return
         told = container.bundle.exit()
         if told is not None:
             container.exit_code, container.finished_at = told
         else:
-            code = container.process.exit_code() if container.process else None
             container.known = code is not None
             container.exit_code, container.finished_at = UNKNOWN if code is None else code, time.time_ns()
             if code is not None:

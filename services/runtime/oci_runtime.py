@@ -62,9 +62,17 @@ class OciRuntime:
 
     async def start(self, container: str, log: Path, deadline: Deadline) -> None:
         """Let a created container's process run; Internal with the runtime's own words."""
-        done = await process.run(self.command("start", container, log=log), deadline=deadline)
-        if done.returncode:
-            raise Internal(error_text(log) or done.stderr.decode(errors="replace").strip() or "start failed")
+        # its words are in its log: without pipes to read, the answer comes some milliseconds earlier
+        started = await process.start(self.command("start", container, log=log))
+        try:
+            async with deadline.limit(f"container {container}: start"):
+                code = await started.wait()
+        finally:
+            if started.returncode is None:
+                process.kill_group(started)
+                await started.wait()
+        if code:
+            raise Internal(error_text(log) or f"{self.path} start {container}: {process.describe(code)}")
 
     async def state(self, container: str, deadline: Deadline) -> State:
         """What the runtime says of a container; gone where it knows none."""

@@ -9,6 +9,7 @@ import asyncio
 import errno
 import fcntl
 import os
+import select
 import signal
 import struct
 from collections.abc import Callable
@@ -23,6 +24,7 @@ _GET_INFO = 0xC0000000 | 0xFF << 8 | 11
 _INFO = struct.Struct("=QQ11Ii")
 """mask, cgroup id, 11 ids, exit status (struct pidfd_info, first version)."""
 _INFO_EXIT = 1 << 3
+_KERNEL_KEEPS_EXIT_CODES = tuple(int(part) for part in os.uname().release.split("-")[0].split(".")[:2]) >= (6, 15)
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,23 +86,19 @@ class Watched:
             with suppress(ProcessLookupError):  # ended and reaped in between
                 signal.pidfd_send_signal(self._fd, number)
 
-    def exit_code(self) -> int | None:
+    async def exit_code(self, seconds: float) -> int | None:
         """The exit code that the kernel keeps for holders of a pidfd (since Linux 6.15), as a shell counts it.
 
-        Needs the parent to have reaped the process; None where it is not known.
+        Only once its parent has reaped the process: that is waited for. None where the code is not known.
         """
-        if self._fd < 0:
+        if self._fd < 0 or not _KERNEL_KEEPS_EXIT_CODES:
             return None
-        info = bytearray(_INFO.size)
-        struct.pack_into("=Q", info, 0, _INFO_EXIT)
+        fd = os.dup(self._fd)
         try:
-            fcntl.ioctl(self._fd, _GET_INFO | _INFO.size << 16, info)
-        except OSError:  # an older kernel, or not reaped yet: not known
-            return None
-        mask, *_, status = _INFO.unpack_from(info)
-        if not int(mask) & _INFO_EXIT:
-            return None
-        return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+            await asyncio.to_thread(_wait_reaped, fd, seconds)
+            return _exit_code(fd)
+        finally:
+            os.close(fd)
 
     def close(self) -> None:
         """Stop watching."""
@@ -121,6 +119,26 @@ class Watched:
         self.ended.set()
         for callback in list(self._callbacks):
             callback()
+
+
+def _wait_reaped(fd: int, seconds: float) -> None:
+    """A pidfd hangs up when its process is reaped."""
+    poll = select.poll()
+    poll.register(fd, 0)
+    poll.poll(seconds * 1000)
+
+
+def _exit_code(fd: int) -> int | None:
+    info = bytearray(_INFO.size)
+    struct.pack_into("=Q", info, 0, _INFO_EXIT)
+    try:
+        fcntl.ioctl(fd, _GET_INFO | _INFO.size << 16, info)
+    except OSError:  # not reaped yet: not known
+        return None
+    mask, *_, status = _INFO.unpack_from(info)
+    if not int(mask) & _INFO_EXIT:
+        return None
+    return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
 
 
 async def kill(pids: list[int], seconds: float) -> bool:

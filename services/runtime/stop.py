@@ -15,6 +15,7 @@ from kernel.ids import ContainerId
 from services.runtime import stop_signal
 from services.runtime.cgroup import Cgroups
 from services.runtime.exits import Container
+from services.runtime.pidfd import Watched
 
 _KILL_SECONDS = 60.0
 
@@ -25,14 +26,18 @@ class Stops:
     def __init__(self, tasks: Tasks, cgroups: Cgroups) -> None:
         self._cgroups = cgroups
         self._joins: Joins[ContainerId, None] = Joins(tasks)
+        self._until: dict[ContainerId, float] = {}
+        """On the loop's clock, when SIGKILL follows."""
         self._waits: dict[ContainerId, asyncio.Timeout] = {}
 
     async def stop(self, container: Container, timeout: float) -> None:
         """Back once the container has exited and nothing of it runs."""
+        until = asyncio.get_running_loop().time() + max(timeout, 0)
         if self._joins.running(container.id):
-            self._shorten(container.id, timeout)
+            self._shorten(container.id, until)
         else:
-            self._joins.begin(container.id, self._stop(container, timeout), f"stop of {container.id}")
+            self._until[container.id] = until
+            self._joins.begin(container.id, self._stop(container), f"stop of {container.id}")
         await self._joins.wait(container.id)
 
     async def kill(self, container: Container) -> None:
@@ -44,26 +49,32 @@ class Stops:
         async with deadline.limit(f"container {container.id}: its end after SIGKILL"):
             await container.exited.wait()
 
-    async def _stop(self, container: Container, timeout: float) -> None:
-        started = container.state.phase in ("starting", "started")
-        if not container.exited.is_set() and container.process is not None and started and timeout > 0:
-            name = container.state.created.stop_signal if container.state.created else stop_signal.DEFAULT
-            container.process.signal(stop_signal.number(name) or signal.SIGTERM)
-            await self._wait(container, timeout)
-        await self.kill(container)
+    async def _stop(self, container: Container) -> None:
+        try:
+            started = container.state.phase in ("starting", "started")
+            if started and not container.exited.is_set() and container.process is not None:
+                await self._ask(container, container.process)
+            await self.kill(container)
+        finally:
+            del self._until[container.id]
 
-    async def _wait(self, container: Container, timeout: float) -> None:
-        """Until it has exited, or its time, which other calls may shorten, is up."""
+    async def _ask(self, container: Container, process: Watched) -> None:
+        """Send the stop signal, and wait until it has exited or its time, which other calls may shorten, is up."""
+        if self._until[container.id] <= asyncio.get_running_loop().time():
+            return
+        name = container.state.created.stop_signal if container.state.created else stop_signal.DEFAULT
+        process.signal(stop_signal.number(name) or signal.SIGTERM)
         try:
             with suppress(TimeoutError):  # SIGKILL is next
-                async with asyncio.timeout(timeout) as wait:
+                async with asyncio.timeout_at(self._until[container.id]) as wait:
                     self._waits[container.id] = wait
                     await container.exited.wait()
         finally:
-            del self._waits[container.id]
+            self._waits.pop(container.id, None)
 
-    def _shorten(self, container: ContainerId, timeout: float) -> None:
-        wait = self._waits.get(container)
-        until = asyncio.get_running_loop().time() + max(timeout, 0)
-        if wait is not None and not wait.expired() and (wait.when() or 0) > until:
-            wait.reschedule(until)
+    def _shorten(self, container: ContainerId, until: float) -> None:
+        if until < self._until.get(container, until):
+            self._until[container] = until
+            wait = self._waits.get(container)
+            if wait is not None and not wait.expired():
+                wait.reschedule(until)

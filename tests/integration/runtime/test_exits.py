@@ -1,0 +1,140 @@
+"""The worker dies and comes back; monitors die; watchers hear of all of it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import msgspec
+
+from kernel.contracts.contract import Nothing
+from kernel.contracts.runtime import Changed, Facts
+from services.runtime import methods
+from services.runtime.bundle import ContainerBundle
+from services.runtime.pidfd import identify
+from tests.integration.runtime.conftest import Node
+
+
+async def test_a_new_worker_takes_up_what_it_finds(node: Node) -> None:
+    sandbox = await node.pod()
+    running = await node.run(sandbox, "sleep", "100")
+    waiting = node.create_request(sandbox, "sleep", "100")
+    created = await node.create(waiting)
+    ending = await node.run(sandbox, "sh", "-c", "while ! test -e /go; do sleep 0.05; done; exit 9")
+    before = await node.fact(running)
+    await node.service.close()
+    (node.config.paths.rootfs(ending) / "go").touch()
+    exit_file = ContainerBundle(node.config.paths.runtime_state, ending).exit_file
+    async with asyncio.timeout(10):
+        while not exit_file.exists():
+            await asyncio.sleep(0.02)
+    node.service = await methods.create(node.config)
+    fact = await node.ended(ending)
+    assert (fact.exit_code, fact.finished_at) == (9, exit_file.stat().st_mtime_ns)
+    assert await node.fact(running) == before
+    assert await node.create(waiting) == created
+    assert await node.start(running) == before.started_at
+    await node.start(waiting.container)
+    assert (await node.exec(running, "echo", "here")).stdout == b"here\n"
+    assert [(pod.sandbox, pod.ready) for pod in (await node.facts()).pods] == [(sandbox, True)]
+    await node.restart()
+    assert (await node.fact(waiting.container)).state == "running"
+    await node.stop(running, 0)
+
+
+async def test_every_watcher_hears_facts_and_then_changes(node: Node) -> None:
+    container = await node.run(await node.pod(), "sh", "-c", "while ! test -e /go; do sleep 0.05; done")
+    watches = [node.watch() for _ in range(3)]
+    for watch in watches:
+        first = await anext(watch)
+        assert isinstance(first, Facts)
+        assert [fact.state for fact in first.containers] == ["running"]
+    (node.config.paths.rootfs(container) / "go").touch()
+    async with asyncio.timeout(10):
+        for watch in watches:
+            change = await anext(watch)
+            assert isinstance(change, Changed)
+            assert (change.fact.container, change.fact.exit_code) == (container, 0)
+    for watch in watches:
+        await watch.aclose()
+
+
+async def test_the_exit_code_survives_the_monitor(node: Node) -> None:
+    container = await node.run(await node.pod(), "sh", "-c", "while ! test -e /go; do sleep 0.05; done; exit 6")
+    conmon = int((node.config.paths.runtime_state / "containers" / container / "conmon.pid").read_text())
+    os.kill(conmon, signal.SIGKILL)
+    (node.config.paths.rootfs(container) / "go").touch()
+    fact = await node.ended(container)
+    kernel = tuple(int(part) for part in os.uname().release.split("-")[0].split(".")[:2])
+    assert (fact.state, fact.exit_code) == (("exited", 6) if kernel >= (6, 15) else ("unknown", 255))
+
+
+async def test_a_half_made_container_is_made_again(node: Node) -> None:
+    sandbox = await node.pod()
+    request = node.create_request(sandbox, "sleep", "100")
+    first = await node.create(request)
+    bundle = ContainerBundle(node.config.paths.runtime_state, request.container)
+    state = bundle.state.read()
+    assert state is not None
+    await node.service.close()
+    bundle.state.write(msgspec.structs.replace(state, phase="creating", process=None, conmon=None, created=None))
+    node.service = await methods.create(node.config)
+    assert (await node.facts()).containers == ()
+    assert (await node.service.inventory(Nothing(), node.call())).containers == (request.container,)
+    second = await node.create(request)
+    assert second.pid != first.pid
+    assert identify(first.pid) is None
+    await node.start(request.container)
+
+
+async def test_a_start_that_was_cut_short_is_looked_up(node: Node) -> None:
+    sandbox = await node.pod()
+    request = node.create_request(sandbox, "sh", "-c", "echo started; sleep 100")
+    await node.create(request)
+    bundle = ContainerBundle(node.config.paths.runtime_state, request.container)
+    for started_before in (False, True):
+        state = bundle.state.read()
+        assert state is not None
+        await node.service.close()
+        bundle.state.write(msgspec.structs.replace(state, phase="starting", started_at=5))
+        node.service = await methods.create(node.config)
+        assert (await node.start(request.container) == 5) is started_before
+    assert len(node.log(sandbox, request.container)) == 1
+
+
+async def test_a_damaged_bundle_costs_only_itself(node: Node) -> None:
+    sandbox = await node.pod()
+    good, bad = await node.run(sandbox, "sleep", "100"), await node.run(sandbox, "sleep", "100")
+    bundle = ContainerBundle(node.config.paths.runtime_state, bad)
+    whole = (bundle.path / "state.json").read_bytes()
+    await node.service.close()
+    (bundle.path / "state.json").write_bytes(b'{"phase": "star')
+    node.service = await methods.create(node.config)
+    assert [fact.container for fact in (await node.facts()).containers] == [good]
+    await node.service.close()
+    (bundle.path / "state.json").write_bytes(whole)
+    node.service = await methods.create(node.config)
+    assert len((await node.facts()).containers) == 2
+
+
+async def test_inventory_and_sweep(node: Node, parent: str) -> None:
+    await node.pod()
+    stray = Path("/sys/fs/cgroup/memory") / parent.strip("/") / "stray"
+    if not stray.parent.exists():
+        stray = Path("/sys/fs/cgroup") / parent.strip("/") / "stray"
+    stray.mkdir()
+    inventory = await node.service.inventory(Nothing(), node.call())
+    assert inventory.cgroups == (f"{parent}/stray",)
+    assert inventory.pods == tuple(node.sandboxes)
+    await node.service.sweep(Nothing(), node.call())
+    assert not stray.exists()
+
+
+async def test_platform(node: Node) -> None:
+    platform = await node.service.platform(Nothing(), node.call())
+    assert platform.cgroup_driver == "cgroupfs"
+    assert [handler.name for handler in platform.handlers] == ["runc", "crun"]
+    assert platform.handlers[0].recursive_read_only_mounts
+    assert platform.handlers[0].version
