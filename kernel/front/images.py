@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 from kernel.contracts import storage
 from kernel.contracts.contract import Nothing
@@ -26,6 +27,8 @@ _CHUNK = 100
 """Images in one message of StreamImages."""
 _FS_INFO_SECONDS = 5.0
 """The age from which on ImageFsInfo has the file systems measured again; the old answer is given meanwhile."""
+_FS_INFO_WAIT = 0.5
+_MEASURE = ("measure file systems",)
 
 
 async def pull_image(front: Front, request: cri_pb2.PullImageRequest, call: Call) -> cri_pb2.PullImageResponse:
@@ -134,10 +137,15 @@ def _refuse_in_use(front: Front, image: Image) -> None:
 
 
 async def image_fs_info(front: Front, request: cri_pb2.ImageFsInfoRequest, call: Call) -> cri_pb2.ImageFsInfoResponse:
-    """Sizes of the file systems as last measured; only the first call waits for storage."""
+    """Sizes of the file systems as last measured. The first call waits for storage; so does one after a pull or a
+    removal, but not for long."""
     memory = front.images
     if memory.fs_info is None:
         await _measure(front, call.deadline)
+    elif front.ends.running(_MEASURE):
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FS_INFO_WAIT):
+                await front.ends.wait(_MEASURE)
     elif time.monotonic() - memory.fs_info_read > _FS_INFO_SECONDS:
         _measure_again(front)
     assert memory.fs_info is not None  # measured above, or an error was raised
@@ -146,9 +154,8 @@ async def image_fs_info(front: Front, request: cri_pb2.ImageFsInfoRequest, call:
 
 def _measure_again(front: Front) -> None:
     """Measure beside the caller; once at a time."""
-    key = ("measure file systems",)
-    if not front.ends.running(key):
-        front.ends.begin(key, _measure_quietly(front), key[0])
+    if not front.ends.running(_MEASURE):
+        front.ends.begin(_MEASURE, _measure_quietly(front), _MEASURE[0])
 
 
 async def _measure_quietly(front: Front) -> None:

@@ -391,6 +391,22 @@ async def test_fs_info_is_from_memory(front: Front, workers) -> None:
     assert await asked() == first
 
 
+async def test_fs_info_knows_of_the_last_pull(front: Front, workers) -> None:
+    async def used() -> int:
+        reply = await images.image_fs_info(front, cri_pb2.ImageFsInfoRequest(), fakes.a_call("ImageFsInfo"))
+        return reply.image_filesystems[0].used_bytes.value
+
+    workers.registry.push(BUSYBOX, "a", "b")
+    assert await used() == 0
+    await pull(front)
+    assert await used() == 2000
+    await remove(front, "busybox")
+    assert await used() == 0
+    workers.hold["fs_info"] = asyncio.Event()
+    images._measure_again(front)
+    assert await used() == 0  # a storage worker that hangs keeps nobody waiting
+
+
 async def test_load(front: Front, workers) -> None:
     resolved = workers.registry.push(BUSYBOX, "a", "b")
     second = workers.registry.push("docker.io/library/x:latest", "b", "c")
