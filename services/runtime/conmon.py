@@ -85,7 +85,9 @@ async def create(conmon: str, launch: Launch, cgroups: Cgroups, deadline: Deadli
     ours, theirs = [sync_read, start_write, said], [sync_write, start_read]
     try:
         env = {**process.ENVIRONMENT, "_OCI_SYNCPIPE": str(sync_write), "_OCI_STARTPIPE": str(start_read)}
-        first = await process.start(command_line(conmon, launch), stderr=said, env=env, pass_fds=theirs)
+        # conmon leaves its note of an out-of-memory kill in the folder that it is started in
+        home = str(launch.bundle.path)
+        first = await process.start(command_line(conmon, launch), stderr=said, env=env, cwd=home, pass_fds=theirs)
         while theirs:
             os.close(theirs.pop())
         try:

@@ -118,6 +118,7 @@ async def test_an_out_of_memory_kill_is_told(node: Node) -> None:
     fact = await node.ended(container, 30)
     assert fact.oom_killed
     assert fact.exit_code == 137
+    assert not Path("oom").exists(), "conmon's note belongs in the container's bundle"
 
 
 @pytest.mark.parametrize(
