@@ -24,23 +24,19 @@ from kernel.front import (
     facts,
     flows,
     image_pull,
-    image_records,
     requests,
     sandboxes,
     views,
 )
 from kernel.front.context import FLOW_SECONDS, Front
 from kernel.host.aio import Deadline
-from kernel.ids import ContainerId, DiffId, SandboxId, digest
+from kernel.ids import ContainerId, SandboxId
 from kernel.state.intents import Course, Flow, plan_flows
 from kernel.state.recover import Evidence, Orphan, OrphanFound, plan_repairs
 
 _LOG = logging.getLogger(__name__)
 _LOAD_SECONDS = 30.0
 _SWEEP_SECONDS = 120.0
-_LAYERS = "layers"
-_SWEPT = frozenset(Orphan) - {Orphan.BLOB}
-"""A blob may be on its way from an archive that is being loaded; `crisp doctor` drops it when told to."""
 
 
 async def load(front: Front) -> None:
@@ -74,26 +70,22 @@ async def sweep(front: Front) -> None:
     for worker, why in found.silent.items():
         _LOG.warning("nothing is swept of the %s worker, which could not be asked: %s", worker, why)
     for orphan in found.orphans:
-        if not orphan.sweep or orphan.kind not in _SWEPT:
+        if not _certain(front, orphan):
             _LOG.warning("left alone: %s", orphan.describe())
             continue
         try:
-            if orphan.kind is Orphan.LAYER:
-                await _sweep_layer(front, orphan, deadline)
-            else:
-                await doctor.sweep(front, orphan, deadline)
+            await doctor.mend(front, orphan, deadline)
             _LOG.info("swept: %s", orphan.describe())
         except CrispError as error:
             _LOG.warning("not swept: %s: %s", orphan.describe(), error)
 
 
-async def _sweep_layer(front: Front, orphan: OrphanFound, deadline: Deadline) -> None:
-    """A pull may have come to count on the layer since it was found without an owner."""
-    layer = DiffId(digest(orphan.id))
-    async with front.locks.hold(_LAYERS):
-        replica = front.replica
-        if image_records.ownerless((layer,), replica.images.values(), replica.intents.values()):
-            await doctor.sweep(front, orphan, deadline)
+def _certain(front: Front, orphan: OrphanFound) -> bool:
+    """Whether it may be taken away: a blob may have become a pull's or a load's since it was found."""
+    if orphan.kind is not Orphan.BLOB:
+        return orphan.sweep
+    pulling = any(intent.kind is IntentKind.PULL_IMAGE for intent in front.replica.intents.values())
+    return orphan.sweep and not pulling and not front.images.loads
 
 
 async def _go_on(front: Front, flow: Flow) -> None:

@@ -6,9 +6,11 @@ They are the fault injection of the front's flow tests: a method can be made to 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import cast
 
+import grpc
+import pytest
 from msgspec.structs import replace
 
 from kernel.bus.client import Client
@@ -19,7 +21,7 @@ from kernel.contracts.oci import ImageConfig
 from kernel.contracts.records import Image, ImageLayer
 from kernel.contracts.supervisor import Commit
 from kernel.errors import CrispError, DeadlineExceeded, NotFound
-from kernel.front import facts
+from kernel.front import container_create, containers, facts, sandboxes
 from kernel.front.context import Call, Front
 from kernel.front.generated import cri_pb2 as cri
 from kernel.front.replica import Replica
@@ -202,3 +204,51 @@ def container_config(name: str = "main", image: str = "busybox", attempt: int = 
         log_path=f"{name}/{attempt}.log",
         labels={"name": name},
     )
+
+
+async def run(front: Front, config: cri.PodSandboxConfig | None = None) -> str:
+    request = cri.RunPodSandboxRequest(config=config or pod_config())
+    return (await sandboxes.run_pod_sandbox(front, request, a_call())).pod_sandbox_id
+
+
+async def stop_pod(front: Front, sandbox: str) -> None:
+    await sandboxes.stop_pod_sandbox(front, cri.StopPodSandboxRequest(pod_sandbox_id=sandbox), a_call())
+
+
+async def remove_pod(front: Front, sandbox: str) -> None:
+    await sandboxes.remove_pod_sandbox(front, cri.RemovePodSandboxRequest(pod_sandbox_id=sandbox), a_call())
+
+
+async def create(front: Front, sandbox: str, config: cri.ContainerConfig | None = None) -> str:
+    request = cri.CreateContainerRequest(pod_sandbox_id=sandbox, config=config or container_config())
+    return (await container_create.create_container(front, request, a_call())).container_id
+
+
+async def start(front: Front, container: str) -> None:
+    await containers.start_container(front, cri.StartContainerRequest(container_id=container), a_call())
+
+
+async def settled(front: Front) -> None:
+    """Everything under way has ended, but for the watches."""
+    while pending := [task for task in front.tasks._tasks if not task.get_name().startswith("watch")]:
+        await asyncio.wait(pending, timeout=5)
+
+
+async def stop_container(front: Front, container: str, timeout: int = 0) -> None:
+    request = cri.StopContainerRequest(container_id=container, timeout=timeout)
+    await containers.stop_container(front, request, a_call("StopContainer"))
+
+
+async def remove_container(front: Front, container: str) -> None:
+    request = cri.RemoveContainerRequest(container_id=container)
+    await containers.remove_container(front, request, a_call("RemoveContainer"))
+
+
+async def refused(call: Awaitable[object]) -> grpc.aio.AioRpcError:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return caught.value
+
+
+async def read(call: grpc.aio.UnaryStreamCall[object, object]) -> list[object]:
+    return [part async for part in call]
