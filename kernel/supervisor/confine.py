@@ -117,13 +117,17 @@ def _landlock(rules: Landlock, config: Config) -> None:
             raise
         _LOG.warning("this kernel has no Landlock: the process is held by its user and its seccomp filter only")
         return
-    handled = _FS_BY_ABI[min(abi, max(_FS_BY_ABI))]
+    files = rules.files
+    handled = _FS_BY_ABI[min(abi, max(_FS_BY_ABI))] if files else 0
     net = (_NET_BIND_TCP | (0 if rules.connect else _NET_CONNECT_TCP)) if abi >= _NET_ABI else 0
     scoped = (_SCOPE_ABSTRACT_UNIX | _SCOPE_SIGNAL) if abi >= _SCOPE_ABI else 0
+    if not handled | net | scoped:
+        return  # a kernel of before the network and the scopes, and a row without files
     ruleset = syscalls.landlock_create_ruleset(handled, net, scoped)
     try:
-        _allow(ruleset, (*rules.readable(config), *_python_tree()), handled & (_FS_READ_FILE | _FS_READ_DIR))
-        _allow(ruleset, rules.writable(config), handled & ~(_FS_EXECUTE | _FS_MAKE_CHAR | _FS_MAKE_BLOCK))
+        if files:
+            _allow(ruleset, (*files.readable(config), *_python_tree()), handled & (_FS_READ_FILE | _FS_READ_DIR))
+            _allow(ruleset, files.writable(config), handled & ~(_FS_EXECUTE | _FS_MAKE_CHAR | _FS_MAKE_BLOCK))
         syscalls.landlock_restrict_self(ruleset)
     finally:
         os.close(ruleset)

@@ -63,13 +63,22 @@ class Filter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Landlock:
-    """What a process sees of the file system. Besides: no TCP port may be bound, no process outside be signalled,
-    no abstract socket outside be reached."""
+class Files:
+    """The part of the file system that a process sees."""
 
     readable: Callable[[Config], tuple[Path, ...]]
+    """Beside Python's own modules."""
     writable: Callable[[Config], tuple[Path, ...]]
     """Readable as well."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Landlock:
+    """A Landlock domain. In each: no TCP port may be bound, no process outside be signalled or traced, no abstract
+    socket outside be reached."""
+
+    files: Files | None
+    """None: what user and capabilities allow; a domain with files may not mount."""
     connect: bool
     """Whether TCP connections may be made."""
 
@@ -142,8 +151,8 @@ def _front_reads(_: Config) -> tuple[Path, ...]:
 
 
 def _front_writes(config: Config) -> tuple[Path, ...]:
-    # It binds the CRI socket in this folder.
-    return (*_paths(_DEVICES), config.paths.run / "front")
+    # It binds the CRI socket in one folder, and its socket on the bus in the other.
+    return (*_paths(_DEVICES), config.paths.front_socket.parent, config.paths.bus_dir("front"))
 
 
 def _image_reads(config: Config) -> tuple[Path, ...]:
@@ -157,10 +166,6 @@ def _image_writes(config: Config) -> tuple[Path, ...]:
     # Blobs, whole and partial, and its own socket's folder on the bus.
     paths = config.paths
     return (*_paths(_DEVICES), paths.root / "image", paths.bus_dir("image"))
-
-
-def _front_writes_bus(config: Config) -> tuple[Path, ...]:
-    return (*_front_writes(config), config.paths.bus_dir("front"))
 
 
 SUPERVISOR = Row(
@@ -205,7 +210,7 @@ FRONT = Row(
     bounding=False,
     no_new_privs=True,
     seccomp=Filter(sockets=Sockets.UNIX, execve=False, mounts=False, namespaces=False),
-    landlock=Landlock(readable=_front_reads, writable=_front_writes_bus, connect=False),
+    landlock=Landlock(files=Files(readable=_front_reads, writable=_front_writes), connect=False),
     net=Net.EMPTY,  # the CRI socket and the bus are unix sockets with path names, which cross namespaces
     callers=("supervisor",),
 )
@@ -219,7 +224,7 @@ IMAGE = Row(
     bounding=False,
     no_new_privs=True,
     seccomp=Filter(sockets=Sockets.INTERNET, execve=False, mounts=False, namespaces=False),
-    landlock=Landlock(readable=_image_reads, writable=_image_writes, connect=True),
+    landlock=Landlock(files=Files(readable=_image_reads, writable=_image_writes), connect=True),
     net=Net.HOST,  # it talks to registries
     callers=("front", "supervisor"),
 )
@@ -243,7 +248,7 @@ STORAGE = Row(
     # Each layer is unpacked by children that storage starts (execve), each in a mount namespace of its own
     # (namespaces), below a filter and a capability set that they narrow further.
     seccomp=Filter(sockets=Sockets.UNIX, execve=True, mounts=True, namespaces=True),
-    landlock=None,  # it would forbid mount(2) and move_mount(2)
+    landlock=Landlock(files=None, connect=False),  # with files it would forbid mount(2) and move_mount(2)
     net=Net.EMPTY,
     callers=("front", "supervisor"),
 )  # fmt: skip

@@ -48,6 +48,7 @@ def test_those_that_read_foreign_bytes_have_no_privilege() -> None:
         assert one.user(CONFIG) != "root"
         assert one.no_new_privs
         assert one.landlock is not None
+        assert one.landlock.files is not None
         assert one.seccomp is not None
         assert (one.seccomp.execve, one.seccomp.mounts, one.seccomp.namespaces) == (False, False, False)
 
@@ -58,7 +59,8 @@ def test_only_the_image_and_network_workers_reach_a_network_of_their_own_will() 
 
 def test_the_image_worker_writes_only_in_its_own_folder() -> None:
     assert IMAGE.landlock is not None
-    ours = [path for path in IMAGE.landlock.writable(CONFIG) if Path("/dev") not in path.parents]
+    assert IMAGE.landlock.files is not None
+    ours = [path for path in IMAGE.landlock.files.writable(CONFIG) if Path("/dev") not in path.parents]
     assert ours == [Path("/r/image"), Path("/n/bus/image")]
 
 
