@@ -97,7 +97,8 @@ def execute(runc_root: Path, container: str) -> None:
 
 def runc_root_of(run: Path, container: str) -> Path:
     """Where a daemon's runc keeps its state."""
-    return next(run.rglob(f"{container}/state.json")).parent.parent
+    states = run.rglob(f"{container}/state.json")
+    return next(state.parent.parent for state in states if "init_process_pid" in json.loads(state.read_text()))
 
 
 def pull(url: str, folder: Path) -> str:

@@ -170,11 +170,15 @@ class Bench:
         pod = self.pod()
         container = pod.run("sleep", "3600")
         pids = self.daemon.workers()
-        usual = statistics.median(timed(lambda: self.cri.exec(container, "true")) for _ in range(5))
+
+        def ask() -> object:
+            return self.cri.call("ReopenContainerLog", container_id=container)  # goes to the worker, and is repeated
+
+        usual = statistics.median(timed(ask) for _ in range(5))
         psutil.Process(pids["runtime"]).kill()
-        delayed = timed(lambda: self.cri.exec(container, "true"))
+        delayed = timed(ask)
         pod.remove()
-        detail = f"ExecSync {delayed * 1e3:.0f} ms, else {usual * 1e3:.0f} ms"
+        detail = f"ReopenContainerLog {delayed * 1e3:.0f} ms, else {usual * 1e3:.0f} ms"
         late = max(delayed - usual, 0) * 1e3
         return [Row(what="a killed runtime worker serves again", budget=50, measured=late, unit="ms", detail=detail)]
 

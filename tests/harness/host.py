@@ -7,6 +7,7 @@ after its last pod is gone is a leak. Other daemons' and tests' things never cou
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -94,22 +95,18 @@ def rules(word: str) -> list[str]:
 
 
 def remove_rules(word: str) -> None:
-    """Take out CNI's rules of a network, for a test that failed half way."""
+    """Take out CNI's rules of a network, for a test that failed half way. Chains that networks share stay."""
     for program in ("iptables", "ip6tables"):
         if not shutil.which(program):
             continue
         lines = [line for line in run(f"{program}-save", "-t", "nat", check=False).splitlines() if word in line]
-        chains = set()
-        for line in lines:
-            argv = line.replace('\\"', "'").replace('"', "").split()
-            subprocess.run([program, "-w", "-t", "nat", "-D", *argv[1:]], capture_output=True, check=False, timeout=10)
-            chains.update(part for part in argv if part.startswith("CNI-") and part not in _SHARED_CHAINS)
-        for chain in chains:
-            for flag in ("-F", "-X"):
-                subprocess.run([program, "-w", "-t", "nat", flag, chain], capture_output=True, check=False, timeout=10)
-
-
-_SHARED_CHAINS = {"CNI-HOSTPORT-DNAT", "CNI-HOSTPORT-MASQ", "CNI-HOSTPORT-SETMARK", "CNI-FORWARD", "CNI-ADMIN"}
+        chains = {chain for line in lines for chain in re.findall(r"-j (CNI-(?:DN-)?[0-9a-f]{8,})", line)}
+        batch = [line.replace("-A ", "-D ", 1) for line in lines if line.startswith("-A ")]
+        batch += [f"{flag} {chain}" for chain in sorted(chains) for flag in ("-F", "-X")]
+        if batch:
+            text = "\n".join(["*nat", *batch, "COMMIT", ""])
+            restore = [f"{program}-restore", "--noflush", "--wait", "5"]
+            subprocess.run(restore, input=text, text=True, capture_output=True, check=False, timeout=20)
 
 
 def start_time(pid: int) -> int:
