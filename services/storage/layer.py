@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import fcntl
-import hashlib
 import os
 import secrets
 import stat
@@ -32,6 +30,7 @@ from kernel.host import process, syscalls
 from kernel.host.aio import Deadline
 from kernel.ids import ContainerId, DiffId, Digest, digest
 from services.storage import inflate, removal, seccomp, untar
+from services.storage.pump import Pipes, Pumped, pump
 
 TEMPORARY = ".tmp-"
 RECORD = "layer.json"
@@ -80,16 +79,6 @@ class Ended:
 
     returncode: int
     answer: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pumped:
-    """The uncompressed bytes that were seen."""
-
-    digest: Digest
-    bytes: int
-    over: bool
-    """There were more than allowed."""
 
 
 def plan_format(media_type: str) -> str:
@@ -262,7 +251,7 @@ class LayerStore:
         """Both children and the hash between them, to the end of all three."""
         python = [sys.executable, "-I", "-m"]
         children: list[asyncio.subprocess.Process] = []
-        pipes = _Pipes()
+        pipes = Pipes()
         pumping: asyncio.Future[Pumped] | None = None
         loop = asyncio.get_running_loop()
         try:
@@ -338,32 +327,6 @@ def _mark_opaque(diff: Path, paths: list[str]) -> None:
         os.close(root)
 
 
-def pump(source: int, target: int, limit: int) -> Pumped:
-    """Hash all that comes from `source` and hand it to `target`, a pipe; both are closed.
-
-    Where the reader of the pipe went away, hashing goes on: a wrong digest is the better reason.
-    """
-    seen = hashlib.sha256()
-    total, reader_gone = 0, False
-    buffer = memoryview(bytearray(_CHUNK))
-    try:
-        while count := os.readv(source, [buffer]):
-            total += count
-            if total > limit:
-                break
-            seen.update(buffer[:count])
-            rest = buffer[: 0 if reader_gone else count]
-            try:
-                while rest:
-                    rest = rest[os.write(target, rest) :]
-            except BrokenPipeError:
-                reader_gone = True
-    finally:
-        os.close(source)
-        os.close(target)
-    return Pumped(digest=Digest(f"sha256:{seen.hexdigest()}"), bytes=total, over=total > limit)
-
-
 async def _listen(child: asyncio.subprocess.Process | None) -> Ended:
     """A child's answer and its end: what it said on standard output where that is piped, else on standard error.
 
@@ -386,36 +349,3 @@ async def _read(stream: asyncio.StreamReader) -> bytes:
 def _slots() -> int:
     """Layers that are unpacked at once: each takes three processes."""
     return max(2, min(4, os.cpu_count() or 1))
-
-
-class _Pipes:
-    """Descriptors that are closed in the end, however far it came."""
-
-    def __init__(self) -> None:
-        self._open: set[int] = set()
-
-    def make(self) -> tuple[int, int]:
-        """A pipe as large as one chunk, where the kernel grants it."""
-        read, write = os.pipe2(os.O_CLOEXEC)
-        self._open |= {read, write}
-        with suppress(PermissionError):  # above the user's share of pipe buffers: a smaller one is only slower
-            fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, _CHUNK)
-        return read, write
-
-    def hold(self, *fds: int) -> None:
-        """Close these in the end, too."""
-        self._open.update(fds)
-
-    def release(self, *fds: int) -> None:
-        """Somebody else closes these."""
-        self._open.difference_update(fds)
-
-    def close(self, *fds: int) -> None:
-        """Close these now."""
-        for fd in fds:
-            self._open.discard(fd)
-            os.close(fd)
-
-    def close_all(self) -> None:
-        """Close what is left."""
-        self.close(*tuple(self._open))

@@ -22,12 +22,12 @@ from kernel.errors import CrispError, Internal, InvalidInput, ResourceExhausted
 from kernel.host import syscalls
 from services.storage import confine
 from services.storage.removal import empty
+from services.storage.stream import Stream
 from services.storage.tar import Entry, Kind, entries
 from services.storage.whiteout import Action, Operation, decide, keeps_xattr, locate
 
 REFUSED = 3
 """The exit status with which the answer is an error."""
-_BUFFER = 1 << 18
 _WRITE_BEHIND = 1 << 20
 """Files of at least this size are sent on to the disk at once, so that the sync at the end is short."""
 _SYNC_FILE_RANGE_WRITE = 2
@@ -45,80 +45,6 @@ class Report(NamedTuple):
     root: bool
     """Whether the tar said the mode and owner of the layer's root."""
     opaque: list[str]
-
-
-class Stream:
-    """A descriptor as the `Source` of a tar. One buffer; what is large goes from pipe to disk inside the kernel."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._buffer = memoryview(bytearray(_BUFFER))
-        self._start = 0
-        self._end = 0
-        self.offset = 0
-
-    def _refill(self) -> int:
-        """Read on into the empty buffer; how much came, none at the end."""
-        self._start, self._end = 0, os.readv(self._fd, [self._buffer])
-        return self._end
-
-    def take(self, count: int) -> bytes:
-        """The next `count` bytes; fewer at the end."""
-        end = self._start + count
-        if end <= self._end:
-            data = bytes(self._buffer[self._start : end])
-            self._start = end
-        else:
-            parts = []
-            left = count
-            while left and (self._start < self._end or self._refill()):
-                part = bytes(self._buffer[self._start : min(self._start + left, self._end)])
-                parts.append(part)
-                left -= len(part)
-                self._start += len(part)
-            data = b"".join(parts)
-        self.offset += len(data)
-        return data
-
-    def skip(self, count: int) -> None:
-        """Drop the next `count` bytes."""
-        while count > 0:
-            count -= self._advance(min(count, self._available()))
-
-    def copy_to(self, fd: int, count: int) -> None:
-        """Write the next `count` bytes to the file `fd`."""
-        while count > 0:
-            if count > _BUFFER and self._start == self._end:
-                moved = os.splice(self._fd, fd, count)
-                if not moved:
-                    raise InvalidInput("tar is cut off within an entry's data")
-                self.offset += moved
-                count -= moved
-            else:
-                length = min(count, self._available())
-                written = os.write(fd, self._buffer[self._start : self._start + length])
-                count -= self._advance(written)
-
-    def _available(self) -> int:
-        if self._start == self._end and not self._refill():
-            raise InvalidInput("tar is cut off within an entry's data")
-        return self._end - self._start
-
-    def _advance(self, count: int) -> int:
-        self._start += count
-        self.offset += count
-        return count
-
-    def drain(self) -> None:
-        """Read to the end: what follows the archive is part of the digest, and of nothing else."""
-        while self._refill():
-            pass
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
 
 
 class Extraction:
@@ -430,6 +356,12 @@ def _explain(error: OSError, entry: Entry) -> CrispError:
     if error.errno in (errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL, errno.EXDEV, errno.EEXIST):
         return InvalidInput(what)
     return Internal(what)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
 
 
 def main() -> None:

@@ -1,19 +1,16 @@
-"""Media types, the hash between the children, and the verdict over an unpack."""
+"""Media types, and the verdict over an unpack."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
-import os
-import threading
 
 import pytest
 
 from kernel.contracts.oci import Descriptor, Layer
 from kernel.errors import Corrupt, CrispError, Internal, InvalidInput, ResourceExhausted
 from kernel.ids import DiffId, Digest
-from services.storage.layer import Ended, Pumped, judge, plan_format, pump
+from services.storage.layer import Ended, judge, plan_format
+from services.storage.pump import Pumped
 
 DIFF = DiffId(Digest("sha256:" + "1" * 64))
 OTHER = Digest("sha256:" + "2" * 64)
@@ -72,45 +69,3 @@ def test_verdicts(seen: Pumped, inflated: Ended, untarred: Ended, kind: type[Cri
     with pytest.raises(CrispError) as caught:
         judge(LAYER, seen, inflated, untarred)
     assert type(caught.value) is kind
-
-
-def run_pump(data: bytes, limit: int, *, reader: bool = True) -> tuple[Pumped, bytes]:
-    read_in, write_in = os.pipe()
-    read_out, write_out = os.pipe()
-
-    def feed() -> None:
-        with open(write_in, "wb", buffering=0) as file, contextlib.suppress(BrokenPipeError):
-            file.write(data)
-
-    feeder = threading.Thread(target=feed)
-    feeder.start()
-    got = bytearray()
-    drainer = threading.Thread(target=lambda: got.extend(open(read_out, "rb").read()))  # noqa: SIM115
-    if reader:
-        drainer.start()
-    else:
-        os.close(read_out)
-    result = pump(read_in, write_out, limit)
-    feeder.join()
-    if reader:
-        drainer.join()
-    return result, bytes(got)
-
-
-@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-def test_the_hash_is_of_the_bytes_that_are_handed_on() -> None:
-    data = os.urandom(300_000)
-    result, got = run_pump(data, 1 << 20)
-    assert got == data
-    assert result == Pumped(digest=Digest(f"sha256:{hashlib.sha256(data).hexdigest()}"), bytes=300_000, over=False)
-
-
-def test_hashing_goes_on_without_a_reader() -> None:
-    data = os.urandom(200_000)
-    result, _ = run_pump(data, 1 << 20, reader=False)
-    assert result.digest == f"sha256:{hashlib.sha256(data).hexdigest()}"
-
-
-@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-def test_more_than_allowed_is_not_read() -> None:
-    assert run_pump(bytes(5 << 20), 1 << 20)[0].over
