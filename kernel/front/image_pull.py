@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from kernel.contracts import image, storage
 from kernel.contracts.contract import Message, Nothing
 from kernel.contracts.oci import Auth, Descriptor, Layer
-from kernel.contracts.records import Intent, IntentKind
+from kernel.contracts.records import Image, Intent, IntentKind
 from kernel.contracts.storage import Usage
 from kernel.contracts.supervisor import Commit
 from kernel.errors import Corrupt, CrispError, InvalidInput
@@ -148,33 +148,57 @@ async def _make(front: Front, plan: _Plan, deadline: Deadline) -> ImageId:
     own = plan.parsed.id
     for layer in plan.layers:
         plan.progress.set(layer.blob.digest, Phase.WAITING, layer.blob.size)
+    async with front.locks.hold(own):
+        if not await _named_again(front, plan, deadline):
+            await _unpacked(front, plan, deadline)
+    _LOG.info("image %s is %s", plan.source, own)
+    return own
+
+
+async def _named_again(front: Front, plan: _Plan, deadline: Deadline) -> bool:
+    """Whether the image is here and whole: then it only gets its names, and containers can be made of it meanwhile."""
+    if plan.parsed.id not in front.replica.images:
+        return False
+    present = (await front.storage.call(storage.LAYERS, Nothing(), deadline=deadline)).layers
+    if any(layer.diff_id not in present for layer in plan.layers):
+        return False
+    for layer in plan.layers:
+        plan.progress.set(layer.blob.digest, Phase.DONE, layer.blob.size)
+    sizes = {diff_id: usage.bytes for diff_id, usage in present.items()}
+    await front.replica.commit(Commit(put_images=_records(front, plan, sizes)), deadline)
+    return True
+
+
+async def _unpacked(front: Front, plan: _Plan, deadline: Deadline) -> None:
+    """Have all layers unpacked, and record the image."""
+    own = plan.parsed.id
     intent = Intent(
         id=own,
         kind=IntentKind.PULL_IMAGE,
         begun_at=time.time_ns(),
         layers=tuple(layer.diff_id for layer in plan.layers),
     )
-    async with front.locks.hold(own):
-        try:
-            async with front.locks.hold(_LAYERS):
-                await front.replica.commit(Commit(begin=(intent,)), deadline)
-                present = (await front.storage.call(storage.LAYERS, Nothing(), deadline=deadline)).layers
-            sizes = await _side_by_side([_layer(front, plan, layer, present, deadline) for layer in plan.layers])
-            records = image_records.committed(
-                front.replica.images,
-                plan.parsed,
-                dict(sizes),
-                tags=plan.tags,
-                digests=plan.digests,
-                manifest_digests=plan.manifest_digests,
-                now=time.time_ns(),
-            )
-            await front.replica.commit(Commit(put_images=records, end=(own,)), deadline)
-        except CrispError:
-            await _undo(front, plan, intent)
-            raise
-    _LOG.info("image %s is %s", plan.source, own)
-    return own
+    try:
+        async with front.locks.hold(_LAYERS):
+            await front.replica.commit(Commit(begin=(intent,)), deadline)
+            present = (await front.storage.call(storage.LAYERS, Nothing(), deadline=deadline)).layers
+        sizes = await _side_by_side([_layer(front, plan, layer, present, deadline) for layer in plan.layers])
+        await front.replica.commit(Commit(put_images=_records(front, plan, dict(sizes)), end=(own,)), deadline)
+    except CrispError:
+        await _undo(front, plan, intent)
+        raise
+
+
+def _records(front: Front, plan: _Plan, sizes: dict[DiffId, int]) -> tuple[Image, ...]:
+    return image_records.committed(
+        front.replica.images,
+        plan.parsed,
+        sizes,
+        tags=plan.tags,
+        digests=plan.digests,
+        manifest_digests=plan.manifest_digests,
+        now=time.time_ns(),
+    )
 
 
 async def _layer(

@@ -264,6 +264,28 @@ async def test_another_name_is_added(front: Front, workers) -> None:
     assert [list(found.repo_tags) for found in listed] == [[BUSYBOX, "docker.io/library/alias:1"]]
 
 
+async def test_an_image_that_is_here_is_usable_while_it_is_pulled_again(front: Front, workers) -> None:
+    workers.registry.push(BUSYBOX, "a")
+    await pull(front)
+    before = len(workers.commits)
+    await pull(front)
+    assert workers.count("fetch") == 1
+    assert [commit.begin for commit in workers.commits[before:]] == [()]
+
+
+async def test_a_layer_that_vanished_is_fetched_again(front: Front, workers) -> None:
+    workers.registry.push(BUSYBOX, "a", "b")
+    await pull(front)
+    workers.layers.remove(fakes.digest_of(b"diff a"))
+    workers.fail["fetch"] = lambda _: Unavailable("gone")
+    with pytest.raises(Unavailable):
+        await pull(front)
+    assert workers.layers == {fakes.digest_of(b"diff b")}
+    del workers.fail["fetch"]
+    await pull(front)
+    assert len(workers.layers) == 2
+
+
 async def test_list_filter(front: Front, workers) -> None:
     workers.registry.push(BUSYBOX, "a")
     await pull(front)
