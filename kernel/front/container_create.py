@@ -117,7 +117,7 @@ def _plan(
 
 def _image(front: Front, name: str) -> Image:
     image = front.replica.image(name)
-    if image is None or image.id in front.replica.intents:
+    if image is None:
         raise NotFound(f"image {name!r} is not here", hint="pull it first")
     return image
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from typing import cast
 
@@ -20,6 +20,7 @@ from kernel.contracts.contract import Message, Nothing
 from kernel.contracts.records import Container, ContainerState, Sandbox, SandboxState
 from kernel.contracts.supervisor import Commit
 from kernel.errors import CrispError, Unavailable
+from kernel.front import flows
 from kernel.front.context import Front
 from kernel.host.aio import Deadline
 from kernel.state import lifecycle
@@ -29,6 +30,24 @@ _LOG = logging.getLogger(__name__)
 _COMMIT_SECONDS = 30.0
 _PAUSE = 1.0
 """After a watch that failed for another reason than its worker's death, which the client sees to."""
+
+
+def begin(front: Front) -> None:
+    """Start the three watches."""
+    for watch in (watch_runtime, watch_network, watch_health):
+        _begin(front, watch)
+
+
+def _begin(front: Front, watch: Callable[[Front], Coroutine[object, object, None]]) -> None:
+    task = front.tasks.start(watch(front), watch.__name__.replace("_", " "))
+
+    def ended(task: asyncio.Task[None]) -> None:
+        """A watch ends with the front; by a bug of ours it must not end for good, or no exit would be heard of."""
+        if not task.cancelled():
+            _LOG.critical("%s ended and starts anew", task.get_name(), exc_info=task.exception())
+            asyncio.get_running_loop().call_later(_PAUSE, _begin, front, watch)
+
+    task.add_done_callback(ended)
 
 
 async def watch_runtime(front: Front) -> None:
@@ -104,13 +123,25 @@ async def _heard(front: Front, event: Message) -> None:
     match event:
         case runtime.Facts():
             await apply(front, event)
-            front.replica.platform = await front.runtime.call(runtime.PLATFORM, Nothing())
+            front.tasks.start(_learn_quietly(front), "learn platform")  # exits do not wait for it
         case runtime.Changed(fact=fact):
             await _container_changed(front, fact)
         case runtime.PodChanged(fact=pod) if not pod.ready:
             record = front.replica.sandboxes.get(pod.sandbox)
             if record is not None and record.state is SandboxState.READY and record.id not in front.replica.intents:
                 await _change_sandbox(front, record, lifecycle.sandbox_stopped(record))
+
+
+async def _learn(front: Front) -> None:
+    front.replica.platform = await front.runtime.call(runtime.PLATFORM, Nothing())
+
+
+async def _learn_quietly(front: Front) -> None:
+    try:
+        await _learn(front)
+    except CrispError as error:
+        _LOG.warning("what the runtime can do is not known yet: %s", error)
+        flows.keep_trying(front, "asking for the platform", "runtime", lambda: _learn(front))
 
 
 async def _container_changed(front: Front, fact: runtime.ContainerFact) -> None:

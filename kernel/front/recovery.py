@@ -50,9 +50,7 @@ async def load(front: Front) -> None:
 
 def begin(front: Front) -> None:
     """Start the watches and the flows that were cut off."""
-    front.tasks.start(facts.watch_runtime(front), "watch runtime")
-    front.tasks.start(facts.watch_network(front), "watch network")
-    front.tasks.start(facts.watch_health(front), "watch health")
+    facts.begin(front)
     front.tasks.start(recover(front), "recover")
 
 

@@ -35,7 +35,7 @@ async def run_pod_sandbox(front: Front, request: cri.RunPodSandboxRequest, call:
         existing = front.replica.sandbox_named(key)
         if existing is not None and existing.state is SandboxState.READY:
             return cri.RunPodSandboxResponse(pod_sandbox_id=existing.id)
-        record = existing or _new(front, request)
+        record = _new(front, request, existing.id if existing else SandboxId(new_id()))
         plan = requests.plan_pod(record.id, request.config, request.runtime_handler, front.config.runtime.handlers)
         front.runs.begin(join, run(front, record, plan, call.flow_deadline()), f"run {record.id[:13]}")
     return cri.RunPodSandboxResponse(pod_sandbox_id=await front.runs.wait(join))
@@ -95,11 +95,12 @@ async def remove(front: Front, sandbox: SandboxId, deadline: Deadline) -> None:
         raise
 
 
-def _new(front: Front, request: cri.RunPodSandboxRequest) -> Sandbox:
+def _new(front: Front, request: cri.RunPodSandboxRequest, sandbox: SandboxId) -> Sandbox:
+    """The record of a pod to make; one that was cut off is made again under its id."""
     name, namespace, uid, attempt = requests.sandbox_key(request.config)
     host_network = request.config.linux.security_context.namespace_options.network == cri.NODE
     return Sandbox(
-        id=SandboxId(new_id()),
+        id=sandbox,
         name=name,
         namespace=namespace,
         uid=uid,

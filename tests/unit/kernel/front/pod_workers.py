@@ -54,6 +54,8 @@ class Host:
         self.fail: dict[str, list[CrispError | None]] = {}
         """Errors of the next calls of a method, in order; None is success."""
         self.hold: dict[str, asyncio.Event] = {}
+        self.events: dict[str, list[Message]] = {}
+        """What the other watches say."""
         self.watchers: list[asyncio.Queue[Message]] = []
 
     def count(self, name: str) -> int:
@@ -96,6 +98,8 @@ class Host:
 
     async def watch(self, method: Method[Message, Message], request: Message) -> AsyncIterator[Message]:
         events: asyncio.Queue[Message] = asyncio.Queue()
+        for event in self.events.get(method.name, ()):
+            events.put_nowait(event)
         if method is runtime.WATCH:  # type: ignore[comparison-overlap]
             self.watchers.append(events)
             events.put_nowait(self.facts())
