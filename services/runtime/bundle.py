@@ -9,9 +9,11 @@ does not read back costs only its own pod or container.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shutil
+import stat
 from contextlib import suppress
 from pathlib import Path
 from typing import Generic, Literal, TypeVar
@@ -75,18 +77,28 @@ class Record(Generic[_T]):
     def read(self) -> _T | None:
         """What it holds; None where it is missing or does not read back."""
         try:
-            fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            content = _read(self._path, _LIMIT)
+            return msgspec.json.decode(content, type=self._kind)
         except FileNotFoundError:
             return None
-        except OSError as error:
-            _LOG.warning("%s cannot be read: %s", self._path, error.strerror)
+        except (msgspec.DecodeError, OSError) as error:
+            _LOG.warning("%s does not read back: %s", self._path, error)
             return None
-        with os.fdopen(fd, "rb") as file:
-            try:
-                return msgspec.json.decode(file.read(_LIMIT), type=self._kind)
-            except (msgspec.DecodeError, OSError) as error:
-                _LOG.warning("%s does not read back: %s", self._path, error)
-                return None
+
+
+def _read(path: Path, limit: int) -> bytes:
+    """A plain file's content; OSError for a link, a pipe or a folder in its place."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "is not a plain file", str(path))
+        parts = []
+        while limit > 0 and (part := os.read(fd, min(limit, 1 << 20))):
+            parts.append(part)
+            limit -= len(part)
+        return b"".join(parts)
+    finally:
+        os.close(fd)
 
 
 class PodBundle:
@@ -122,14 +134,11 @@ class ContainerBundle:
     def exit(self) -> tuple[int, int] | None:
         """Exit code and time (nanoseconds since 1970) as conmon left them; None where it left none."""
         try:
-            fd = os.open(self.exit_file, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            text = _read(self.exit_file, 16).strip()
+            finished_at = self.exit_file.lstat().st_mtime_ns
         except OSError:  # missing, or not a file of conmon's
             return None
-        with os.fdopen(fd, "rb") as file:
-            text = file.read(16).strip()
-            if not (text.isdigit() and int(text) <= 255):
-                return None
-            return int(text), os.fstat(fd).st_mtime_ns
+        return (int(text), finished_at) if text.isdigit() and int(text) <= 255 else None
 
     def oom_killed(self) -> bool:
         """Whether conmon saw the kernel's out-of-memory killer at work."""

@@ -22,6 +22,7 @@ from services.runtime import bundle, pidfd
 from services.runtime.cgroup import Cgroups
 from services.runtime.exits import Container
 from services.runtime.oci_runtime import OciRuntime
+from services.runtime.proc_connector import ProcConnector
 
 OUTPUT_LIMIT = 16 << 20
 """Of each stream; what comes beyond is read and dropped (as kubelet and peers have it)."""
@@ -29,10 +30,8 @@ _AT_ONCE = 128
 """Commands under way in one container."""
 _ARGUMENTS_LIMIT = 2 << 20
 _KILL_ROUNDS = 20
-_DIRECT_SECONDS = 0.2
-"""Most commands are over by then, and need no second look."""
-_DRAIN_SECONDS = 0.3
-"""From the end of the command to that of the runtime's process, when no child holds the output."""
+_LATE_SECONDS = 0.2
+"""Most commands are over by then, and the OCI runtime's process soon after its command."""
 _NUMBERS = itertools.count(1)
 
 
@@ -88,6 +87,7 @@ class Execs:
 
     def __init__(self, tasks: Tasks, cgroups: Cgroups) -> None:
         self._tasks = tasks
+        self._events = ProcConnector()
         self._cgroups = cgroups
         self._under_way: dict[str, int] = {}
 
@@ -104,7 +104,8 @@ class Execs:
         self._under_way[container.id] = under_way + 1
         try:
             limit = deadline.earlier(request.timeout) if request.timeout else deadline
-            return await self._run(container, runtime, request, limit)
+            with self._events.listen():
+                return await self._run(container, runtime, request, limit)
         finally:
             self._under_way[container.id] -= 1
             if not self._under_way[container.id]:
@@ -149,38 +150,23 @@ class Execs:
         ever: where it is late, the command's own end counts.
         """
         waiting = self._tasks.start(started.wait(), f"exec in {container.id}")
+        over: asyncio.Task[int] | None = None
         try:
-            done, _ = await asyncio.wait([waiting], timeout=_DIRECT_SECONDS)
-            if done:
-                return waiting.result()
-            command = pidfd.Watched.open(pidfd.identify(_pid(pid_file)))
-            if command is None:
-                return await waiting
-            return await self._own_code(container, command, waiting, started)
-        finally:
-            waiting.cancel()
-
-    async def _own_code(
-        self, container: Container, command: pidfd.Watched, waiting: asyncio.Task[int],
-        started: asyncio.subprocess.Process,
-    ) -> int:  # fmt: skip
-        over = self._tasks.start(command.ended.wait(), f"command in {container.id}")
-        try:
+            while over is None:
+                if (await asyncio.wait([waiting], timeout=_LATE_SECONDS))[0]:
+                    return waiting.result()
+                if pid := _pid(pid_file):
+                    over = self._tasks.start(self._events.exit_code(pid), f"command in {container.id}")
             await asyncio.wait([waiting, over], return_when=asyncio.FIRST_COMPLETED)
-            done, _ = await asyncio.wait([waiting], timeout=_DRAIN_SECONDS)
-            if done:
+            if (await asyncio.wait([waiting], timeout=_LATE_SECONDS))[0]:
                 return waiting.result()
-            code = await command.exit_code(_DRAIN_SECONDS)
-            if code is None:
-                # an older kernel does not tell: the runtime knows the code, and says it once the holders are gone
-                await self._kill_found(container, {command.identity.pid})
-                return await waiting
             process.kill_group(started)
             await waiting
-            return code
+            return over.result()
         finally:
-            over.cancel()
-            command.close()
+            waiting.cancel()
+            if over is not None:
+                over.cancel()
 
     async def _kill_tree(self, container: Container, started: asyncio.subprocess.Process, pid_file: Path) -> None:
         """Kill the command, what it started, and the runtime's process that waits for it."""

@@ -149,10 +149,9 @@ def volumes(rootfs: Path, request: CreateRequest) -> tuple[tuple[str, str], ...]
     found = []
     top = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        for volume in sorted(set(request.image.volumes)):
-            path = "/" + os.path.normpath("/" + volume).lstrip("/")
+        for path in sorted({"/" + os.path.normpath("/" + volume).lstrip("/") for volume in request.image.volumes}):
             if path == "/" or path == "/proc" or path.startswith(("/proc/", "/sys/", "/dev/")):
-                raise InvalidInput(f"image {request.image_name}: Volumes: {volume[:64]!r} may not be a volume")
+                raise InvalidInput(f"image {request.image_name}: Volumes: {path[:64]!r} may not be a volume")
             found.append((path, _folder(top, path, request.image_name)))
     finally:
         os.close(top)

@@ -118,8 +118,8 @@ def environment(pod: PodRequest, request: CreateRequest, host: Host) -> list[str
     if request.tty:
         values["TERM"] = "xterm"
     for pair in request.image.env:
-        name, _, value = pair.partition("=")
-        if name and "\0" not in pair:
+        name, equals, value = pair.partition("=")
+        if name and equals and "\0" not in pair:
             values[name] = value
     for index, (name, value) in enumerate(request.envs):
         if not name or "=" in name or "\0" in name:

@@ -228,7 +228,7 @@ def host_state(base: Path, parent: str) -> dict[str, object]:
     marks = (str(base), parent.strip("/"))
     found: dict[str, object] = {
         "mounts": [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(base) in line],
-        "cgroups": [str(path) for path in CGROUPS.glob(f"**/{parent.strip('/')}")],
+        "cgroups": [str(path) for path in (CGROUPS, *CGROUPS.iterdir()) if (path / parent.strip("/")).exists()],
         "state": sorted(str(path) for folder in ("run/runtime/pods", "run/runtime/containers", "run/runc-state")
                         for path in (base / folder).glob("*")),
     }  # fmt: skip

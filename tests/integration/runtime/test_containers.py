@@ -12,7 +12,7 @@ import pytest
 from kernel.contracts.oci import ImageConfig
 from kernel.contracts.runtime import ContainerRequest, Mount, NamespaceMode, Resources, Security
 from kernel.errors import FailedPrecondition, Internal, InvalidInput, NotFound
-from kernel.ids import ContainerId, SandboxId, new_id
+from kernel.ids import SandboxId, new_id
 from services.runtime import pidfd
 from tests.integration.runtime.conftest import Node
 
@@ -66,26 +66,6 @@ async def test_the_monitor_is_nobodys_child_and_outlives_its_makers(node: Node) 
     assert not {path for path in held if "pytest" in path or path.endswith((".py", ".log.html"))}
     inner = (await node.fact(container)).pid
     assert sorted(fd.name for fd in Path(f"/proc/{inner}/fd").iterdir()) == ["0", "1", "2"]
-
-
-async def test_stop_sends_the_signal_and_waits(node: Node) -> None:
-    sandbox = await node.pod()
-    script = "trap 'echo stopped; exit 7' USR1; echo ready; while true; do sleep 0.1; done"
-    container = await node.run(sandbox, "sh", "-c", script, image=ImageConfig(stop_signal="SIGUSR1"))
-    while not node.log(sandbox, container):
-        await asyncio.sleep(0.05)
-    await node.stop(container)
-    assert (await node.fact(container)).exit_code == 7
-    await node.stop(container)
-    await node.stop(ContainerId(new_id()))
-
-
-async def test_a_later_stop_with_less_time_shortens_the_first(node: Node) -> None:
-    sandbox = await node.pod()
-    container = await node.run(sandbox, "sh", "-c", "trap '' TERM; while true; do sleep 1; done")
-    async with asyncio.timeout(10):
-        await asyncio.gather(node.stop(container, 100), node.stop(container, 0))
-    assert (await node.fact(container)).exit_code == 137
 
 
 async def test_a_created_container_is_stopped_and_removed_without_a_start(node: Node) -> None:

@@ -55,8 +55,10 @@ async def test_the_time_limit_kills_all_that_came_of_the_command(node: Node) -> 
 async def test_a_child_that_holds_the_output_open_is_not_waited_for(node: Node) -> None:
     container = await node.run(await node.pod(), "sleep", "100")
     async with asyncio.timeout(5):
-        done = await node.exec(container, "sh", "-c", "sleep 60 & echo said")
-    assert done.stdout == b"said\n"
+        done = await node.exec(container, "sh", "-c", "sleep 60 & echo said; exit 3")
+        late = await node.exec(container, "sh", "-c", "sleep 61 & sleep 0.5; exit 4")
+    assert (done.stdout, done.exit_code, late.exit_code) == (b"said\n", 3, 4)
+    assert b"sleep 60" in (await node.exec(container, "ps")).stdout
 
 
 async def test_output_is_cut(node: Node) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 from pathlib import Path
 
 import pytest
 
-from kernel.contracts.runtime import NamespaceMode, PodChanged, SandboxRequest, Security
+from kernel.contracts.runtime import NamespaceMode, SandboxRequest, Security
 from kernel.errors import InvalidInput
 from kernel.ids import SandboxId, new_id
 from services.runtime.pidfd import identify
@@ -21,7 +20,8 @@ async def test_containers_share_the_pods_namespaces(node: Node) -> None:
         network=NamespaceMode.POD, dns_servers=("10.0.0.1",), dns_searches=("a.example", "b.example"),
         dns_options=("ndots:5",), sysctls={"net.ipv4.ip_unprivileged_port_start": "81", "kernel.shm_rmid_forced": "1"},
     )  # fmt: skip
-    script = """hostname; cat /etc/hostname; cat /etc/resolv.conf; readlink /proc/self/ns/ipc; readlink /proc/self/ns/uts
+    script = """hostname; cat /etc/hostname; cat /etc/resolv.conf; readlink /proc/self/ns/ipc
+        readlink /proc/self/ns/uts
         cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/kernel/shm_rmid_forced
         echo x >/dev/shm/mine; df -k /dev/shm"""
     first = (await node.output(sandbox, script)).splitlines()
@@ -44,31 +44,6 @@ async def test_made_twice_and_removed_twice(node: Node) -> None:
         await node.service.remove_pod(SandboxRequest(sandbox=request.sandbox), node.call())
     await node.service.stop_pod(SandboxRequest(sandbox=SandboxId(new_id())), node.call())
     assert (await node.facts()).pods == ()
-
-
-async def test_a_shared_pid_namespace_has_a_process_that_waits(node: Node) -> None:
-    request = node.pod_request(pid=NamespaceMode.POD)
-    made = await node.make_pod(request)
-    assert made.pause_pid
-    shared = Security(pid=NamespaceMode.POD)
-    await node.run(request.sandbox, "sleep", "3333", security=shared)
-    text = await node.output(request.sandbox, "ps; echo $$", security=shared)
-    assert "3333" in text
-    assert "/pause" in text
-    events = node.watch()
-    await anext(events)
-    os.kill(made.pause_pid, signal.SIGKILL)
-    async with asyncio.timeout(5):
-        async for event in events:
-            if isinstance(event, PodChanged):
-                assert not event.fact.ready
-                break
-    await events.aclose()
-
-
-async def test_a_container_may_ask_for_the_pods_pid_namespace_by_itself(node: Node) -> None:
-    sandbox = await node.pod()
-    assert "/pause" in await node.output(sandbox, "ps", security=Security(pid=NamespaceMode.POD))
 
 
 async def test_stop_ends_all_and_keeps_the_pod(node: Node) -> None:

@@ -1,0 +1,115 @@
+"""Exit codes of processes that are not our children, from the kernel's process events connector (linux/cn_proc.h).
+
+Run by the runtime worker on its event loop. Rules kept: the kernel is asked for events only while somebody listens;
+where it has no such connector nothing is known, and nothing fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_LOG = logging.getLogger(__name__)
+_NETLINK_CONNECTOR = 11
+_CN_PROC = 1
+"""CN_IDX_PROC and CN_VAL_PROC."""
+_NLMSG_DONE = 3
+_LISTEN, _IGNORE = 1, 2
+_EXIT = 0x80000000
+_NETLINK_HEADER = struct.Struct("=IHHII")
+_CONNECTOR_HEADER = struct.Struct("=IIIIHH")
+_EVENT = struct.Struct("=IIQIII")
+"""What, processor, time; of an exit: process, thread group, status."""
+_EVENT_AT = _NETLINK_HEADER.size + _CONNECTOR_HEADER.size
+_BUFFER = 1 << 20
+
+
+class ProcConnector:
+    """The one subscription of this process."""
+
+    def __init__(self) -> None:
+        self._socket: socket.socket | None = None
+        self._listeners = 0
+        self._codes: dict[int, int] = {}
+        self._waiting: dict[int, asyncio.Future[int]] = {}
+
+    @contextmanager
+    def listen(self) -> Iterator[None]:
+        """Note every process's end while the body runs."""
+        self._listeners += 1
+        if self._listeners == 1:
+            self._subscribe()
+        try:
+            yield
+        finally:
+            self._listeners -= 1
+            if self._listeners == 0:
+                self._unsubscribe()
+
+    async def exit_code(self, pid: int) -> int:
+        """How a process that ended or ends while somebody listens exited, as a shell counts it."""
+        if pid not in self._codes:
+            waiting = self._waiting.setdefault(pid, asyncio.get_running_loop().create_future())
+            return await asyncio.shield(waiting)
+        return self._codes[pid]
+
+    def _subscribe(self) -> None:
+        try:
+            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, _NETLINK_CONNECTOR)
+            self._socket.setblocking(False)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+            self._socket.bind((0, _CN_PROC))
+            self._say(self._socket, _LISTEN)
+        except OSError as error:
+            _LOG.debug("no process events from this kernel: %s", error.strerror)
+            self._close()
+            return
+        asyncio.get_running_loop().add_reader(self._socket, self._on_events, self._socket)
+
+    def _unsubscribe(self) -> None:
+        if self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._socket)
+            self._say(self._socket, _IGNORE)
+        self._close()
+        self._codes.clear()
+        for waiting in self._waiting.values():
+            waiting.cancel()
+        self._waiting.clear()
+
+    def _close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def _say(self, connector: socket.socket, operation: int) -> None:
+        body = _CONNECTOR_HEADER.pack(_CN_PROC, _CN_PROC, 0, 0, 4, 0) + struct.pack("=I", operation)
+        header = _NETLINK_HEADER.pack(_NETLINK_HEADER.size + len(body), _NLMSG_DONE, 0, 0, os.getpid())
+        connector.send(header + body)
+
+    def _on_events(self, connector: socket.socket) -> None:
+        while True:
+            try:
+                message = connector.recv(4096)
+            except BlockingIOError:
+                return
+            except OSError as error:  # too many at once: some are lost, and their listeners wait on
+                _LOG.debug("process events were lost: %s", error.strerror)
+                continue
+            self._on_event(message)
+
+    def _on_event(self, message: bytes) -> None:
+        if len(message) < _EVENT_AT + _EVENT.size:
+            return
+        what, _, _, thread, process, status = _EVENT.unpack_from(message, _EVENT_AT)
+        if what != _EXIT or thread != process:
+            return
+        code = 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+        self._codes[process] = code
+        waiting = self._waiting.pop(process, None)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(code)

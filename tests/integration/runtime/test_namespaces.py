@@ -1,0 +1,27 @@
+"""Pins of namespaces, made and taken away."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from kernel.host.aio import Deadline
+from services.runtime import namespaces, thread
+
+
+async def test_pins_are_made_once_and_go(base: Path) -> None:
+    ipc, uts, shm = base / "ns" / "ipc", base / "ns" / "uts", base / "shm"
+    assert not namespaces.pinned(ipc)
+    inodes = set()
+    for _ in range(2):
+        await thread.run(lambda: namespaces.pin(ipc, uts, "pinned-host"), Deadline.after(5), "pin")
+        inodes.add((ipc.stat().st_ino, uts.stat().st_ino))
+        namespaces.mount_shm(shm)
+    assert len(inodes) == 1
+    assert namespaces.pinned(ipc)
+    assert ipc.stat().st_ino != os.stat("/proc/self/ns/ipc").st_ino
+    assert os.uname().nodename != "pinned-host"
+    for path in (ipc, uts, shm, shm):
+        namespaces.unmount(path)
+    assert not namespaces.pinned(ipc)
+    assert str(base) not in Path("/proc/self/mountinfo").read_text()

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import pytest
+
+from kernel.errors import InvalidInput
+from kernel.ids import ContainerId, SandboxId
+from services.runtime import cgroup_path
+
+SANDBOX, CONTAINER = SandboxId("a" * 64), ContainerId("c" * 64)
+
+
+def test_cgroupfs() -> None:
+    own = cgroup_path.pod_cgroup("cgroupfs", "", "/crisp", SANDBOX)
+    assert own.path == f"/crisp/{SANDBOX}"
+    assert own.oci(CONTAINER) == own.container(CONTAINER) == f"/crisp/{SANDBOX}/crisp-{CONTAINER}"
+    given = cgroup_path.pod_cgroup("cgroupfs", "/kubepods/burstable/podX/", "/crisp", SANDBOX)
+    assert given.conmon(CONTAINER) == f"/kubepods/burstable/podX/crisp-conmon-{CONTAINER}"
+
+
+def test_systemd() -> None:
+    given = cgroup_path.pod_cgroup("systemd", "/kubepods.slice/kubepods-burstable-podX.slice", "/crisp", SANDBOX)
+    assert given.name == "kubepods-burstable-podX.slice"
+    assert given.path == "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podX.slice"
+    assert given.oci(CONTAINER) == f"kubepods-burstable-podX.slice:crisp:{CONTAINER}"
+    assert given.container(CONTAINER) == f"{given.path}/crisp-{CONTAINER}.scope"
+    own = cgroup_path.pod_cgroup("systemd", "", "/crisp", SANDBOX)
+    assert own.path == f"/crisp.slice/crisp-{SANDBOX}.slice"
+    assert cgroup_path.base("systemd", "/crisp") == "/crisp.slice"
+
+
+@pytest.mark.parametrize(
+    "parent", ["/", "../..", "/a/../b", "/a//b", "/a/./b", "a b", "/x\n", "/" + "y" * 300, "/a/" * 2000]
+)
+def test_a_parent_that_is_not_below_the_root(parent: str) -> None:
+    with pytest.raises(InvalidInput, match="cgroup_parent"):
+        cgroup_path.pod_cgroup("cgroupfs", parent, "/crisp", SANDBOX)
+
+
+@pytest.mark.parametrize("parent", ["/kubepods/podX", "a.slice/../b", "-.slice", "a--b.slice", ".slice"])
+def test_a_parent_that_is_no_slice(parent: str) -> None:
+    with pytest.raises(InvalidInput, match="cgroup_parent"):
+        cgroup_path.pod_cgroup("systemd", parent, "/crisp", SANDBOX)
+
+
+def test_levels_and_owners() -> None:
+    assert cgroup_path.levels("/a/b/c") == ["/a", "/a/b", "/a/b/c"]
+    assert cgroup_path.owner(f"/a/crisp-conmon-{CONTAINER}") == CONTAINER
+    assert cgroup_path.owner("/a/b") == ""
