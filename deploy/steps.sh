@@ -151,6 +151,9 @@ render_config() {
     fi
 }
 
+# Whether a process runs; one that has ended and waits for its parent to notice does not.
+alive() { readlink "/proc/$1/exe" >/dev/null 2>&1; }
+
 # Every process of the machine's own daemon: named crisp-..., and either in its roster or with its log as stderr.
 # Daemons with another configuration are left alone; so are conmons and containers.
 crisp_pids() {
@@ -158,6 +161,7 @@ crisp_pids() {
     roster=$(grep -oE '"pid": *[0-9]+' /run/crisp/workers.json 2>/dev/null | grep -oE '[0-9]+' | tr '\n' ' ' || true)
     for dir in /proc/[0-9]*; do
         pid=${dir#/proc/}
+        alive "$pid" || continue
         if [[ $(cat "$dir/comm" 2>/dev/null) == crisp-* ]]; then
             if [[ " $roster" == *" $pid "* || $(readlink "$dir/fd/2" 2>/dev/null) == "$LOG"* ]]; then
                 printf '%s\n' "$pid"
