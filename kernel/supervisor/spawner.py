@@ -31,7 +31,7 @@ from pathlib import Path
 from kernel import config as configuration
 from kernel import log
 from kernel.config import Config
-from kernel.errors import CrispError
+from kernel.errors import CrispError, FailedPrecondition
 from kernel.host import syscalls
 from kernel.supervisor import confine, link, policy, proc
 from kernel.supervisor.workers import WORKERS, Row, row
@@ -44,6 +44,7 @@ _COMMON = (
 """Imported once for all, beside the workers' entry points. What an unprivileged worker would import late must be here
 (`socket.getaddrinfo` wants the codec `idna`): it may not be able to read the modules' files any more."""
 _OOM_SCORE = -900
+_ENDING = frozenset({int(signal.SIGTERM), int(signal.SIGINT)})
 
 _LOG = logging.getLogger(__name__)
 
@@ -111,7 +112,7 @@ class Spawner:
         return None
 
     def _on_signal(self, numbers: set[int]) -> None:
-        if self._end is not None and numbers & {signal.SIGTERM, signal.SIGINT}:
+        if self._end is not None and numbers & _ENDING:
             with suppress(OSError):  # the supervisor has just died: its end of file comes next
                 link.send(self._end, link.Stop())
 
@@ -169,15 +170,25 @@ class Spawner:
         if child.name != "supervisor":
             self._tell(link.Died(child.name, child.pid, code))
             return None
-        if code in (0, CANNOT_START):
+        if code in (0, CANNOT_START):  # done, or the administrator must mend something first
             return code
         self._deaths = policy.remember(self._deaths, policy.Death(time.monotonic(), ready=True))
         verdict = policy.judge(self._deaths)
         _LOG.error("the supervisor ended with %d; a new one follows after %.1f s", code, verdict.after)
-        if verdict.after:
-            select.select([], [], [], verdict.after)  # nobody else has anything to say to the spawner meanwhile
+        if verdict.after and self._told_to_end(verdict.after):
+            return 1
         self._fork_supervisor()
         return None
+
+    def _told_to_end(self, seconds: float) -> bool:
+        """Wait without a supervisor; whether the daemon is told to end meanwhile, which nobody else can do then."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            if select.select([self._signals], [], [], left)[0] and set(os.read(self._signals, 64)) & _ENDING:
+                for child in self._children.values():
+                    signal.pidfd_send_signal(child.pidfd, signal.SIGTERM)
+                return True
+        return False
 
     def _fork(self, name: str, body: Callable[[], None], keep: tuple[int, ...]) -> _Child:
         pid = os.fork()
@@ -225,7 +236,7 @@ def _child(name: str, config: Config, body: Callable[[], None], keep: tuple[int,
         status = 0
     except CrispError as error:
         logging.getLogger(__name__).error("%s", error)
-        status = CANNOT_START if name == "supervisor" else 1
+        status = CANNOT_START if isinstance(error, FailedPrecondition) else 1
     except SystemExit as error:
         status = error.code if isinstance(error.code, int) else 1
     except BaseException:  # the boundary of the process: what is not said here is lost

@@ -32,7 +32,9 @@ class Process:
 
     def __init__(self, pid: int, pidfd: int) -> None:
         self.pid = pid
-        self.start_time = proc.start_time(pid)
+        self.start_time = 0
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended already, as the pidfd will say
+            self.start_time = proc.start_time(pid)
         self.gone = asyncio.Event()
         self._pidfd = pidfd
         self._loop = asyncio.get_running_loop()

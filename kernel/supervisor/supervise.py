@@ -29,10 +29,10 @@ from kernel.bus.client import Client
 from kernel.bus.worker import Server
 from kernel.config import Config
 from kernel.contracts import runtime
-from kernel.contracts.contract import HELLO, Contract, Nothing
+from kernel.contracts.contract import HELLO, Contract, Message, Nothing
 from kernel.contracts.records import Exit
 from kernel.contracts.supervisor import CONTRACT, Health
-from kernel.errors import CrispError, DeadlineExceeded, FailedPrecondition, NotFound, Unavailable
+from kernel.errors import CrispError, FailedPrecondition, NotFound
 from kernel.host.aio import Deadline, KeyedLock, Tasks
 from kernel.host.process import describe
 from kernel.state.store import Store
@@ -107,9 +107,12 @@ class Supervisor:
         self._adopt()
         for worker in self.workers.values():
             self._keepers[worker.row.name] = self._tasks.start(self._keep(worker), f"keep {worker.row.name}")
-        self._tasks.start(self._record_exits(state), "record exits")
+        exits = self._tasks.start(self._record_exits(state), "record exits")
         self._tasks.start(self._announce(), "announce")
-        await self._ending.wait()
+        ending = self._tasks.start(self._ending.wait(), "wait for the end")
+        done, _ = await asyncio.wait({ending, exits, *self._keepers.values()}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done - {ending}:
+            task.result()  # a bug of ours ends this process; the next supervisor adopts the workers
         await self._end_all()
         await server.drain()
         await server.close()
@@ -165,7 +168,7 @@ class Supervisor:
         worker.state = "starting"
         try:
             worker.process = await self.spawning.spawn(worker.row.name)
-        except (CrispError, FileNotFoundError, ProcessLookupError) as error:  # it may die before it is looked at
+        except CrispError as error:
             _LOG.error("the %s worker cannot be started: %s", worker.row.name, error)
         self._save()
 
@@ -205,7 +208,7 @@ class Supervisor:
         try:
             await asyncio.wait((call, gone), return_when=asyncio.FIRST_COMPLETED)
             return call.done() and call.result().pid == process.pid  # not an earlier process's last word
-        except (DeadlineExceeded, Unavailable):
+        except CrispError:
             return False
         finally:
             call.cancel()
@@ -287,17 +290,15 @@ class Supervisor:
         notify.ready(self.spawning.pid)
 
     async def _record_exits(self, state: StateThread) -> None:
-        async for event in self.workers["runtime"].client.watch(runtime.WATCH, Nothing()):
-            match event:
-                case runtime.Facts(containers=facts):
-                    pass
-                case runtime.Changed(fact=fact):
-                    facts = (fact,)
-                case _:
-                    continue
-            for fact in facts:
-                if fact.state == "exited":
-                    await _record(state, fact)
+        while True:
+            try:
+                async for event in self.workers["runtime"].client.watch(runtime.WATCH, Nothing()):
+                    for fact in _facts(event):
+                        if fact.state == "exited":
+                            await _record(state, fact)
+            except CrispError as error:
+                _LOG.error("the runtime worker's events cannot be watched: %s", error)
+                await asyncio.sleep(BEAT)
 
     async def _end_all(self) -> None:
         """The front first, so that nothing new begins; then the others side by side."""
@@ -375,6 +376,17 @@ def _contract(row: Row) -> Contract:
     found = importlib.import_module(row.contract).CONTRACT
     assert isinstance(found, Contract)  # a test walks the table
     return found
+
+
+def _facts(event: Message) -> tuple[runtime.ContainerFact, ...]:
+    """What an event of the runtime says of containers."""
+    match event:
+        case runtime.Facts(containers=facts):
+            return facts
+        case runtime.Changed(fact=fact):
+            return (fact,)
+        case _:
+            return ()
 
 
 async def _record(state: StateThread, fact: runtime.ContainerFact) -> None:

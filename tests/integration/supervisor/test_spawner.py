@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.harness import host
 from tests.harness.daemon import CHECKOUT, Daemon
 from tests.integration.supervisor.conftest import Crisp
 
@@ -60,5 +61,26 @@ async def test_a_worker_that_cannot_be_imported_does_not_hold_up_the_others(syst
         assert "No module named 'services.network.gone'" in mine.log.read_text()
         await asked.client.close()
         mine.stop()
+    finally:
+        mine.close()
+
+
+async def test_without_any_supervisor_the_daemon_still_ends_when_told(system_users: None) -> None:
+    """A supervisor that dies at once, again and again: SIGTERM is heard between two attempts."""
+    mine = Daemon(network=False)
+    code = (
+        "import sys; from pathlib import Path; from kernel.supervisor import spawner, supervise\n"
+        "supervise.run = lambda *_: 1\n"
+        "sys.exit(spawner.main(Path(sys.argv[1])))\n"
+    )
+    try:
+        with mine.log.open("ab") as log:
+            mine.process = subprocess.Popen(
+                [sys.executable, "-c", code, str(mine.config_file)], cwd=CHECKOUT, stdin=subprocess.DEVNULL,
+                stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        host.until("it is held back", lambda: "follows after 10.0 s" in mine.log.read_text(), 30)
+        mine.process.terminate()
+        assert mine.process.wait(5) == 1
     finally:
         mine.close()
