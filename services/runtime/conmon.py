@@ -155,6 +155,17 @@ def conmon_of(bundle: ContainerBundle) -> pidfd.Identity | None:
     return None
 
 
+def strays(bundle: ContainerBundle) -> list[int]:
+    """Processes whose arguments say `--bundle` and it: a conmon and an OCI runtime that a dead worker left at work."""
+    mark, found = b"--bundle\0" + os.fsencode(bundle.path) + b"\0", []
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with suppress(OSError):  # ended while the list was read
+                if mark in Path(entry.path, "cmdline").read_bytes():
+                    found.append(int(entry.name))
+    return found
+
+
 def prepare_log(pod: PodRequest, request: CreateRequest) -> Path | None:
     """Make the container's log file and the folders to it; its path, or None where no log is wanted.
 

@@ -79,7 +79,7 @@ class Containers:
         for container in self.ids():
             folder = ContainerBundle(self._setting.root, container)
             state = await asyncio.to_thread(folder.state.read)
-            if state is None or state.phase == "creating" or state.handler not in self._setting.runtimes:
+            if state is None or state.phase == "creating":
                 continue  # half-made or damaged: inventoried, and made again or removed on request
             self._follow(Container(container, folder, state))
 
@@ -187,7 +187,12 @@ class Containers:
         return [container for container in self._containers.values() if container.state.sandbox == sandbox]
 
     def _runtime(self, container: Container) -> OciRuntime:
-        return self._setting.runtimes[container.state.handler]
+        runtime = self._setting.runtimes.get(container.state.handler)
+        if runtime is None:
+            raise FailedPrecondition(
+                f"container {container.id}: its runtime handler {container.state.handler!r} is configured no more"
+            )
+        return runtime
 
     def _keep(self, container: Container, **changes: object) -> None:
         """Change a container's state on disk, then in memory."""
@@ -294,8 +299,10 @@ class Containers:
         known = self._containers.pop(container, None)
         state = known.state if known else await asyncio.to_thread(folder.state.read)
         deadline = Deadline.after(_UNDO_SECONDS)
+        if state is None or state.phase == "creating":
+            # it may be at work outside its cgroup still, and about to create the container
+            await pidfd.kill(await asyncio.to_thread(conmon.strays, folder), _UNDO_SECONDS)
         if state is not None:
-            # conmon first: it may be about to create the container
             await setting.cgroups.kill([state.conmon_cgroup, state.cgroup], deadline)
         if known is not None:
             known.close()

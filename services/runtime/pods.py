@@ -12,7 +12,7 @@ import re
 import threading
 
 from kernel.contracts.runtime import NamespaceMode, PodChanged, PodFact, PodMade, PodRequest
-from kernel.errors import InvalidInput, NotFound
+from kernel.errors import FailedPrecondition, InvalidInput, NotFound
 from kernel.host.aio import Deadline, KeyedLock
 from kernel.ids import SandboxId
 from services.runtime import bundle, cgroup_path, host, namespaces, pause, pidfd, sysctl, thread
@@ -73,7 +73,11 @@ class Pods:
 
     def runtime(self, pod: Pod) -> OciRuntime:
         """The OCI runtime of a pod."""
-        return self._setting.runtimes[pod.request.handler or self._setting.config.runtime.default_handler]
+        name = pod.request.handler or self._setting.config.runtime.default_handler
+        runtime = self._setting.runtimes.get(name)
+        if runtime is None:
+            raise FailedPrecondition(f"pod {pod.request.sandbox}: its runtime handler {name!r} is configured no more")
+        return runtime
 
     def facts(self) -> tuple[PodFact, ...]:
         """What the host says of all pods."""

@@ -246,3 +246,9 @@ async def test_crun_is_a_handler(crun_node: Node) -> None:
         await crun_node.run(sandbox, "no-such")
     await crun_node.stop(running, 0)
     await crun_node.remove(running)
+
+
+async def test_a_terminal(node: Node) -> None:
+    sandbox = await node.pod()
+    text = await node.output(sandbox, "test -t 0 && echo terminal; echo $TERM", tty=True, stdin=True)
+    assert text.split() == ["terminal", "xterm"]

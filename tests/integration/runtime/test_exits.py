@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 
 import msgspec
+import pytest
 
 from kernel.contracts.contract import Nothing
 from kernel.contracts.runtime import Changed, Facts
@@ -41,6 +43,55 @@ async def test_a_new_worker_takes_up_what_it_finds(node: Node) -> None:
     await node.restart()
     assert (await node.fact(waiting.container)).state == "running"
     await node.stop(running, 0)
+
+
+WORKER = """
+import asyncio, sys
+import msgspec
+from kernel.config import Config
+from kernel.contracts.runtime import ContainerRequest, CreateRequest, PodRequest
+from services.runtime import methods
+
+async def main():
+    config = msgspec.json.decode(sys.stdin.readline(), type=Config)
+    pod = msgspec.json.decode(sys.stdin.readline(), type=PodRequest)
+    requests = [msgspec.json.decode(sys.stdin.readline(), type=CreateRequest) for _ in range(2)]
+    service = await methods.create(config)
+    await service.make_pod(pod, None)
+    await service.create(requests[0], None)
+    await service.start(ContainerRequest(container=requests[0].container), None)
+    print("running", flush=True)
+    await service.create(requests[1], None)
+    await asyncio.sleep(1000)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.004, 0.02, 0.05, 0.2])
+async def test_a_worker_that_is_killed_with_its_whole_session_takes_nothing_along(node: Node, delay: float) -> None:
+    pod = node.pod_request()
+    first = node.create_request(pod.sandbox, "sh", "-c", "while ! test -e /go; do sleep 0.05; done; echo on; exit 9")
+    second = node.create_request(pod.sandbox, "sleep", "100")
+    await node.service.close()
+    worker = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", WORKER, stdin=-1, stdout=-1, start_new_session=True
+    )
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    worker.stdin.write(b"".join(msgspec.json.encode(part) + b"\n" for part in (node.config, pod, first, second)))
+    async with asyncio.timeout(20):
+        assert await worker.stdout.readline() == b"running\n"
+    await asyncio.sleep(delay)  # into the creation of the second
+    os.killpg(worker.pid, signal.SIGKILL)
+    await worker.wait()
+    (node.config.paths.rootfs(first.container) / "go").touch()
+    node.service = await methods.create(node.config)
+    assert (await node.ended(first.container)).exit_code == 9
+    assert len(node.log(pod.sandbox, first.container)) == 1
+    await node.create(second)
+    await node.start(second.container)
+    assert (await node.fact(second.container)).state == "running"
 
 
 async def test_every_watcher_hears_facts_and_then_changes(node: Node) -> None:

@@ -15,11 +15,10 @@ REQUEST = CreateRequest(
     container=ContainerId("c" * 64), sandbox=POD.sandbox, name="box", attempt=0, image=ImageConfig(), image_name="box",
     image_ref="box",
 )  # fmt: skip
+PLAIN = Security()
 
 
-def plan(
-    *mounts: Mount, pod: PodRequest = POD, hosts: str = "", security: Security = Security()
-) -> dict[str, OciMount]:
+def plan(*mounts: Mount, pod: PodRequest = POD, hosts: str = "", security: Security = PLAIN) -> dict[str, OciMount]:
     request = msgspec.structs.replace(REQUEST, mounts=mounts, security=security)
     sources = Sources(
         shm="/p/shm", resolv_conf="/p/resolv", hostname="/p/hostname", hosts=hosts,

@@ -185,7 +185,8 @@ def test_resources() -> None:
     "asked",
     [
         Resources(cpu_shares=-1), Resources(cpu_quota=-2), Resources(memory_limit_in_bytes=2**63 - 1),
-        Resources(cpuset_cpus="0;1"), Resources(hugepage_limits={"../x": 1}), Resources(unified={"../cgroup.procs": "1"}),
+        Resources(cpuset_cpus="0;1"), Resources(hugepage_limits={"../x": 1}),
+        Resources(unified={"../cgroup.procs": "1"}),
         Resources(unified={"memory.max\n": "1"}), Resources(unified={"memory.max": "1"}),
     ],
 )  # fmt: skip

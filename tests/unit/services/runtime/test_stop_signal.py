@@ -21,7 +21,8 @@ def test_choose() -> None:
 @pytest.mark.parametrize(
     ("text", "number"),
     [
-        ("SIGTERM", 15), ("term", 15), ("15", 15), ("SIGRTMIN+3", signal.SIGRTMIN + 3), ("RTMAX-1", signal.SIGRTMAX - 1),
+        ("SIGTERM", 15), ("term", 15), ("15", 15), ("SIGRTMIN+3", signal.SIGRTMIN + 3),
+        ("RTMAX-1", signal.SIGRTMAX - 1),
         ("37", 37), ("0", None), ("65", None), ("RTMIN+99", None), ("\u0661", None), ("", None), ("-1", None),
     ],
 )  # fmt: skip
