@@ -13,6 +13,7 @@ from typing import Literal
 
 from kernel.contracts.contract import Contract, Message, Method, Nothing
 from kernel.contracts.oci import ImageConfig
+from kernel.contracts.stats import Stats, StatsRequest
 from kernel.ids import ContainerId, SandboxId
 
 
@@ -307,8 +308,10 @@ WATCH = Method("watch", Nothing, Nothing, deadline=0, progress=Facts | Changed |
 INVENTORY = Method("inventory", Nothing, Inventory, deadline=30)
 SWEEP = Method("sweep", Nothing, Nothing, deadline=30)
 """Remove the empty cgroups that INVENTORY lists without an owner."""
+STATS = Method("stats", StatsRequest, Stats, deadline=10)
+"""Read from the kernel at this moment, never from memory; calls with the same request join."""
 
 CONTRACT = Contract(
     "runtime", MAKE_POD, STOP_POD, REMOVE_POD, CREATE, START, STOP, REMOVE, EXEC, REOPEN_LOG, INSPECT, PLATFORM,
-    WATCH, INVENTORY, SWEEP,
+    WATCH, INVENTORY, SWEEP, STATS,
 )  # fmt: skip

@@ -1,7 +1,6 @@
 """Files of cgroup v1 and v2 that say what a cgroup uses: which to read, and what they mean. Pure.
 
-Files are named in two forms: `V1` and `V2` list, by what they are about, controller and file name. On a hybrid host
-each controller is v1 or v2 by itself; pressure is always v2's. A file that is not there is None.
+On a hybrid host each controller is v1 or v2 by itself; pressure is always v2's. A file that is not there is None.
 """
 
 from __future__ import annotations
@@ -70,12 +69,13 @@ def _memory_v1(read: Read) -> dict[str, int | None]:
         "major_page_faults": stat.get("total_pgmajfault"),
         "memory_limit": most,
         "swap": stat.get("total_swap"),
-        "swap_limit": max(with_swap - most, 0) if with_swap and most is not None else with_swap,
+        "swap_limit": max(with_swap - most, 0) if with_swap and most is not None else None,
     }
 
 
 def _memory_v2(read: Read) -> dict[str, int | None]:
     stat, used = table(read(UNIFIED, "memory.stat")), number(read(UNIFIED, "memory.current"))
+    swap_limit = read(UNIFIED, "memory.swap.max")
     return {
         "memory": used,
         "working_set": _working_set(used, stat.get("inactive_file")),
@@ -84,7 +84,7 @@ def _memory_v2(read: Read) -> dict[str, int | None]:
         "major_page_faults": stat.get("pgmajfault"),
         "memory_limit": number(read(UNIFIED, "memory.max")),
         "swap": number(read(UNIFIED, "memory.swap.current")),
-        "swap_limit": number(read(UNIFIED, "memory.swap.max")),
+        "swap_limit": None if (swap_limit or "max").strip() == "max" else number(swap_limit),
     }
 
 

@@ -38,6 +38,7 @@ from services.runtime.exits import Container, Exits
 from services.runtime.oci_runtime import OciRuntime
 from services.runtime.pods import Pod, Pods
 from services.runtime.setting import Setting
+from services.runtime.stats import ContainerPlace
 from services.runtime.stop import Stops
 
 _LOG = logging.getLogger(__name__)
@@ -73,6 +74,16 @@ class Containers:
     def ids(self) -> tuple[ContainerId, ...]:
         """All containers that something is there of."""
         return tuple(bundle.containers(self._setting.root))
+
+    def places(self) -> dict[SandboxId, list[ContainerPlace]]:
+        """Where statistics find the containers that have a process, by pod."""
+        found: dict[SandboxId, list[ContainerPlace]] = {}
+        for container in self._containers.values():
+            if container.state.process is not None and not container.exited.is_set():
+                pid, cgroup = container.state.process.pid, container.state.cgroup
+                place = ContainerPlace(container=container.id, cgroup=cgroup, pid=pid)
+                found.setdefault(container.state.sandbox, []).append(place)
+        return found
 
     async def recover(self) -> None:
         """Take up the containers that an earlier worker made, and note the exits that nobody saw."""

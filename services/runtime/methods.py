@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -31,8 +32,9 @@ from kernel.contracts.runtime import (
     Started,
     StopRequest,
 )  # fmt: skip
+from kernel.contracts.stats import Stats, StatsRequest
 from kernel.host.aio import Deadline, Joins
-from services.runtime import cgroup_path, setting
+from services.runtime import cgroup_path, setting, stats, thread
 from services.runtime.containers import Containers
 from services.runtime.pods import Pods
 from services.runtime.setting import Setting
@@ -58,6 +60,8 @@ class Runtime:
         self._pods = pods
         self._containers = containers
         self._joins: Joins[tuple[str, str], object] = Joins(found.tasks)
+        self._readings: Joins[StatsRequest, Stats] = Joins(found.tasks)
+        self._reader = stats.Reader(found.cgroups.hierarchies, found.config.paths)
 
     async def close(self) -> None:
         """Let go of descriptors and tasks; pods and containers stay."""
@@ -142,6 +146,18 @@ class Runtime:
     async def sweep(self, request: Nothing, call: Call) -> Nothing:
         await asyncio.to_thread(self._sweep)
         return Nothing()
+
+    async def stats(self, request: StatsRequest, call: Call) -> Stats:
+        if not self._readings.running(request):
+            self._readings.begin(request, self._stats(request), "stats")
+        return await self._readings.wait(request)
+
+    async def _stats(self, request: StatsRequest) -> Stats:
+        containers = self._containers.places()
+        places = self._pods.places(request.sandboxes, containers)
+        # a thread of its own: it ends in the network namespace of the last pod
+        work = partial(self._reader.read, places, detail=request.detail)
+        return await thread.run(work, Deadline.after(contract.STATS.deadline), "stats")
 
     def _inventory(self) -> Inventory:
         pods, containers = self._pods.ids(), self._containers.ids()

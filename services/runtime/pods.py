@@ -20,6 +20,7 @@ from services.runtime.bundle import PodBundle, PodRecord, Record
 from services.runtime.cgroup_path import PodCgroup
 from services.runtime.oci_runtime import OciRuntime
 from services.runtime.setting import Setting
+from services.runtime.stats import ContainerPlace, PodPlace
 
 _LOG = logging.getLogger(__name__)
 _HOSTNAME = re.compile(r"[A-Za-z0-9._-]{0,64}", re.ASCII)
@@ -86,6 +87,24 @@ class Pods:
     def ids(self) -> tuple[SandboxId, ...]:
         """All pods that something is there of."""
         return tuple(bundle.pods(self._setting.root))
+
+    def places(
+        self, wanted: tuple[SandboxId, ...], containers: dict[SandboxId, list[ContainerPlace]]
+    ) -> list[PodPlace]:
+        """Where statistics find the pods that are made: those named, or all."""
+        paths = self._setting.config.paths
+        chosen = [self._pods[one] for one in wanted if one in self._pods] if wanted else list(self._pods.values())
+        return [
+            PodPlace(
+                sandbox=pod.request.sandbox,
+                cgroup=pod.cgroup.path,
+                netns=None if pod.request.network is NamespaceMode.NODE else paths.netns(pod.request.sandbox),
+                pause_pid=pod.pause_pid,
+                containers=tuple(containers.get(pod.request.sandbox, ())),
+            )
+            for pod in chosen
+            if pod.record.made
+        ]
 
     async def recover(self) -> None:
         """Take up the pods that an earlier worker made."""
