@@ -125,7 +125,7 @@ make_venv() {
     if ! "$VENV/bin/python" -m pip --version >/dev/null 2>&1; then
         "$python" -m venv --clear "$VENV" || fail "cannot make $VENV with $python" "apt-get install python3-venv, or see whether the disk is full"
     fi
-    "$VENV/bin/python" -m pip install -q --disable-pip-version-check --no-input -c "$LOCK" -e "$CHECKOUT${extras:+[$extras]}" ${extras:+pytest-timeout} </dev/null ||
+    "$VENV/bin/python" -m pip install -q --disable-pip-version-check --no-input -c "$LOCK" -e "$CHECKOUT${extras:+[$extras]}" </dev/null ||
         fail "pip install" "it needs PyPI or a mirror of it: set PIP_INDEX_URL (and PIP_CERT) as your site does, then run this again"
     printf '%s\n' "$want $extras" >"$VENV/stamp"
 }
