@@ -31,6 +31,8 @@ class Resolved(Message, frozen=True, kw_only=True):
     digest: Digest
     """Digest of what the reference names: the index where it is one, else the manifest."""
     manifest_digest: Digest
+    documents: tuple[bytes, ...]
+    """The manifest as fetched, and before it the index that named it, where there is one: at most 4 MiB each."""
     config: bytes
     """The image configuration, at most 4 MiB, as fetched."""
     layers: tuple[Descriptor, ...]

@@ -7,13 +7,13 @@ used is checked here, everything else is dropped. Errors are InvalidInput or Fai
 from __future__ import annotations
 
 import hashlib
-import json
 import posixpath
 import re
 import signal
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
+from kernel import strict_json
 from kernel.contracts.oci import ImageConfig
 from kernel.errors import FailedPrecondition, InvalidInput
 from kernel.ids import DiffId, Digest, ImageId, digest
@@ -103,26 +103,10 @@ def _image_config(config: dict[str, Json]) -> ImageConfig:
 
 
 def _decode(config: bytes) -> Json:
-    """Strict JSON: no duplicate keys, no NaN, no byte order mark, bounded depth and digits."""
     try:
-        # The type is the JSON grammar itself, and every use below checks it.
-        value: Json = json.loads(config.decode(), object_pairs_hook=_unique, parse_constant=_refuse_constant)
-    except RecursionError as error:
-        raise InvalidInput("image configuration is nested too deeply") from error
-    except ValueError as error:  # not UTF-8, not JSON, a number of thousands of digits
-        raise InvalidInput(f"image configuration is not JSON: {str(error)[:200]}") from error
-    return value
-
-
-def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise ValueError("an object has a key twice")
-    return result
-
-
-def _refuse_constant(text: str) -> Json:
-    raise ValueError(f"{text} is not a number of JSON")
+        return cast("Json", strict_json.loads(config))  # the type is JSON's grammar itself; every use checks it
+    except strict_json.NotStrictJson as error:
+        raise InvalidInput(f"image configuration: {error}") from error
 
 
 def _refuse_other_case(found: dict[str, Json], fields: frozenset[str], where: str) -> None:

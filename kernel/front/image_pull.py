@@ -22,7 +22,7 @@ from kernel.contracts.records import Image, Intent, IntentKind
 from kernel.contracts.storage import Usage
 from kernel.contracts.supervisor import Commit
 from kernel.errors import Corrupt, CrispError, InvalidInput
-from kernel.front import image_config, image_records
+from kernel.front import image_config, image_records, manifest_chain
 from kernel.front.context import Front
 from kernel.front.image_memory import Phase, PullProgress
 from kernel.host.aio import Deadline
@@ -64,8 +64,10 @@ async def pull(
     resolved = await front.image.call(image.RESOLVE, asked, deadline=deadline)
     named = digest(resolved.digest)
     manifest = digest(resolved.manifest_digest)
-    if reference.digest and reference.digest not in (named, manifest):
-        raise Corrupt(f"image {reference}: the image worker answered with {named}")
+    try:
+        manifest_chain.verify(reference.digest, resolved)
+    except Corrupt as error:
+        raise Corrupt(f"image {reference}: {error.message}") from error
     parsed, layers = _checked(str(reference), resolved.config, resolved.layers)
     return await _make(
         front,

@@ -18,12 +18,12 @@ from typing import TypeVar
 
 import msgspec
 
-from kernel import reference
+from kernel import reference, strict_json
 from kernel.contracts.image import Loaded, LoadedImage
 from kernel.contracts.oci import Descriptor
 from kernel.errors import Cancelled, Corrupt, FailedPrecondition, Internal, InvalidInput, NotFound
 from kernel.ids import Digest, digest, digest_hex
-from services.image import manifest, strict_json
+from services.image import manifest
 from services.image.blobs import BlobFolder, Incoming
 from services.image.manifest import SIZE_LIMIT, Entry, Index, Manifest, Platform
 from services.image.tarball import Tarball

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from kernel import strict_json
 from kernel.contracts.oci import Auth
 from kernel.errors import InvalidInput
-from services.image import strict_json
 
 _TOKEN68 = re.compile(r"[!-~]{1,65536}", re.ASCII)
 _SCHEME = re.compile(r"\s*,?\s*([A-Za-z][A-Za-z0-9-]*)(?:\s+|$)", re.ASCII)

@@ -18,6 +18,7 @@ from typing import NoReturn
 
 import msgspec
 
+from kernel import strict_json
 from kernel.contracts.oci import Auth, Descriptor
 from kernel.errors import (
     Corrupt,
@@ -30,7 +31,7 @@ from kernel.errors import (
     Unavailable,
 )
 from kernel.ids import Digest
-from services.image import address, challenge, manifest, strict_json
+from services.image import address, challenge, manifest
 from services.image.address import Origin, Url
 from services.image.challenge import Challenge, Token
 from services.image.registries import Endpoint

@@ -14,10 +14,10 @@ from typing import TypeVar
 
 import msgspec
 
+from kernel import strict_json
 from kernel.contracts.oci import Descriptor
 from kernel.errors import Corrupt, FailedPrecondition, InvalidInput
 from kernel.ids import Digest, digest
-from services.image import strict_json
 
 _T = TypeVar("_T")
 SIZE_LIMIT = 4 << 20

@@ -87,16 +87,18 @@ class Puller:
         what = f"image {reference}"
         data, content_type, digest = repository.manifest(reference.digest or reference.tag, what)
         parsed, chosen = manifest.parse(data, content_type, repository.says(what)), digest
+        documents = [data]
         if isinstance(parsed, Index):
             entry = manifest.choose(parsed, self._platform, repository.says(what))
             data, content_type, chosen = repository.manifest(entry.digest, what)
             manifest.verify(data, entry, repository.says(what))
+            documents.append(data)
             parsed = manifest.parse(data, content_type, repository.says(what))
         if not isinstance(parsed, Manifest):
             raise FailedPrecondition(f"{repository.says(what)}: an index within an index")
         config = repository.small_blob(parsed.config, manifest.SIZE_LIMIT, f"configuration of {what}")
         manifest.check_config(config, len(parsed.layers), repository.says(what))
-        return _resolved(reference, digest, chosen, config, parsed)
+        return _resolved(reference, digest, chosen, tuple(documents), config, parsed)
 
     def _fetch(self, repository: Repository, blob: Descriptor, arrived: Callable[[int], None]) -> None:
         arrived(0)
@@ -141,12 +143,20 @@ class Puller:
         self._served[name] = endpoint
 
 
-def _resolved(reference: Reference, digest: Digest, chosen: Digest, config: bytes, parsed: Manifest) -> Resolved:
+def _resolved(
+    reference: Reference,
+    digest: Digest,
+    chosen: Digest,
+    documents: tuple[bytes, ...],
+    config: bytes,
+    parsed: Manifest,
+) -> Resolved:
     return Resolved(
         name=reference.name,
         tag=reference.tag,
         digest=digest,
         manifest_digest=chosen,
+        documents=documents,
         config=config,
         layers=parsed.layers,
     )

@@ -38,21 +38,30 @@ class Registry:
         document = {"os": "linux", "config": config or {}, "rootfs": {"type": "layers", "diff_ids": diff_ids}}
         data = json.dumps(document).encode()
         name, _, tag = reference.rpartition(":")
-        manifest = digest_of(b"manifest" + data)
+        blobs = tuple(
+            Descriptor(
+                media_type="application/vnd.oci.image.layer.v1.tar+gzip",
+                digest=digest_of(f"blob {layer}".encode()),
+                size=100,
+            )
+            for layer in layers
+        )
+        described = [{"mediaType": blob.media_type, "digest": blob.digest, "size": blob.size} for blob in blobs]
+        configured = {
+            "mediaType": "application/vnd.oci.image.config.v1+json",
+            "digest": digest_of(data),
+            "size": len(data),
+        }
+        written = json.dumps({"schemaVersion": 2, "config": configured, "layers": described}).encode()
+        manifest = digest_of(written)
         self.images[reference] = image.Resolved(
             name=name,
             tag=tag,
             digest=manifest,
             manifest_digest=manifest,
+            documents=(written,),
             config=data,
-            layers=tuple(
-                Descriptor(
-                    media_type="application/vnd.oci.image.layer.v1.tar+gzip",
-                    digest=digest_of(f"blob {layer}".encode()),
-                    size=100,
-                )
-                for layer in layers
-            ),
+            layers=blobs,
         )
         self.images[f"{name}@{manifest}"] = self.images[reference]
         return self.images[reference]

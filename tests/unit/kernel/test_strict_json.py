@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.image import strict_json
+from kernel import strict_json
 
 
 @pytest.mark.parametrize(

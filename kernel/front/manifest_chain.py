@@ -1,0 +1,71 @@
+"""From what a caller named by digest down to configuration and layers: each document hashed and looked into. Pure.
+
+The image worker talks to registries and may be taken over by one: it must not be able to answer with another image
+than was asked for. So the front follows the digests itself (image-spec: image-index.md, manifest.md).
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+
+from kernel import strict_json
+from kernel.contracts.image import Resolved
+from kernel.contracts.oci import Descriptor
+from kernel.errors import Corrupt
+from kernel.ids import Digest
+
+
+class _Blob(msgspec.Struct, frozen=True, rename="camel"):
+    digest: str
+    size: int
+    media_type: str
+
+
+class _Index(msgspec.Struct, frozen=True):
+    manifests: list[_Blob]
+
+
+class _Manifest(msgspec.Struct, frozen=True):
+    config: _Blob
+    layers: list[_Blob]
+
+
+def verify(asked: Digest | None, resolved: Resolved) -> None:
+    """Corrupt unless each digest that `resolved` claims is that of what it brought, from `asked` to the layers."""
+    try:
+        _verify(asked, resolved)
+    except (strict_json.NotStrictJson, msgspec.ValidationError) as error:
+        raise Corrupt(f"a manifest does not read: {error}") from error
+
+
+def _verify(asked: Digest | None, resolved: Resolved) -> None:
+    *indexes, manifest = resolved.documents or (b"",)
+    top = indexes[0] if indexes else manifest
+    if len(indexes) > 1:
+        raise Corrupt("an index within an index")
+    _same("what was named", resolved.digest, _digest(top))
+    _same("the manifest", resolved.manifest_digest, _digest(manifest))
+    if asked is not None:
+        _same("what was asked for", asked, _digest(top))
+    if indexes:
+        listed = msgspec.convert(strict_json.loads(top), _Index).manifests
+        if resolved.manifest_digest not in (entry.digest for entry in listed):
+            raise Corrupt(f"the index does not list manifest {resolved.manifest_digest}")
+    parsed = msgspec.convert(strict_json.loads(manifest), _Manifest)
+    _same("the configuration", Digest(parsed.config.digest), _digest(resolved.config))
+    layers = tuple(
+        Descriptor(media_type=layer.media_type, digest=Digest(layer.digest), size=layer.size) for layer in parsed.layers
+    )
+    if layers != resolved.layers:
+        raise Corrupt("the layers are not those of the manifest")
+
+
+def _digest(data: bytes) -> Digest:
+    return Digest(f"sha256:{hashlib.sha256(data).hexdigest()}")
+
+
+def _same(what: str, claimed: Digest, found: Digest) -> None:
+    if claimed != found:
+        raise Corrupt(f"{what} is {claimed[:80]!r}, but what came has digest {found}")
