@@ -240,7 +240,7 @@ async def test_a_lying_image_worker_is_refused(front: Front, workers, change: di
 async def test_a_lying_layer_is_refused(front: Front, workers, blob: dict[str, object]) -> None:
     resolved = workers.registry.push(BUSYBOX, "a")
     workers.registry.images[BUSYBOX] = structs.replace(resolved, layers=(structs.replace(resolved.layers[0], **blob),))
-    with pytest.raises(InvalidInput):
+    with pytest.raises(Corrupt):
         await pull(front)
     assert_nothing_left(front, workers)
 
