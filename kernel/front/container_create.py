@@ -146,9 +146,11 @@ def _check_target(front: Front, plan: runtime.CreateRequest) -> None:
 async def _create(front: Front, record: Container, plan: runtime.CreateRequest, deadline: Deadline) -> ContainerId:
     async with front.locks.hold(record.id):
         intent = flows.begin(IntentKind.CREATE_CONTAINER, record.id)
-        await front.replica.commit(Commit(put_containers=(record,), begin=(intent,)), deadline)
-        try:
+        # A removal of the image holds this lock from its look for users to its end.
+        async with front.locks.hold(record.image_id):
             image = front.replica.images.get(record.image_id)
+            await front.replica.commit(Commit(put_containers=(record,), begin=(intent,)), deadline)
+        try:
             if image is None:
                 raise NotFound(f"image {record.image_name!r} was removed meanwhile")
             layers = tuple(layer.diff_id for layer in image.layers)

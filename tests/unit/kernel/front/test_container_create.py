@@ -55,3 +55,15 @@ async def test_an_image_is_known_by_id_tag_and_digest(front: Front, pod: str) ->
         assert (record.image_id, record.image_ref) == (fakes.IMAGE.id, fakes.IMAGE.digests[0])
     by_id = next(one for one in front.replica.containers.values() if one.attempt == 2)
     assert by_id.image_name == "docker.io/library/busybox:latest"
+
+
+async def test_a_creation_waits_for_a_removal_of_its_image(front: Front, host: fakes.Host, pod: str) -> None:
+    async with front.locks.hold(fakes.IMAGE.id):  # as a removal does, from its look for users on
+        creation = asyncio.get_running_loop().create_task(fakes.create(front, pod))
+        await asyncio.sleep(0.01)
+        assert not host.disk.containers
+        image = front.replica.images.pop(fakes.IMAGE.id)
+    with pytest.raises(NotFound, match="removed meanwhile"):
+        await creation
+    front.replica.images[image.id] = image
+    assert (host.mounts, host.disk.containers, host.disk.intents) == (set(), {}, {})
