@@ -60,11 +60,14 @@ def live(own_daemon: Daemon, settings: Config) -> dict[str, WorkerStatus]:
 
 
 def threads(pid: int) -> list[dict[str, str]]:
-    """The status of every thread, by field."""
-    return [
-        dict(line.split(":\t", 1) for line in (task / "status").read_text().splitlines() if ":\t" in line)
-        for task in Path(f"/proc/{pid}/task").iterdir()
-    ]
+    """The status of every thread that lives on, by field; the process has at least one."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+            lines = (task / "status").read_text().splitlines()
+            found.append(dict(line.split(":\t", 1) for line in lines if ":\t" in line))
+    assert found
+    return found
 
 
 def whole() -> int:
