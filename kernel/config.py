@@ -84,6 +84,30 @@ class RuntimeSection(Struct, kw_only=True, frozen=True):
     )  # fmt: skip
     default_pids_limit: int = 0
     """Most processes of a container; no limit where 0."""
+    default_ulimits: tuple[str, ...] = ()
+    """`nofile=1024:4096` or `core=0`: soft and hard limit of every container, named as in setrlimit(2)."""
+    default_env: tuple[str, ...] = ()
+    """`NAME=value` for every container; image and request may replace it."""
+    default_sysctls: dict[str, str] = {}
+    """For every pod that has the namespace they belong to; the request may replace them."""
+    default_mounts_file: str = ""
+    """As /usr/share/containers/mounts.conf: lines `SOURCE:TARGET` (or `PATH`), mounted read-only in every container."""
+    timezone: str = ""
+    """Mounted at /etc/localtime in every container: `Local` for the host's, or a name as `Europe/Berlin`."""
+    umask: str = ""
+    """Of every container's process, in octal; the OCI runtime's (0022) where empty."""
+    shm_size: int = 64 << 20
+    """Bytes of a pod's /dev/shm."""
+    absent_mount_sources_to_reject: tuple[str, ...] = ()
+    """Host paths that are not made as folders where a mount names them and they are missing."""
+    additional_devices: tuple[str, ...] = ()
+    """`HOST[:CONTAINER][:rwm]`: devices for every container."""
+    device_ownership_from_security_context: bool = False
+    """Whether devices belong to the container's user and group rather than to those of the host."""
+    cdi_spec_dirs: tuple[str, ...] = ("/etc/cdi", "/var/run/cdi")
+    """Folders of CDI specifications; a later one's devices replace an earlier one's."""
+    hooks_dirs: tuple[str, ...] = ("/usr/share/containers/oci/hooks.d", "/etc/containers/oci/hooks.d")
+    """Folders of OCI hooks; a later one's file replaces an earlier one's of its name."""
 
 
 class Config(Struct, kw_only=True, frozen=True):
@@ -159,6 +183,10 @@ class Paths:
     def rootfs(self, container: ContainerId) -> Path:
         """Where storage mounts a container's root file system."""
         return self.containers / container / "rootfs"
+
+    def image_volume(self, container: ContainerId, number: int) -> Path:
+        """Where storage mounts the image of a container's `number`th image volume, read-only."""
+        return self.containers / container / "volumes" / str(number)
 
     @property
     def netns_dir(self) -> Path:

@@ -67,6 +67,8 @@ class Container(Message, frozen=True, kw_only=True):
     """What the kubelet compares images by: a repo digest, or the image's id."""
     image_name: str
     """As the user asked for it."""
+    volume_images: tuple[ImageId, ...] = ()
+    """The images of its image volumes, in the order of its mounts."""
     log_path: str = ""
     """Absolute; empty for no log."""
     pid: int = 0

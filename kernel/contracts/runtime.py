@@ -94,7 +94,14 @@ class Mount(Message, frozen=True, kw_only=True):
     """CRI Mount of a host path."""
 
     container_path: str
-    host_path: str
+    host_path: str = ""
+    """Empty for an image."""
+    image_volume: int | None = None
+    """The number of the image volume (`Paths.image_volume`)."""
+    image_sub_path: str = ""
+    """Of the image: a relative path, resolved inside it; all of it where empty."""
+    options: tuple[str, ...] = ()
+    """CRI mount_options."""
     readonly: bool = False
     recursive_read_only: bool = False
     propagation: Propagation = Propagation.PRIVATE
@@ -146,6 +153,8 @@ class CreateRequest(Message, frozen=True, kw_only=True):
     envs: tuple[tuple[str, str], ...] = ()
     mounts: tuple[Mount, ...] = ()
     devices: tuple[Device, ...] = ()
+    cdi_devices: tuple[str, ...] = ()
+    """By qualified name: `vendor.com/class=name`."""
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
     log_path: str = ""

@@ -43,6 +43,8 @@ class MountRequest(Message, frozen=True, kw_only=True):
 
     container: ContainerId
     layers: tuple[DiffId, ...]
+    volumes: tuple[tuple[DiffId, ...], ...] = ()
+    """The layers of further images, each mounted read-only at `Paths.image_volume` by its number here."""
 
 
 class Mounted(Message, frozen=True, kw_only=True):
