@@ -18,6 +18,7 @@ from kernel.config import Config
 from kernel.contracts.records import Container, Sandbox
 from kernel.front.image_memory import ImageMemory
 from kernel.front.replica import Replica
+from kernel.front.stats_memory import StatsMemory
 from kernel.front.views import LIST_FIELD, Items, container_item, pod_item
 from kernel.host.aio import Deadline, Joins, KeyedLock, Tasks
 from kernel.ids import ContainerId, ImageId, SandboxId
@@ -64,6 +65,8 @@ class Front:
     """One flow at a time for each sandbox, container or image, by id."""
     images: ImageMemory = field(default_factory=ImageMemory)
     """How far pulls are, and the sizes of the file systems."""
+    stats: StatsMemory = field(default_factory=StatsMemory)
+    """What pods and containers used when they were last read."""
     pod_items: Items[Sandbox] = field(default_factory=lambda: Items(pod_item, LIST_FIELD))
     container_items: Items[Container] = field(default_factory=lambda: Items(container_item, LIST_FIELD))
     """What lists are made of."""

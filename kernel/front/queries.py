@@ -79,7 +79,7 @@ async def stream_pod_sandboxes(
     front: Front, request: cri.StreamPodSandboxesRequest, call: Call
 ) -> AsyncIterator[bytes]:
     """ListPodSandbox in parts."""
-    for part in _parts(_pods(front, request.filter)):
+    for part in parts(_pods(front, request.filter)):
         yield part
 
 
@@ -108,7 +108,7 @@ async def list_containers(front: Front, request: cri.ListContainersRequest, call
 
 async def stream_containers(front: Front, request: cri.StreamContainersRequest, call: Call) -> AsyncIterator[bytes]:
     """ListContainers in parts."""
-    for part in _parts(_containers(front, request.filter)):
+    for part in parts(_containers(front, request.filter)):
         yield part
 
 
@@ -188,7 +188,8 @@ def _containers(front: Front, given: cri.ContainerFilter) -> Iterator[bytes]:
     return map(front.container_items.of, views.containers_that_pass(records, given))
 
 
-def _parts(items: Iterator[bytes]) -> Iterator[bytes]:
+def parts(items: Iterator[bytes]) -> Iterator[bytes]:
+    """Fields of a list message as messages of a stream."""
     whole = list(items)  # as it is now: the records may change while the caller reads
     rest = iter(whole)
     while part := list(islice(rest, _CHUNK)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from google.protobuf.descriptor import ServiceDescriptor
 
-from kernel.front import container_create, containers, images, node, queries, sandboxes, sessions
+from kernel.front import container_create, containers, images, metrics, node, queries, sandboxes, sessions, stats
 from kernel.front.context import Rpcs
 from kernel.front.generated import cri_pb2, node_pb2
 
@@ -27,6 +27,15 @@ RUNTIME: Rpcs = {
     "ListContainers": queries.list_containers,
     "StreamContainers": queries.stream_containers,
     "ExecSync": sessions.exec_sync,
+    "ContainerStats": stats.container_stats,
+    "ListContainerStats": stats.list_container_stats,
+    "StreamContainerStats": stats.stream_container_stats,
+    "PodSandboxStats": stats.pod_sandbox_stats,
+    "ListPodSandboxStats": stats.list_pod_sandbox_stats,
+    "StreamPodSandboxStats": stats.stream_pod_sandbox_stats,
+    "ListMetricDescriptors": metrics.list_metric_descriptors,
+    "ListPodSandboxMetrics": metrics.list_pod_sandbox_metrics,
+    "StreamPodSandboxMetrics": metrics.stream_pod_sandbox_metrics,
 }
 IMAGE: Rpcs = images.RPCS
 NODE: Rpcs = node.RPCS
