@@ -91,7 +91,7 @@ class SandboxRequest(Message, frozen=True, kw_only=True):
 
 
 class Mount(Message, frozen=True, kw_only=True):
-    """CRI Mount of a host path."""
+    """CRI Mount of a host path, or of an image that storage has mounted."""
 
     container_path: str
     host_path: str = ""
@@ -116,6 +116,25 @@ class Device(Message, frozen=True, kw_only=True):
     permissions: str
 
 
+class Profile(Message, frozen=True, kw_only=True):
+    """CRI SecurityProfile, for seccomp or AppArmor."""
+
+    kind: Literal["default", "unconfined", "localhost"]
+    ref: str = ""
+    """Of localhost: a file (seccomp) or a loaded profile's name (AppArmor)."""
+    field: str = ""
+    """Where the request says it, for errors."""
+
+
+class SelinuxOptions(Message, frozen=True, kw_only=True):
+    """CRI SELinuxOption; what is empty comes from the node's policy, the level from the pod."""
+
+    user: str = ""
+    role: str = ""
+    type: str = ""
+    level: str = ""
+
+
 class Security(Message, frozen=True, kw_only=True):
     """CRI LinuxContainerSecurityContext as far as it is served."""
 
@@ -132,6 +151,12 @@ class Security(Message, frozen=True, kw_only=True):
     masked_paths: tuple[str, ...] | None = None
     """None: the default ones."""
     readonly_paths: tuple[str, ...] | None = None
+    seccomp: Profile | None = None
+    """None: what the configuration says of containers that name none."""
+    apparmor: Profile | None = None
+    """None: the default one."""
+    selinux: SelinuxOptions | None = None
+    """None: the pod's."""
     pid: NamespaceMode = NamespaceMode.CONTAINER
     target: ContainerId | None = None
     """Whose PID namespace to join where `pid` is TARGET."""
@@ -258,6 +283,27 @@ class PodChanged(Message, frozen=True, kw_only=True, tag="pod_changed"):
     fact: PodFact
 
 
+class UpdateRequest(Message, frozen=True, kw_only=True):
+    """New limits of a container; what is not set stays as it is."""
+
+    container: ContainerId
+    resources: Resources
+
+
+class Updated(Message, frozen=True, kw_only=True):
+    """All limits that hold now."""
+
+    resources: Resources
+
+
+class UpdatePodRequest(Message, frozen=True, kw_only=True):
+    """New limits of a pod's containers together, and of what the pod takes beside them."""
+
+    sandbox: SandboxId
+    overhead: Resources
+    resources: Resources
+
+
 class Inspected(Message, frozen=True, kw_only=True):
     """For people: the OCI spec that was run, as JSON."""
 
@@ -310,6 +356,10 @@ REMOVE = Method("remove", ContainerRequest, Nothing, deadline=60)
 EXEC = Method("exec", ExecRequest, Executed, deadline=3600, repeat=False)
 """Not repeated: the command may have run."""
 REOPEN_LOG = Method("reopen_log", ContainerRequest, Nothing, deadline=10)
+UPDATE = Method("update", UpdateRequest, Updated, deadline=30)
+"""Of a created or running container; all of it or nothing. FailedPrecondition for a memory limit below what is used."""
+UPDATE_POD = Method("update_pod", UpdatePodRequest, Nothing, deadline=30)
+"""Nothing to do where the pod's cgroup belongs to the caller."""
 INSPECT = Method("inspect", ContainerRequest, Inspected, deadline=5)
 PLATFORM = Method("platform", Nothing, Platform, deadline=20)
 WATCH = Method("watch", Nothing, Nothing, deadline=0, progress=Facts | Changed | PodChanged, watch=True)
@@ -321,6 +371,7 @@ STATS = Method("stats", StatsRequest, Stats, deadline=10)
 """Read from the kernel at this moment, never from memory; calls with the same request join."""
 
 CONTRACT = Contract(
-    "runtime", MAKE_POD, STOP_POD, REMOVE_POD, CREATE, START, STOP, REMOVE, EXEC, REOPEN_LOG, INSPECT, PLATFORM,
+    "runtime", MAKE_POD, STOP_POD, REMOVE_POD, CREATE, START, STOP, REMOVE, EXEC, REOPEN_LOG, UPDATE,
+    UPDATE_POD, INSPECT, PLATFORM,
     WATCH, INVENTORY, SWEEP, STATS,
 )  # fmt: skip

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from google.protobuf.descriptor import ServiceDescriptor
 
-from kernel.front import container_create, containers, images, metrics, node, queries, sandboxes, sessions, stats
+from kernel.front import (
+    container_create,
+    containers,
+    images,
+    metrics,
+    node,
+    queries,
+    sandboxes,
+    sessions,
+    stats,
+    updates,
+)
 from kernel.front.context import Rpcs
 from kernel.front.generated import cri_pb2, node_pb2
 
@@ -22,6 +33,8 @@ RUNTIME: Rpcs = {
     "StartContainer": containers.start_container,
     "StopContainer": containers.stop_container,
     "RemoveContainer": containers.remove_container,
+    "UpdateContainerResources": updates.update_container_resources,
+    "UpdatePodSandboxResources": updates.update_pod_sandbox_resources,
     "ReopenContainerLog": containers.reopen_container_log,
     "ContainerStatus": queries.container_status,
     "ListContainers": queries.list_containers,

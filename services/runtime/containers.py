@@ -27,11 +27,25 @@ from kernel.contracts.runtime import (
     NamespaceMode,
     Started,
     StopRequest,
+    Updated,
+    UpdateRequest,
 )  # fmt: skip
 from kernel.errors import FailedPrecondition, Internal, InvalidInput, NotFound
 from kernel.host.aio import Deadline, KeyedLock
 from kernel.ids import ContainerId, SandboxId
-from services.runtime import bundle, conmon, host, namespaces, oci_mounts, oci_spec, pidfd, stop_signal, thread, user
+from services.runtime import (
+    bundle,
+    conmon,
+    host,
+    namespaces,
+    oci_mounts,
+    oci_spec,
+    pidfd,
+    stop_signal,
+    thread,
+    update,
+    user,
+)
 from services.runtime.bundle import ContainerBundle, ContainerState
 from services.runtime.exec import Execs
 from services.runtime.exits import Container, Exits
@@ -173,6 +187,15 @@ class Containers:
             raise Internal(f"container {container.id}: its request does not read back")
         pod = self._pods.get(container.state.sandbox)
         await conmon.reopen_log(container.bundle, container.conmon, pod.request, made_from, deadline)
+
+    async def update(self, request: UpdateRequest, deadline: Deadline) -> Updated:
+        """Change a container's limits."""
+        async with self._locks.hold(request.container):
+            container = self._get(request.container)
+            runtime = self._runtime(container)
+            return Updated(
+                resources=await update.container(self._setting, container, runtime, request.resources, deadline)
+            )
 
     async def inspect(self, request: ContainerRequest) -> Inspected:
         """The OCI specification that was run."""

@@ -31,6 +31,9 @@ from kernel.contracts.runtime import (
     SandboxRequest,
     Started,
     StopRequest,
+    Updated,
+    UpdatePodRequest,
+    UpdateRequest,
 )  # fmt: skip
 from kernel.contracts.stats import Stats, StatsRequest
 from kernel.host.aio import Deadline, Joins
@@ -113,6 +116,13 @@ class Runtime:
 
     async def reopen_log(self, request: ContainerRequest, call: Call) -> Nothing:
         await self._containers.reopen_log(request, call.deadline.earlier(contract.REOPEN_LOG.deadline))
+        return Nothing()
+
+    async def update(self, request: UpdateRequest, call: Call) -> Updated:
+        return await self._containers.update(request, call.deadline.earlier(contract.UPDATE.deadline))
+
+    async def update_pod(self, request: UpdatePodRequest, call: Call) -> Nothing:
+        await self._pods.update(request, call.deadline.earlier(contract.UPDATE_POD.deadline))
         return Nothing()
 
     async def inspect(self, request: ContainerRequest, call: Call) -> Inspected:

@@ -84,6 +84,13 @@ class OciRuntime:
         except msgspec.DecodeError as error:
             raise Internal(f"{self.path} state: its answer does not read: {error}") from error
 
+    async def update(self, container: str, resources: bytes, file: Path, deadline: Deadline) -> None:
+        """Give a container other limits (OCI `linux.resources` as JSON, passed in `file`)."""
+        file.write_bytes(resources)
+        done = await process.run(self.command("update", "--resources", str(file), container), deadline=deadline)
+        if done.returncode:
+            raise Internal(f"{self.path} update {container}: {done.stderr.decode(errors='replace').strip()[-512:]}")
+
     async def delete(self, container: str, deadline: Deadline) -> None:
         """Kill and forget a container, whatever is there of it."""
         await process.run(self.command("delete", "--force", container), deadline=deadline)

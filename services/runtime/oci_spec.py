@@ -14,7 +14,7 @@ from typing import Literal
 
 from kernel.contracts.runtime import CreateRequest, NamespaceMode, PodRequest, Resources
 from kernel.errors import InvalidInput
-from services.runtime import capabilities, oci_mounts, sysctl
+from services.runtime import capabilities, limits, oci_mounts, sysctl
 from services.runtime.oci_mounts import Sources
 from services.runtime.user import User
 
@@ -229,26 +229,10 @@ def resources(asked: Resources, place: Place, host: Host, defaults: Defaults, *,
     """The `linux.resources`, which the OCI runtime turns into v1 or v2 files; what the host lacks is left out."""
     check_resources(asked)
     found: Spec = {"devices": _device_rules(place.devices, privileged=privileged)}
-    cpu = {
-        "shares": asked.cpu_shares, "quota": asked.cpu_quota, "period": asked.cpu_period, "cpus": asked.cpuset_cpus,
-        "mems": asked.cpuset_mems,
-    }  # fmt: skip
-    if given := {name: value for name, value in cpu.items() if value}:
-        found["cpu"] = given
-    if asked.memory_limit_in_bytes:
-        memory = {"limit": asked.memory_limit_in_bytes}
-        if host.swap_accounting:
-            # no swap beyond the limit unless asked for, as the peers have it
-            memory["swap"] = asked.memory_swap_limit_in_bytes or asked.memory_limit_in_bytes
-        found["memory"] = memory
+    known = limits.Support(unified=host.unified, controllers=host.controllers, swap=host.swap_accounting)
+    found.update(limits.spec(asked, known))
     if defaults.pids_limit and "pids" in host.controllers:
         found["pids"] = {"limit": defaults.pids_limit}
-    if asked.hugepage_limits and "hugetlb" in host.controllers:
-        found["hugepageLimits"] = [{"pageSize": size, "limit": limit} for size, limit in asked.hugepage_limits.items()]
-    if asked.unified:
-        found["unified"] = dict(asked.unified)
-        if not host.unified:
-            raise InvalidInput("linux.resources.unified: this host has no cgroup v2")
     return found
 
 

@@ -11,11 +11,22 @@ import logging
 import re
 import threading
 
-from kernel.contracts.runtime import NamespaceMode, PodChanged, PodFact, PodMade, PodRequest
+from kernel.contracts.runtime import NamespaceMode, PodChanged, PodFact, PodMade, PodRequest, UpdatePodRequest
 from kernel.errors import FailedPrecondition, InvalidInput, NotFound
 from kernel.host.aio import Deadline, KeyedLock
 from kernel.ids import SandboxId
-from services.runtime import bundle, cgroup_path, host, namespaces, pause, pidfd, sysctl, thread
+from services.runtime import (
+    bundle,
+    cgroup_path,
+    host,
+    limits,
+    namespaces,
+    pause,
+    pidfd,
+    sysctl,
+    thread,
+    update,
+)
 from services.runtime.bundle import PodBundle, PodRecord, Record
 from services.runtime.cgroup_path import PodCgroup
 from services.runtime.oci_runtime import OciRuntime
@@ -147,6 +158,16 @@ class Pods:
         async with self._locks.hold(sandbox):
             pod = self._pods.get(sandbox)
             await self._remove(sandbox, pod)
+
+    async def update(self, request: UpdatePodRequest, deadline: Deadline) -> None:
+        """Give a pod other limits, where its cgroup is ours and not the kubelet's; they hold for what it has now."""
+        async with self._locks.hold(request.sandbox):
+            pod = self.get(request.sandbox)
+            what = f"pod {request.sandbox}"
+            if pod.cgroup.driver == "cgroupfs" and not pod.request.cgroup_parent:
+                whole = limits.total(request.resources, request.overhead)
+                path = pod.cgroup.path
+                await thread.run(lambda: update.pod(self._setting.cgroups, path, whole, what), deadline, what)
 
     def close(self) -> None:
         """Watch the pause processes no longer."""

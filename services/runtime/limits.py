@@ -1,0 +1,201 @@
+"""Limits of containers and pods: as the OCI specification says them, and as cgroup files on a running one. Pure.
+
+Rules kept: a field that a request leaves at 0 or empty keeps what is held; a controller that the host lacks is left
+out and named, never a failure; swap that nobody asked for stays off, as the peers have it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from kernel.contracts.runtime import Resources
+from kernel.errors import FailedPrecondition, InvalidInput
+
+_FIELD = "linux.resources"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Support:
+    """What of limits the host knows."""
+
+    unified: bool
+    """cgroup v2 and nothing else."""
+    controllers: Set[str]
+    swap: bool
+    """Whether memory and swap together can be limited."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Write:
+    """One file of a cgroup."""
+
+    controller: str
+    file: str
+    value: str
+
+
+def merge(held: Resources, asked: Resources) -> Resources:
+    """What holds after an update: what it leaves unset stays."""
+    return Resources(
+        cpu_period=asked.cpu_period or held.cpu_period,
+        cpu_quota=asked.cpu_quota or held.cpu_quota,
+        cpu_shares=asked.cpu_shares or held.cpu_shares,
+        memory_limit_in_bytes=asked.memory_limit_in_bytes or held.memory_limit_in_bytes,
+        oom_score_adj=asked.oom_score_adj or held.oom_score_adj,
+        cpuset_cpus=asked.cpuset_cpus or held.cpuset_cpus,
+        cpuset_mems=asked.cpuset_mems or held.cpuset_mems,
+        hugepage_limits={**held.hugepage_limits, **asked.hugepage_limits},
+        unified={**held.unified, **asked.unified},
+        memory_swap_limit_in_bytes=asked.memory_swap_limit_in_bytes or held.memory_swap_limit_in_bytes,
+    )
+
+
+def total(one: Resources, other: Resources) -> Resources:
+    """The limits of a pod: its containers' and its overhead's together."""
+
+    def both(name: str) -> int:
+        return int(getattr(one, name)) + int(getattr(other, name))
+
+    quota = 0 if one.cpu_quota < 0 else both("cpu_quota")
+    return replace(
+        one, cpu_quota=quota, cpu_period=one.cpu_period or other.cpu_period, cpu_shares=both("cpu_shares"),
+        memory_limit_in_bytes=both("memory_limit_in_bytes") if one.memory_limit_in_bytes else 0,
+        memory_swap_limit_in_bytes=0, oom_score_adj=0, hugepage_limits={}, unified=dict(one.unified),
+    )  # fmt: skip
+
+
+def check_swap(held: Resources) -> None:
+    """InvalidInput where memory and swap together would be less than memory alone."""
+    swap, memory = held.memory_swap_limit_in_bytes, held.memory_limit_in_bytes
+    if 0 < swap < memory:
+        raise InvalidInput(f"{_FIELD}.memory_swap_limit_in_bytes: {swap} is less than memory_limit_in_bytes, {memory}")
+
+
+def check_least(asked: Resources, least: int, handler: str) -> None:
+    """InvalidInput for a memory limit in which the OCI runtime could not even start the container."""
+    if 0 < asked.memory_limit_in_bytes < least:
+        raise InvalidInput(
+            f"{_FIELD}.memory_limit_in_bytes: {asked.memory_limit_in_bytes} is below the least that runtime handler"
+            f" {handler!r} needs, {least}"
+        )
+
+
+def check_use(asked: Resources, used: int) -> None:
+    """FailedPrecondition for a memory limit below what is used: the kernel would kill, or fail half-way."""
+    limit = asked.memory_limit_in_bytes
+    if 0 < limit < used:
+        raise FailedPrecondition(f"{_FIELD}.memory_limit_in_bytes: {limit} is below the current use of {used} bytes")
+
+
+def spec(asked: Resources, support: Support) -> dict[str, object]:
+    """The part of OCI's `linux.resources` that the CRI's limits make; what the host lacks is left out."""
+    found: dict[str, object] = {}
+    cpu = {
+        "shares": asked.cpu_shares, "quota": asked.cpu_quota, "period": asked.cpu_period, "cpus": asked.cpuset_cpus,
+        "mems": asked.cpuset_mems,
+    }  # fmt: skip
+    if given := {name: value for name, value in cpu.items() if value}:
+        found["cpu"] = given
+    if asked.memory_limit_in_bytes:
+        memory = {"limit": asked.memory_limit_in_bytes}
+        if support.swap:
+            memory["swap"] = _swap(asked)
+        found["memory"] = memory
+    if asked.hugepage_limits and "hugetlb" in support.controllers:
+        found["hugepageLimits"] = [{"pageSize": size, "limit": limit} for size, limit in asked.hugepage_limits.items()]
+    if asked.unified:
+        found["unified"] = dict(asked.unified)
+        if not support.unified:
+            raise InvalidInput(f"{_FIELD}.unified: this host has no cgroup v2")
+    return found
+
+
+def left_out(asked: Resources, support: Support) -> tuple[str, ...]:
+    """What of the limits the host cannot hold, for the log."""
+    found = []
+    if asked.hugepage_limits and "hugetlb" not in support.controllers:
+        found.append("hugepage_limits: the host has no hugetlb controller")
+    if asked.memory_swap_limit_in_bytes and not support.swap:
+        found.append("memory_swap_limit_in_bytes: the host does not account swap")
+    needs = {
+        "cpu": bool(asked.cpu_shares or asked.cpu_quota or asked.cpu_period),
+        "memory": bool(asked.memory_limit_in_bytes),
+        "cpuset": bool(asked.cpuset_cpus or asked.cpuset_mems),
+    }
+    found += [
+        f"{name}: the host has no such controller"
+        for name, given in needs.items()
+        if given and name not in support.controllers
+    ]
+    return tuple(found)
+
+
+def writes(asked: Resources, held: Resources, support: Support) -> tuple[Write, ...]:
+    """The files of a running container's cgroup to write; `held` is what holds afterwards.
+
+    In the order that suits smaller limits; where limits grow, what the kernel refuses at first works at the end.
+    """
+    check_swap(held)
+    found = [*_cpu(asked, held, support), *_memory(asked, held, support)]
+    found += [
+        Write(controller="cpuset", file=name, value=value)
+        for name, value in (("cpuset.cpus", asked.cpuset_cpus), ("cpuset.mems", asked.cpuset_mems))
+        if value
+    ]
+    suffix = "max" if support.unified else "limit_in_bytes"
+    found += [
+        Write(controller="hugetlb", file=f"hugetlb.{size}.{suffix}", value=str(limit))
+        for size, limit in asked.hugepage_limits.items()
+    ]
+    if asked.unified and not support.unified:
+        raise InvalidInput(f"{_FIELD}.unified: this host has no cgroup v2")
+    found += [
+        Write(controller=key.partition(".")[0], file=key, value=value) for key, value in sorted(asked.unified.items())
+    ]
+    return tuple(write for write in found if write.controller in support.controllers)
+
+
+def _cpu(asked: Resources, held: Resources, support: Support) -> list[Write]:
+    found = []
+    if support.unified:
+        if asked.cpu_shares:
+            found.append(Write(controller="cpu", file="cpu.weight", value=str(weight(asked.cpu_shares))))
+        if asked.cpu_quota or asked.cpu_period:
+            quota = str(held.cpu_quota) if held.cpu_quota > 0 else "max"
+            found.append(Write(controller="cpu", file="cpu.max", value=f"{quota} {held.cpu_period or 100_000}"))
+        return found
+    names = {
+        "cpu.shares": asked.cpu_shares, "cpu.cfs_period_us": asked.cpu_period, "cpu.cfs_quota_us": asked.cpu_quota
+    }  # fmt: skip
+    return [Write(controller="cpu", file=name, value=str(value)) for name, value in names.items() if value]
+
+
+def _memory(asked: Resources, held: Resources, support: Support) -> list[Write]:
+    if not asked.memory_limit_in_bytes and not asked.memory_swap_limit_in_bytes:
+        return []
+    memory, swap = held.memory_limit_in_bytes, _swap(held)
+    if support.unified:
+        beyond = "max" if swap < 0 else str(swap - memory)
+        names = {"memory.max": str(memory) if memory else "", "memory.swap.max": beyond if memory else ""}
+    else:
+        names = {
+            "memory.limit_in_bytes": str(memory) if memory else "",
+            "memory.memsw.limit_in_bytes": str(swap) if memory else "",
+        }
+    return [
+        Write(controller="memory", file=name, value=value)
+        for name, value in names.items()
+        if value and (support.swap or "sw" not in name)
+    ]
+
+
+def weight(shares: int) -> int:
+    """cgroup v2's weight (1 to 10000) for v1's shares (2 to 262144), as the OCI runtimes convert."""
+    return 1 + (min(max(shares, 2), 262144) - 2) * 9999 // 262142
+
+
+def _swap(asked: Resources) -> int:
+    return asked.memory_swap_limit_in_bytes or asked.memory_limit_in_bytes
