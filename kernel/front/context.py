@@ -16,8 +16,10 @@ from google.protobuf.message import Message
 from kernel.bus.client import Client
 from kernel.config import Config
 from kernel.contracts.records import Container, Sandbox
+from kernel.front.events import Events
 from kernel.front.image_memory import ImageMemory
 from kernel.front.replica import Replica
+from kernel.front.stats_items import StatsItems
 from kernel.front.stats_memory import StatsMemory
 from kernel.front.views import LIST_FIELD, Items, container_item, pod_item
 from kernel.host.aio import Deadline, Joins, KeyedLock, Tasks
@@ -63,10 +65,13 @@ class Front:
     """Every flow that answers with nothing, by its kind and the id it is about."""
     locks: KeyedLock[str] = field(default_factory=KeyedLock)
     """One flow at a time for each sandbox, container or image, by id."""
+    events: Events = field(default_factory=Events)
+    """Who follows GetContainerEvents."""
     images: ImageMemory = field(default_factory=ImageMemory)
     """How far pulls are, and the sizes of the file systems."""
     stats: StatsMemory = field(default_factory=StatsMemory)
     """What pods and containers used when they were last read."""
+    stats_items: StatsItems = field(default_factory=StatsItems)
     pod_items: Items[Sandbox] = field(default_factory=lambda: Items(pod_item, LIST_FIELD))
     container_items: Items[Container] = field(default_factory=lambda: Items(container_item, LIST_FIELD))
     """What lists are made of."""

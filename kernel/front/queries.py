@@ -15,7 +15,7 @@ import msgspec
 
 from kernel.contracts import runtime
 from kernel.contracts.contract import Nothing
-from kernel.contracts.records import Container, Sandbox
+from kernel.contracts.records import Container, ContainerState, Sandbox
 from kernel.errors import CrispError
 from kernel.front import views
 from kernel.front.context import Call, Front
@@ -50,7 +50,7 @@ async def status(front: Front, request: cri.StatusRequest, call: Call) -> cri.St
     reply = cri.StatusResponse(
         status=cri.RuntimeStatus(conditions=conditions),
         runtime_handlers=handlers(replica.platform, front.config.runtime.default_handler),
-        features=cri.RuntimeFeatures(supplemental_groups_policy=True),
+        features=cri.RuntimeFeatures(supplemental_groups_policy=True, mount_options=True),
     )
     if request.verbose:
         reply.info["config"] = msgspec.json.encode(front.config).decode()
@@ -88,7 +88,12 @@ async def pod_sandbox_status(
 ) -> cri.PodSandboxStatusResponse:
     """PodSandboxStatus."""
     record = front.replica.sandbox(request.pod_sandbox_id)
-    reply = cri.PodSandboxStatusResponse(status=views.pod_status(record), timestamp=time.time_ns())
+    members = [one for one in front.replica.containers_of(record.id) if one.state is not ContainerState.CREATING]
+    reply = cri.PodSandboxStatusResponse(
+        status=views.pod_status(record),
+        containers_statuses=[views.container_status(one) for one in members],
+        timestamp=time.time_ns(),
+    )
     if request.verbose:
         reply.info["info"] = json.dumps(
             {

@@ -43,6 +43,8 @@ async def load(front: Front) -> None:
     """Fill the replica from the state on disk."""
     deadline = Deadline.after(_LOAD_SECONDS)
     front.replica.load(await front.supervisor.call(LOAD, Nothing(), deadline=deadline))
+    front.events.begin(front.replica.snapshot())
+    front.replica.on_change = lambda changes: front.events.changed(front.replica, changes)
     repairs = plan_repairs(front.replica.snapshot(), Evidence(boot_id=front.boot_id, now=time.time_ns()))
     if repairs.sandboxes:
         await front.replica.commit(repairs.commit(), deadline)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from kernel import reference
@@ -40,6 +41,29 @@ SandboxKey = tuple[str, str, str, int]
 ContainerKey = tuple[SandboxId, str, int]
 
 
+@dataclass(frozen=True, slots=True)
+class SandboxChange:
+    """A record before and after a commit; None where there was, or is, none."""
+
+    before: Sandbox | None
+    after: Sandbox | None
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerChange:
+    """As above."""
+
+    before: Container | None
+    after: Container | None
+
+
+Change = SandboxChange | ContainerChange
+
+
+def _nobody(changes: Sequence[Change]) -> None:
+    """Nobody listens."""
+
+
 class Committer(Protocol):
     """The supervisor's client, as far as the replica uses it."""
 
@@ -58,6 +82,8 @@ class Replica:
         self._waiting: dict[ContainerId, set[asyncio.Future[None]]] = {}
         self._members: dict[SandboxId, dict[ContainerId, None]] = {}
         self._image_names: dict[str, ImageId] = {}
+        self.on_change: Callable[[Sequence[Change]], None] = _nobody
+        """Called with the changes of each commit that was applied."""
         self.sandboxes: dict[SandboxId, Sandbox] = {}
         self.containers: dict[ContainerId, Container] = {}
         self.images: dict[ImageId, Image] = {}
@@ -101,7 +127,9 @@ class Replica:
     async def commit(self, commit: Commit, deadline: Deadline) -> None:
         """Have the supervisor write one transaction, then apply it here."""
         await self._supervisor.call(supervisor.COMMIT, commit, deadline=deadline)
+        changes = self._changes(commit)
         self._apply(commit)
+        self.on_change(changes)
 
     async def change(self, key: str, plan: Callable[[], Commit | None], deadline: Deadline) -> None:
         """Commit what `plan` makes of the records as they are once nobody else changes the record with id `key`."""
@@ -191,10 +219,19 @@ class Replica:
         return name in self.doomed or (intent is not None and intent.kind in _LEAVING)
 
     def uses(self, image: ImageId) -> list[Container]:
-        """Containers made from an image."""
-        return [record for record in self.containers.values() if record.image_id == image]
+        """Containers made from an image, or that have it mounted as a volume."""
+        return [record for record in self.containers.values() if image in (record.image_id, *record.volume_images)]
 
     # Applying.
+
+    def _changes(self, commit: Commit) -> tuple[Change, ...]:
+        """Containers before their sandboxes."""
+        return (
+            *(ContainerChange(self.containers.get(one.id), one) for one in commit.put_containers),
+            *(ContainerChange(was, None) for name in commit.delete_containers if (was := self.containers.get(name))),
+            *(SandboxChange(self.sandboxes.get(one.id), one) for one in commit.put_sandboxes),
+            *(SandboxChange(pod, None) for name in commit.delete_sandboxes if (pod := self.sandboxes.get(name))),
+        )
 
     def _apply(self, commit: Commit) -> None:
         for sandbox in commit.put_sandboxes:

@@ -7,6 +7,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from kernel.front import (
     container_create,
     containers,
+    events,
     images,
     metrics,
     node,
@@ -35,6 +36,7 @@ RUNTIME: Rpcs = {
     "RemoveContainer": containers.remove_container,
     "UpdateContainerResources": updates.update_container_resources,
     "UpdatePodSandboxResources": updates.update_pod_sandbox_resources,
+    "GetContainerEvents": events.get_container_events,
     "ReopenContainerLog": containers.reopen_container_log,
     "ContainerStatus": queries.container_status,
     "ListContainers": queries.list_containers,
