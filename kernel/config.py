@@ -82,6 +82,19 @@ class RuntimeSection(Struct, kw_only=True, frozen=True):
         "CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "SETGID", "SETUID", "SETPCAP", "NET_BIND_SERVICE", "KILL",
         "NET_RAW", "MKNOD", "SYS_CHROOT", "AUDIT_WRITE", "SETFCAP",
     )  # fmt: skip
+    seccomp_profile: str = ""
+    """File of the RuntimeDefault profile, as containers/common has it. Empty: /usr/share/containers/seccomp.json
+    where it is, else the one built in; `builtin`: that one."""
+    privileged_seccomp_profile: str = ""
+    """File of the profile of privileged containers; they are unconfined where empty."""
+    unset_seccomp: Literal["unconfined", "default"] = "unconfined"
+    """What a container gets whose request names no seccomp profile."""
+    seccomp_root: str = "/var/lib/kubelet/seccomp"
+    """The folder that Localhost profiles lie below."""
+    apparmor_profile: str = "crisp-default"
+    """The loaded profile that is RuntimeDefault; crisp-default is crisp's own, which it loads itself."""
+    selinux: Literal["auto", "ignore"] = "auto"
+    """auto: as the kernel has it, and options where it has none are refused; ignore: as if nobody asked for any."""
     default_pids_limit: int = 0
     """Most processes of a container; no limit where 0."""
     default_ulimits: tuple[str, ...] = ()

@@ -50,6 +50,25 @@ class Resources(Message, frozen=True, kw_only=True):
     memory_swap_limit_in_bytes: int = 0
 
 
+class Profile(Message, frozen=True, kw_only=True):
+    """CRI SecurityProfile, for seccomp or AppArmor."""
+
+    kind: Literal["default", "unconfined", "localhost"]
+    ref: str = ""
+    """Of localhost: a file (seccomp) or a loaded profile's name (AppArmor)."""
+    field: str = ""
+    """Where the request says it, for errors."""
+
+
+class SelinuxOptions(Message, frozen=True, kw_only=True):
+    """CRI SELinuxOption; what is empty comes from the node's policy, the level from the pod."""
+
+    user: str = ""
+    role: str = ""
+    type: str = ""
+    level: str = ""
+
+
 class PodRequest(Message, frozen=True, kw_only=True):
     """A pod to make ready for containers."""
 
@@ -71,6 +90,8 @@ class PodRequest(Message, frozen=True, kw_only=True):
     dns_options: tuple[str, ...] = ()
     sysctls: dict[str, str] = {}
     privileged: bool = False
+    selinux: SelinuxOptions | None = None
+    """Of containers that name none themselves."""
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
 
@@ -114,25 +135,6 @@ class Device(Message, frozen=True, kw_only=True):
     container_path: str
     host_path: str
     permissions: str
-
-
-class Profile(Message, frozen=True, kw_only=True):
-    """CRI SecurityProfile, for seccomp or AppArmor."""
-
-    kind: Literal["default", "unconfined", "localhost"]
-    ref: str = ""
-    """Of localhost: a file (seccomp) or a loaded profile's name (AppArmor)."""
-    field: str = ""
-    """Where the request says it, for errors."""
-
-
-class SelinuxOptions(Message, frozen=True, kw_only=True):
-    """CRI SELinuxOption; what is empty comes from the node's policy, the level from the pod."""
-
-    user: str = ""
-    role: str = ""
-    type: str = ""
-    level: str = ""
 
 
 class Security(Message, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ from kernel.contracts.runtime import CreateRequest, Device, Mount, NamespaceMode
 from kernel.errors import Unimplemented
 from kernel.front import fields
 from kernel.front.generated import cri_pb2 as cri
+from kernel.front.profiles import apparmor, seccomp, selinux
 from kernel.front.requests import MODES, check_identity, check_profiles, mode_of, resources_of
 from kernel.ids import ContainerId, SandboxId, container_id
 
@@ -175,8 +176,6 @@ _FIELD = "config.linux.security_context"
 def _security(config: cri.ContainerConfig, pod: cri.PodSandboxConfig) -> Security:
     context = config.linux.security_context
     check_profiles(_FIELD, context)
-    if context.apparmor_profile.startswith("localhost/"):
-        raise Unimplemented(f"{_FIELD}.apparmor_profile: a profile of the node is not served yet")
     if context.capabilities.add_ambient_capabilities:
         raise Unimplemented(f"{_FIELD}.capabilities.add_ambient_capabilities: ambient capabilities are not served yet")
     username = fields.text(f"{_FIELD}.run_as_username", context.run_as_username, limit=256, forbidden="/:")
@@ -197,6 +196,9 @@ def _security(config: cri.ContainerConfig, pod: cri.PodSandboxConfig) -> Securit
         no_new_privs=context.no_new_privs,
         masked_paths=_paths("masked_paths", context.masked_paths),
         readonly_paths=_paths("readonly_paths", context.readonly_paths),
+        seccomp=seccomp(_FIELD, context),
+        apparmor=apparmor(_FIELD, context),
+        selinux=selinux(_FIELD, context),
         pid=pid,
         target=target,
     )

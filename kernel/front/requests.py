@@ -13,7 +13,7 @@ from typing import Literal
 from kernel.contracts.network import AttachRequest, PortMapping
 from kernel.contracts.runtime import NamespaceMode, PodRequest, Resources
 from kernel.errors import Unimplemented
-from kernel.front import fields
+from kernel.front import fields, profiles
 from kernel.front.generated import cri_pb2 as cri
 from kernel.front.replica import SandboxKey
 from kernel.ids import SandboxId
@@ -95,6 +95,7 @@ def plan_pod(sandbox: SandboxId, config: cri.PodSandboxConfig, handler: str, han
         dns_options=options,
         sysctls=_sysctls(config, network, ipc),
         privileged=linux.security_context.privileged,
+        selinux=profiles.selinux(_SECURITY, linux.security_context),
         labels=labels,
         annotations=annotations,
     )
@@ -124,16 +125,8 @@ def mode_of(field: str, value: int, *allowed: NamespaceMode) -> NamespaceMode:
 
 
 def check_profiles(field: str, context: cri.LinuxSandboxSecurityContext | cri.LinuxContainerSecurityContext) -> None:
-    """Refuse what would otherwise be promised and not kept: profiles of the node, user namespaces."""
-    for kind, profile in (("seccomp", context.seccomp), ("apparmor", context.apparmor)):
-        if profile.profile_type == cri.SecurityProfile.Localhost:
-            raise Unimplemented(f"{field}.{kind}: a profile of the node (Localhost) is not served yet")
-        if profile.profile_type not in (cri.SecurityProfile.RuntimeDefault, cri.SecurityProfile.Unconfined):
-            fields.refuse(f"{field}.{kind}.profile_type", f"{profile.profile_type} is unknown")
-    if context.seccomp_profile_path.startswith("localhost/"):
-        raise Unimplemented(f"{field}.seccomp_profile_path: a profile of the node is not served yet")
-    for part in ("user", "role", "type", "level"):
-        fields.text(f"{field}.selinux_options.{part}", getattr(context.selinux_options, part))
+    """Refuse profiles that cannot be, and what would otherwise be promised and not kept: user namespaces."""
+    profiles.check(field, context)
     options = context.namespace_options
     if options.HasField("userns_options") and options.userns_options.mode != cri.NODE:
         raise Unimplemented(f"{field}.namespace_options.userns_options: user namespaces are not served yet")

@@ -46,6 +46,13 @@ def resolve(
     return [f"CAP_{name}" for name in NAMES if name in chosen & bounding]
 
 
+def lacking(add: tuple[str, ...], *, privileged: bool, bounding: frozenset[str]) -> list[str]:
+    """What a container asks for, by name or all of them, and does not get: the daemon has not got it itself."""
+    asked = _names("add_capabilities", add)
+    wanted = set(NAMES) if privileged or "ALL" in asked else asked
+    return [f"CAP_{name}" for name in NAMES if name in wanted - bounding]
+
+
 def _names(field: str, given: tuple[str, ...]) -> set[str]:
     names = set()
     for index, text in enumerate(given):

@@ -47,10 +47,12 @@ from services.runtime import (
     user,
 )
 from services.runtime.bundle import ContainerBundle, ContainerState
+from services.runtime.confinement import Confinement
 from services.runtime.exec import Execs
 from services.runtime.exits import Container, Exits
 from services.runtime.oci_runtime import OciRuntime
 from services.runtime.pods import Pod, Pods
+from services.runtime.profiles import Profiles
 from services.runtime.setting import Setting
 from services.runtime.stats import ContainerPlace
 from services.runtime.stop import Stops
@@ -75,6 +77,7 @@ class Containers:
     def __init__(self, setting: Setting, pods: Pods) -> None:
         self._setting = setting
         self._pods = pods
+        self._profiles = Profiles(setting)
         self._containers: dict[ContainerId, Container] = {}
         self._locks: KeyedLock[ContainerId] = KeyedLock()
         self._exits = Exits(setting.tasks, setting.cgroups, setting.watchers)
@@ -118,7 +121,9 @@ class Containers:
             await self._undo(request.container)
             pid_namespace = await self._pid_namespace(pod, request, deadline)
             what = f"container {request.container}: create"
-            plan = await thread.run(lambda: self._plan(pod, request, pid_namespace), deadline, what)
+            found = await self._profiles.find(pod.request, request, deadline)
+            plan = await thread.run(lambda: self._plan(pod, request, pid_namespace, found), deadline, what)
+            await self._profiles.relabel(request, found, deadline)
             try:
                 state = await self._launch(pod, request, plan, deadline)
             except Exception:
@@ -256,7 +261,7 @@ class Containers:
             return f"/proc/{target.state.process.pid}/ns/pid"
         return ""
 
-    def _plan(self, pod: Pod, request: CreateRequest, pid_namespace: str) -> _Plan:
+    def _plan(self, pod: Pod, request: CreateRequest, pid_namespace: str, found: Confinement) -> _Plan:
         """Check everything and write nothing but the image's volumes. May hang on a dead mount of the host."""
         config, setting, folder = self._setting.config, self._setting, pod.folder
         if request.security.privileged and not pod.request.privileged:
@@ -286,11 +291,14 @@ class Containers:
                 volumes=host.volumes(rootfs, request),
             ),
             devices=host.devices(request),
+            confinement=found,
         )
+        known = host.read(setting.cgroups.hierarchies)
+        self._profiles.tell(request, known)
         defaults = oci_spec.Defaults(
             capabilities=config.runtime.default_capabilities, pids_limit=config.runtime.default_pids_limit
         )
-        spec = oci_spec.plan(pod.request, request, who, host.read(setting.cgroups.hierarchies), place, defaults)
+        spec = oci_spec.plan(pod.request, request, who, known, place, defaults)
         return _Plan(
             spec=spec,
             created=Created(

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import posixpath
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from kernel.contracts.runtime import CreateRequest, NamespaceMode, PodRequest, Resources
 from kernel.errors import InvalidInput
-from services.runtime import capabilities, limits, oci_mounts, sysctl
+from services.runtime import capabilities, confinement, limits, oci_mounts, sysctl
+from services.runtime.confinement import Confinement
 from services.runtime.oci_mounts import Sources
 from services.runtime.user import User
 
@@ -75,6 +76,7 @@ class Place:
     """The PID namespace to join; empty for a fresh one, or the host's where the request says NODE."""
     sources: Sources
     devices: tuple[DeviceNode, ...] = ()
+    confinement: Confinement = field(default_factory=Confinement)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +91,7 @@ def plan(pod: PodRequest, request: CreateRequest, user: User, host: Host, place:
     """The OCI specification (config.json)."""
     return {
         "ociVersion": "1.0.2",
-        "process": _process(pod, request, user, host, defaults),
+        "process": {**_process(pod, request, user, host, defaults), **confinement.process(place.confinement)},
         "root": {"path": place.rootfs, "readonly": request.security.readonly_rootfs},
         "mounts": oci_mounts.plan(pod, request, place.sources),
         "annotations": _annotations(pod, request),
@@ -150,11 +152,7 @@ def working_dir(request: CreateRequest) -> str:
 
 
 def _process(pod: PodRequest, request: CreateRequest, user: User, host: Host, defaults: Defaults) -> Spec:
-    security = request.security
-    chosen = capabilities.resolve(
-        defaults.capabilities, security.add_capabilities, security.drop_capabilities,
-        privileged=security.privileged, bounding=host.bounding,
-    )  # fmt: skip
+    security, chosen = request.security, _capabilities(request, host, defaults)
     return {
         "terminal": request.tty,
         "user": {"uid": user.uid, "gid": user.gid, "additionalGids": list(user.supplemental_groups)},
@@ -166,8 +164,15 @@ def _process(pod: PodRequest, request: CreateRequest, user: User, host: Host, de
         },
         "noNewPrivileges": security.no_new_privs,
         "oomScoreAdj": _oom_score_adj(request.resources.oom_score_adj, host),
-        # AppArmor's profile and SELinux's label join here
     }  # fmt: skip
+
+
+def _capabilities(request: CreateRequest, host: Host, defaults: Defaults) -> list[str]:
+    security = request.security
+    return capabilities.resolve(
+        defaults.capabilities, security.add_capabilities, security.drop_capabilities,
+        privileged=security.privileged, bounding=host.bounding,
+    )  # fmt: skip
 
 
 def _oom_score_adj(asked: int, host: Host) -> int:
@@ -184,7 +189,7 @@ def _linux(pod: PodRequest, request: CreateRequest, host: Host, place: Place, de
         "cgroupsPath": place.cgroups_path,
         "resources": resources(request.resources, place, host, defaults, privileged=security.privileged),
         "sysctl": sysctl.check(pod),
-        # the seccomp profile joins here
+        **confinement.linux(place.confinement, _capabilities(request, host, defaults)),
     }
     if place.devices:
         linux["devices"] = [

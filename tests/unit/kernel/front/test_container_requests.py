@@ -176,8 +176,6 @@ UNSERVED: list[tuple[str, Change]] = [
     ("uidMappings", mount(uidMappings=[cri.IDMapping(length=1)])),
     ("mount_options", mount(mount_options=["noexec"])),
     ("CDI_devices", lambda c: c.CDI_devices.add(name="x")),
-    ("seccomp", security(lambda s: setattr(s.seccomp, "profile_type", cri.SecurityProfile.Localhost))),
-    ("apparmor_profile", security(lambda s: setattr(s, "apparmor_profile", "localhost/x"))),
     ("add_ambient_capabilities", security(lambda s: s.capabilities.add_ambient_capabilities.append("CHOWN"))),
 ]
 

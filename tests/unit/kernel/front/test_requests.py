@@ -115,9 +115,6 @@ def test_an_unknown_handler_is_named_with_those_there_are() -> None:
 
 
 UNSERVED: list[tuple[str, Change]] = [
-    ("seccomp", security(lambda s: setattr(s.seccomp, "profile_type", cri.SecurityProfile.Localhost))),
-    ("apparmor", security(lambda s: setattr(s.apparmor, "profile_type", cri.SecurityProfile.Localhost))),
-    ("seccomp_profile_path", security(lambda s: setattr(s, "seccomp_profile_path", "localhost/x"))),
     ("userns_options", security(lambda s: s.namespace_options.userns_options.uids.add(length=1))),
 ]
 

@@ -1,0 +1,88 @@
+"""Finds what confines a container: reads profiles and policies, and has the default ones loaded.
+
+Run by the runtime worker, before a container is planned. Host files are read in a throw-away thread. What the daemon
+cannot give (a capability that it lacks, a negative OOM score) is left out and logged, once per kind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from pathlib import Path
+
+from kernel.contracts.runtime import CreateRequest, PodRequest
+from kernel.host.aio import Deadline
+from services.runtime import capabilities, confinement, profile_file, seccomp, selinux, thread
+from services.runtime.apparmor import AppArmor
+from services.runtime.confinement import Confinement
+from services.runtime.oci_spec import Host
+from services.runtime.profile_file import Files
+from services.runtime.selinux import Selinux
+from services.runtime.setting import Setting
+
+_LOG = logging.getLogger(__name__)
+
+
+class Profiles:
+    """The profiles of this host."""
+
+    def __init__(self, setting: Setting) -> None:
+        self._config = setting.config.runtime
+        self._files = Files()
+        self._apparmor = AppArmor(self._config.apparmor_profile)
+        self._selinux = Selinux(setting.root / "pods")
+        system = os.uname()
+        self._machine = seccomp.machine(system.machine, system.release)
+        self._told: set[str] = set()
+
+    async def find(self, pod: PodRequest, request: CreateRequest, deadline: Deadline) -> Confinement:
+        """A container's confinement; errors name the field of the request."""
+        security = request.security
+        what = f"container {request.container}: profiles"
+        profile = await thread.run(lambda: self._seccomp(request), deadline, what)
+        apparmor = await self._apparmor.choose(security.apparmor, privileged=security.privileged, deadline=deadline)
+        process_label, mount_label = "", ""
+        if self._config.selinux == "auto":
+            options = security.selinux or pod.selinux
+            process_label, mount_label = await asyncio.to_thread(
+                self._selinux.labels, request.sandbox, options, privileged=security.privileged
+            )
+        return Confinement(
+            seccomp=profile, machine=self._machine, apparmor=apparmor, process_label=process_label,
+            mount_label=mount_label,
+        )  # fmt: skip
+
+    async def relabel(self, request: CreateRequest, found: Confinement, deadline: Deadline) -> None:
+        """Give the mounts that ask for it the container's label."""
+        for index, mount in enumerate(request.mounts):
+            if found.mount_label and mount.selinux_relabel and mount.host_path:
+                await selinux.relabel(index, mount.host_path, found.mount_label, deadline)
+
+    def tell(self, request: CreateRequest, host: Host) -> None:
+        """Log what the request asks for and the daemon does not hold, once per kind."""
+        security, score = request.security, request.resources.oom_score_adj
+        lacking = capabilities.lacking(
+            security.add_capabilities, privileged=security.privileged, bounding=host.bounding
+        )
+        if lacking:
+            self._once(f"containers run without {', '.join(lacking)}: the daemon itself has not got it")
+        if score < host.oom_score_adj and not host.may_lower_oom_score:
+            self._once(f"containers' oom_score_adj is {host.oom_score_adj} at the least: CAP_SYS_RESOURCE is missing")
+
+    def _once(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            _LOG.warning("%s", text)
+
+    def _seccomp(self, request: CreateRequest) -> seccomp.Profile | None:
+        config, asked = self._config, request.security.seccomp
+        match confinement.seccomp_source(asked, privileged=request.security.privileged, config=config):
+            case "default":
+                return self._files.default(config.seccomp_profile)
+            case "privileged":
+                return self._files.get(Path(config.privileged_seccomp_profile))
+            case "localhost" if asked is not None:
+                return profile_file.localhost(Path(config.seccomp_root), asked.ref, asked.field)
+            case _:
+                return None
