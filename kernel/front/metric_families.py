@@ -50,7 +50,7 @@ class Subject:
 
 
 _UNKNOWN = Detail()
-_Of = TypeVar("_Of", Subject, PodUsage)
+_Of = TypeVar("_Of")
 Values = Iterable[tuple[tuple[str, ...], int | None]]
 """Values of the family's own labels, each with a number."""
 

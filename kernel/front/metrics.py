@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 
 from kernel.contracts.records import Container, Sandbox
-from kernel.front import metric_families, queries, stats_reading
+from kernel.front import metric_families, queries, stats_items, stats_reading
 from kernel.front.context import Call, Front
 from kernel.front.generated import cri_pb2 as cri
 from kernel.front.metric_families import CONTAINER, POD, Subject
@@ -39,7 +39,7 @@ async def stream_pod_sandbox_metrics(
 
 def _items(front: Front) -> Iterator[bytes]:
     """Fields of the list message: a message with one entry is that entry's field."""
-    for record in list(filter(stats_reading.ready, front.replica.listed_sandboxes())):
+    for record in list(filter(stats_items.ready, front.replica.listed_sandboxes())):
         entry = _pod(front, record)
         yield cri.ListPodSandboxMetricsResponse(pod_metrics=[entry]).SerializeToString()
 
@@ -50,7 +50,7 @@ def _pod(front: Front, record: Sandbox) -> cri.PodSandboxMetrics:
     if reading is not None:
         labels = ("", record.id, "", "", record.namespace, record.name)
         found.metrics.extend(metric_families.metrics(POD, reading, reading.usage.at, labels))
-    for member in filter(stats_reading.active, front.replica.containers_of(record.id)):
+    for member in filter(stats_items.active, front.replica.containers_of(record.id)):
         found.container_metrics.append(_container(front, record, member))
     return found
 

@@ -9,18 +9,22 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 
 from kernel.contracts.records import Container, Sandbox
-from kernel.front import queries, stats_reading, stats_views, views
+from kernel.front import queries, stats_items, stats_reading, views, wire
 from kernel.front.context import Call, Front
 from kernel.front.generated import cri_pb2 as cri
+from kernel.front.views import LIST_FIELD
+
+_STATS = cri.ContainerStatsResponse.STATS_FIELD_NUMBER
+"""Of a response about one container, and of one about one pod."""
 
 
-async def container_stats(front: Front, request: cri.ContainerStatsRequest, call: Call) -> cri.ContainerStatsResponse:
+async def container_stats(front: Front, request: cri.ContainerStatsRequest, call: Call) -> bytes:
     """ContainerStats; of an exited container only its writable layer."""
     record = front.replica.container(request.container_id)
-    if stats_reading.active(record):
+    if stats_items.active(record):
         await stats_reading.before_one(front, record.sandbox, record.id)
         record = front.replica.container(record.id)
-    return cri.ContainerStatsResponse(stats=_container(front, record))
+    return wire.field(_STATS, _container(front, record))
 
 
 async def list_container_stats(front: Front, request: cri.ListContainerStatsRequest, call: Call) -> bytes:
@@ -36,15 +40,13 @@ async def stream_container_stats(
         yield part
 
 
-async def pod_sandbox_stats(
-    front: Front, request: cri.PodSandboxStatsRequest, call: Call
-) -> cri.PodSandboxStatsResponse:
+async def pod_sandbox_stats(front: Front, request: cri.PodSandboxStatsRequest, call: Call) -> bytes:
     """PodSandboxStats; of a pod that is not ready only its attributes."""
     record = front.replica.sandbox(request.pod_sandbox_id)
-    if stats_reading.ready(record):
+    if stats_items.ready(record):
         await stats_reading.before_one(front, record.id)
         record = front.replica.sandbox(record.id)
-    return cri.PodSandboxStatsResponse(stats=_pod(front, record))
+    return wire.field(_STATS, _pod(front, record))
 
 
 async def list_pod_sandbox_stats(front: Front, request: cri.ListPodSandboxStatsRequest, call: Call) -> bytes:
@@ -65,47 +67,25 @@ async def _containers(front: Front, given: cri.ContainerStatsFilter) -> Iterator
         wanted = cri.ContainerFilter(
             id=given.id, pod_sandbox_id=given.pod_sandbox_id, label_selector=given.label_selector
         )
-        return filter(stats_reading.active, views.containers_that_pass(front.replica.listed_containers(), wanted))
+        return filter(stats_items.active, views.containers_that_pass(front.replica.listed_containers(), wanted))
 
     await stats_reading.before_list(front, {record.sandbox for record in chosen()})
-    return (_container_item(front, record) for record in chosen())
+    return (wire.field(LIST_FIELD, _container(front, record)) for record in chosen())
 
 
 async def _pods(front: Front, given: cri.PodSandboxStatsFilter) -> Iterator[bytes]:
     def chosen() -> Iterator[Sandbox]:
         wanted = cri.PodSandboxFilter(id=given.id, label_selector=given.label_selector)
-        return filter(stats_reading.ready, views.pods_that_pass(front.replica.listed_sandboxes(), wanted))
+        return filter(stats_items.ready, views.pods_that_pass(front.replica.listed_sandboxes(), wanted))
 
     await stats_reading.before_list(front, [record.id for record in chosen()])
-    return (_pod_item(front, record) for record in chosen())
+    return (wire.field(LIST_FIELD, _pod(front, record)) for record in chosen())
 
 
-def _container(front: Front, record: Container) -> cri.ContainerStats:
-    memory = front.stats
-    return stats_views.container_stats(
-        record,
-        memory.containers.get(record.id) if stats_reading.active(record) else None,
-        memory.rates.get(record.id),
-        memory.layers.get(record.id),
-        str(front.config.paths.containers),
-    )
+def _container(front: Front, record: Container) -> bytes:
+    return front.stats_items.container(record, front.stats, str(front.config.paths.containers))
 
 
-def _pod(front: Front, record: Sandbox) -> cri.PodSandboxStats:
-    memory, ready = front.stats, stats_reading.ready(record)
-    members = filter(stats_reading.active, front.replica.containers_of(record.id)) if ready else ()
-    return stats_views.pod_stats(
-        record,
-        memory.pods.get(record.id) if ready else None,
-        memory.rates.get(record.id),
-        [_container(front, member) for member in members],
-    )
-
-
-def _container_item(front: Front, record: Container) -> bytes:
-    """A field of the list message: a message with one entry is that entry's field."""
-    return cri.ListContainerStatsResponse(stats=[_container(front, record)]).SerializeToString()
-
-
-def _pod_item(front: Front, record: Sandbox) -> bytes:
-    return cri.ListPodSandboxStatsResponse(stats=[_pod(front, record)]).SerializeToString()
+def _pod(front: Front, record: Sandbox) -> bytes:
+    members = front.replica.containers_of(record.id)
+    return front.stats_items.pod(record, members, front.stats, str(front.config.paths.containers))

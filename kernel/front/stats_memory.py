@@ -106,7 +106,7 @@ class StatsMemory:
         if now - self.asked_at > LINGER:
             return None
         due = self.tried_at + self.period
-        if self.asked_at > self.tried_at:
+        if self.tried_at < self.asked_at + _ECHO:
             due = min(due, self.asked_at + _ECHO)
         return max(due - now, 0.0)
 

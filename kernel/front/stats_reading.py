@@ -14,10 +14,10 @@ from collections.abc import Coroutine, Iterable
 from contextlib import suppress
 
 from kernel.contracts import runtime, storage
-from kernel.contracts.records import Container, ContainerState, Sandbox, SandboxState
 from kernel.contracts.stats import StatsRequest
 from kernel.errors import CrispError
 from kernel.front.context import Front
+from kernel.front.stats_items import active
 from kernel.front.stats_memory import LayerUsage
 from kernel.host.aio import Deadline
 from kernel.ids import ContainerId, SandboxId
@@ -87,16 +87,6 @@ def measure_layers(front: Front) -> None:
     """Measure the writable layers whose sizes have become old, beside everything else."""
     if not front.ends.running(_LAYERS) and front.stats.layers_due(_layers(front), time.monotonic()):
         front.ends.begin(_LAYERS, _measure_all(front), _LAYERS[0])
-
-
-def active(container: Container) -> bool:
-    """Whether a container has, or may have, a process."""
-    return container.state in (ContainerState.CREATED, ContainerState.RUNNING)
-
-
-def ready(sandbox: Sandbox) -> bool:
-    """Whether a pod can use anything."""
-    return sandbox.state is SandboxState.READY
 
 
 async def _keep(front: Front) -> None:
