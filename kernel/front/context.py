@@ -71,12 +71,15 @@ class Front:
     """How far pulls are, and the sizes of the file systems."""
     stats: StatsMemory = field(default_factory=StatsMemory)
     """What pods and containers used when they were last read."""
-    stats_items: StatsItems = field(default_factory=StatsItems)
+    stats_items: StatsItems = field(init=False)
     pod_items: Items[Sandbox] = field(default_factory=lambda: Items(pod_item, LIST_FIELD))
     container_items: Items[Container] = field(default_factory=lambda: Items(container_item, LIST_FIELD))
     """What lists are made of."""
     creating: dict[SandboxId, set[asyncio.Task[ContainerId]]] = field(default_factory=dict)
     """CreateContainer flows under way, which the sandbox's end waits for."""
+
+    def __post_init__(self) -> None:
+        self.stats_items = StatsItems(str(self.config.paths.containers))
 
 
 Serve = Callable[[Front, Never, Call], Awaitable[Message | bytes]]

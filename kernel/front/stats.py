@@ -63,29 +63,32 @@ async def stream_pod_sandbox_stats(
 
 
 async def _containers(front: Front, given: cri.ContainerStatsFilter) -> Iterator[bytes]:
-    def chosen() -> Iterator[Container]:
-        wanted = cri.ContainerFilter(
-            id=given.id, pod_sandbox_id=given.pod_sandbox_id, label_selector=given.label_selector
-        )
-        return filter(stats_items.active, views.containers_that_pass(front.replica.listed_containers(), wanted))
+    wanted = cri.ContainerFilter(id=given.id, pod_sandbox_id=given.pod_sandbox_id, label_selector=given.label_selector)
+
+    def chosen() -> list[Container]:
+        records = front.replica.listed_containers()
+        passing = views.containers_that_pass(records, wanted) if wanted.ByteSize() else records
+        return list(filter(stats_items.active, passing))
 
     await stats_reading.before_list(front, {record.sandbox for record in chosen()})
     return (wire.field(LIST_FIELD, _container(front, record)) for record in chosen())
 
 
 async def _pods(front: Front, given: cri.PodSandboxStatsFilter) -> Iterator[bytes]:
-    def chosen() -> Iterator[Sandbox]:
-        wanted = cri.PodSandboxFilter(id=given.id, label_selector=given.label_selector)
-        return filter(stats_items.ready, views.pods_that_pass(front.replica.listed_sandboxes(), wanted))
+    wanted = cri.PodSandboxFilter(id=given.id, label_selector=given.label_selector)
+
+    def chosen() -> list[Sandbox]:
+        records = front.replica.listed_sandboxes()
+        passing = views.pods_that_pass(records, wanted) if wanted.ByteSize() else records
+        return list(filter(stats_items.ready, passing))
 
     await stats_reading.before_list(front, [record.id for record in chosen()])
     return (wire.field(LIST_FIELD, _pod(front, record)) for record in chosen())
 
 
 def _container(front: Front, record: Container) -> bytes:
-    return front.stats_items.container(record, front.stats, str(front.config.paths.containers))
+    return front.stats_items.container(record, front.stats)
 
 
 def _pod(front: Front, record: Sandbox) -> bytes:
-    members = front.replica.containers_of(record.id)
-    return front.stats_items.pod(record, members, front.stats, str(front.config.paths.containers))
+    return front.stats_items.pod(record, front.replica.containers_of(record.id), front.stats)

@@ -30,7 +30,7 @@ class Kept(Generic[_Made]):
     def of(self, name: str, parts: tuple[object, ...], make: Callable[[], _Made]) -> _Made:
         """What is kept under `name`, or made now."""
         known = self._kept.get(name)
-        if known is not None and all(old is new for old, new in zip(known[0], parts, strict=True)):
+        if known is not None and _same(known[0], parts):
             return known[1]
         if len(self._kept) >= _LIMIT:  # most of it is of what is gone
             self._kept.clear()
@@ -39,15 +39,23 @@ class Kept(Generic[_Made]):
         return made
 
 
-class StatsItems:
-    """One per front."""
+def _same(before: tuple[object, ...], now: tuple[object, ...]) -> bool:
+    for old, new in zip(before, now, strict=True):  # no generator: this runs for every item of every list
+        if old is not new:
+            return False
+    return True
 
-    def __init__(self) -> None:
+
+class StatsItems:
+    """One per front. `mountpoint`: of the containers' writable layers."""
+
+    def __init__(self, mountpoint: str) -> None:
+        self._mountpoint = mountpoint
         self._attributes: Kept[bytes] = Kept()
         self._containers: Kept[bytes] = Kept()
         self._pods: Kept[bytes] = Kept()
 
-    def container(self, record: Container, memory: StatsMemory, mountpoint: str) -> bytes:
+    def container(self, record: Container, memory: StatsMemory) -> bytes:
         """A serialised ContainerStats; without numbers where the container does not run or was not read."""
         reading = memory.containers.get(record.id) if active(record) else None
         rate, layer = memory.rates.get(record.id), memory.layers.get(record.id)
@@ -57,12 +65,12 @@ class StatsItems:
             if reading is not None:
                 stats_views.container_stats(found, reading, rate)
             if layer is not None and layer.usage is not None:
-                stats_views.writable_layer(found.writable_layer, layer.usage, layer.at, mountpoint)
+                stats_views.writable_layer(found.writable_layer, layer.usage, layer.at, self._mountpoint)
             return self._container_attributes(record) + found.SerializeToString()
 
         return self._containers.of(record.id, (record, reading, rate, layer), make)
 
-    def pod(self, record: Sandbox, members: Iterable[Container], memory: StatsMemory, mountpoint: str) -> bytes:
+    def pod(self, record: Sandbox, members: Iterable[Container], memory: StatsMemory) -> bytes:
         """A serialised PodSandboxStats; without numbers where the pod is not ready or was not read."""
         reading = memory.pods.get(record.id) if ready(record) else None
         rate = memory.rates.get(record.id)
@@ -76,7 +84,7 @@ class StatsItems:
         linux = [self._pods.of(record.id, (reading, rate), make)]
         if ready(record):
             for member in filter(active, members):
-                linux.append(wire.field(_CONTAINERS, self.container(member, memory, mountpoint)))
+                linux.append(wire.field(_CONTAINERS, self.container(member, memory)))
         return self._pod_attributes(record) + wire.field(_LINUX, b"".join(linux))
 
     def _container_attributes(self, record: Container) -> bytes:
