@@ -32,6 +32,7 @@ _ARGUMENTS_LIMIT = 2 << 20
 _KILL_ROUNDS = 20
 _LATE_SECONDS = 0.2
 """Most commands are over by then, and the OCI runtime's process soon after its command."""
+_REAP_SECONDS = 2.0
 _NUMBERS = itertools.count(1)
 
 
@@ -172,8 +173,14 @@ class Execs:
         """Kill the command, what it started, and the runtime's process that waits for it."""
         roots = {started.pid, *([pid] if (pid := _pid(pid_file)) else [])}
         await self._kill_found(container, roots)
-        process.kill_group(started)
-        await started.wait()
+        # the OCI runtime is the command's parent: killed before it has reaped it, it would leave a zombie in the
+        # container, whose first process may reap nothing
+        with suppress(TimeoutError):  # somebody else holds the output open: it waits for that
+            async with asyncio.timeout(_REAP_SECONDS):
+                await started.wait()
+        if started.returncode is None:
+            process.kill_group(started)
+            await started.wait()
 
     async def _kill_found(self, container: Container, roots: set[int]) -> None:
         for _ in range(_KILL_ROUNDS):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
@@ -59,3 +60,22 @@ def test_an_exec_leaves_nothing(container: str, cri: Cri, daemon: Daemon) -> Non
     for _ in range(5):
         cri.exec(container, "true")
     host.until("exec's own processes are gone", lambda: len(host.processes(daemon.folder)) <= before)
+
+
+def test_a_command_that_was_ended_leaves_no_zombie(container: str, cri: Cri) -> None:
+    """The container's first process reaps nothing: whoever started the command must have."""
+    with refused(grpc.StatusCode.DEADLINE_EXCEEDED):
+        cri.exec(container, "sleep", "300", timeout=1)
+    states = cri.output(container, "sh", "-c", "cat /proc/[0-9]*/status | grep State")
+    assert "zombie" not in states, states
+
+
+def test_output_beyond_16_mib_is_cut_off_on_each_stream(container: str, cri: Cri) -> None:
+    done = cri.exec(container, "sh", "-c", "head -c 18000000 /dev/zero; head -c 17000000 /dev/zero >&2; exit 3")
+    assert (len(done.stdout), len(done.stderr), done.exit_code) == (16 << 20, 16 << 20, 3)
+
+
+def test_a_hundred_at_once(container: str, cri: Cri) -> None:
+    with ThreadPoolExecutor(100) as threads:
+        said = list(threads.map(lambda number: cri.output(container, "echo", str(number)), range(100)))
+    assert said == [f"{number}\n" for number in range(100)]
