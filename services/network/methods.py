@@ -49,11 +49,13 @@ class NetworkService:
         self._attachments = Attachments(self._paths.network_state)
         self._locks: KeyedLock[SandboxId] = KeyedLock()
         self._tasks = Tasks()
+        self._spare = netns.Spare()
 
     async def close(self) -> None:
         """End what runs; an ADD cut off here is undone by the next DETACH or ATTACH."""
         self._conf_dir.close()
         await self._tasks.close()
+        self._spare.close()
 
     async def attach(self, request: AttachRequest, call: Call) -> Attached:
         """Make the namespace and run ADD."""
@@ -114,11 +116,13 @@ class NetworkService:
             except CrispError:
                 await self._undo_failed(attachment)
                 raise
+            finally:
+                self._tasks.start(self._spare.refill(), "spare namespace")
 
     async def _add(self, attachment: Attachment, caller: _Caller, deadline: Deadline) -> Attached:
         sandbox = attachment.sandbox
         pin = self._paths.netns(sandbox)
-        await netns.make(pin)
+        await self._spare.pin(pin)
         added = await self._chain.add(attachment, pin, self._attachments.mark(sandbox), deadline)
         ips = result.addresses(added)
         self._attachments.save(msgspec.structs.replace(attachment, result=added))

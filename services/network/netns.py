@@ -13,6 +13,7 @@ import re
 import socket
 import struct
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,30 +28,69 @@ _IFF_UP = 1
 _IFREQ_FLAGS = "16sh22x"
 
 
-async def make(path: Path) -> None:
-    """A new namespace with `lo` up, pinned at `path`. Internal where the kernel refuses."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[OSError | None] = loop.create_future()
+class Spare:
+    """A namespace made ahead, so that a pod need not wait for it: no more than a descriptor, gone with the worker."""
 
-    def settle(error: OSError | None) -> None:
-        if not done.done():
-            done.set_result(error)
+    def __init__(self) -> None:
+        self._fd = -1
 
-    def work() -> None:
-        error: OSError | None = None
+    async def pin(self, path: Path) -> None:
+        """Pin a new namespace with `lo` up at `path`. Internal where the kernel refuses."""
         try:
-            _make(path)
-        except OSError as refused:
-            error = refused
-        loop.call_soon_threadsafe(settle, error)
+            fd, self._fd = self._fd, -1
+            if fd < 0:
+                fd = await _in_thread(_make)
+            try:
+                await asyncio.to_thread(_pin, fd, path)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            with suppress(Internal):  # what hinders the pin may hinder its removal: the first error says what
+                await remove(path)
+            what = f": {error.filename}" if error.filename else ""
+            raise Internal(f"network namespace {path} cannot be made: {error.strerror}{what}") from error
 
-    # A thread of its own, not one of a pool: it stays in the new namespace until it ends.
-    threading.Thread(target=work, name="netns", daemon=True).start()
-    if (error := await done) is not None:
-        with suppress(Internal):  # what hinders the pin may hinder its removal: the first error says what
-            await remove(path)
-        what = f": {error.filename}" if error.filename else ""
-        raise Internal(f"network namespace {path} cannot be made: {error.strerror}{what}") from error
+    async def refill(self) -> None:
+        """Make the next one, if there is none. A refusal is told to the pod that needs it."""
+        if self._fd < 0:
+            with suppress(OSError):
+                fd = await _in_thread(_make)
+                if self._fd < 0:
+                    self._fd = fd
+                else:  # made twice at once
+                    os.close(fd)
+
+    def close(self) -> None:
+        """Let it go."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+async def _in_thread(work: Callable[[], int]) -> int:
+    """Run `work` in a thread of its own, not one of a pool: it stays in the new namespace until it ends."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[int] = loop.create_future()
+
+    def settle(outcome: int | OSError) -> None:
+        if isinstance(outcome, OSError):
+            if not done.done():
+                done.set_exception(outcome)
+        elif done.done():
+            os.close(outcome)  # nobody waits any more
+        else:
+            done.set_result(outcome)
+
+    def run() -> None:
+        outcome: int | OSError
+        try:
+            outcome = work()
+        except OSError as error:
+            outcome = error
+        loop.call_soon_threadsafe(settle, outcome)
+
+    threading.Thread(target=run, name="netns", daemon=True).start()
+    return await done
 
 
 def pinned(path: Path) -> bool:
@@ -74,12 +114,17 @@ async def remove(path: Path) -> None:
         raise Internal(f"network namespace {path} cannot be removed: {error.strerror}") from error
 
 
-def _make(path: Path) -> None:
-    path.touch(mode=0o444)
+def _make() -> int:
+    """A descriptor of a new namespace, which the calling thread has entered."""
     syscalls.unshare(syscalls.CLONE_NEWNET)
     _refuse_router_advertisements()
     _loopback_up()
-    syscalls.mount("/proc/thread-self/ns/net", path, flags=syscalls.MS_BIND)
+    return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def _pin(fd: int, path: Path) -> None:
+    path.touch(mode=0o444)
+    syscalls.mount(f"/proc/self/fd/{fd}", path, flags=syscalls.MS_BIND)
 
 
 def _refuse_router_advertisements() -> None:

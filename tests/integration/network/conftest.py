@@ -65,7 +65,7 @@ def host(tmp_path: Path) -> Iterator[None]:
     """A network namespace in place of the host's, for this thread."""
     before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
     pin = tmp_path / "host"
-    asyncio.run(netns.make(pin))
+    asyncio.run(netns.Spare().pin(pin))
     inside = os.open(pin, os.O_RDONLY)
     try:
         syscalls.setns(inside, syscalls.CLONE_NEWNET)

@@ -21,7 +21,7 @@ def inside(pin: Path, *argv: str) -> str:
 async def test_a_namespace_is_made_and_removed(tmp_path: Path) -> None:
     pin, ours = tmp_path / new_id(), os.stat("/proc/thread-self/ns/net").st_ino
     assert not netns.pinned(pin)
-    await netns.make(pin)
+    await netns.Spare().pin(pin)
     try:
         assert netns.pinned(pin)
         assert netns.sandboxes(tmp_path) == (pin.name,)
@@ -46,7 +46,32 @@ async def test_removing_what_is_gone_or_half_made_succeeds(tmp_path: Path) -> No
 
 async def test_a_namespace_that_cannot_be_made_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(Internal, match="cannot be made"):
-        await netns.make(tmp_path / "gone" / "pin")
+        await netns.Spare().pin(tmp_path / "gone" / "pin")
     with pytest.raises(Internal, match="cannot be made"):
-        await netns.make(tmp_path / ("x" * 300))
+        await netns.Spare().pin(tmp_path / ("x" * 300))
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_spare_namespace_is_used_once_and_leaves_nothing(tmp_path: Path) -> None:
+    descriptors = len(os.listdir("/proc/self/fd"))
+    spare, first, second = netns.Spare(), tmp_path / new_id(), tmp_path / new_id()
+    await spare.refill()
+    made_ahead = {os.stat(f"/proc/self/fd/{fd}").st_ino for fd in os.listdir("/proc/self/fd") if _is_netns(fd)}
+    await spare.refill()
+    try:
+        await spare.pin(first)
+        await spare.pin(second)
+        assert made_ahead == {first.stat().st_ino}
+        assert "LOOPBACK,UP" in inside(first, "ip", "link", "show", "lo")
+        assert first.stat().st_ino != second.stat().st_ino
+    finally:
+        await netns.remove(first)
+        await netns.remove(second)
+    await spare.refill()
+    spare.close()
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+def _is_netns(fd: str) -> bool:
+    path = f"/proc/self/fd/{fd}"
+    return os.path.exists(path) and os.readlink(path).startswith("net:")
