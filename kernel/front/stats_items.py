@@ -6,6 +6,7 @@ What does not change (names, labels, annotations) is made once for each record.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from operator import is_
 from typing import Generic, TypeVar
 
 from kernel.contracts.records import Container, ContainerState, Sandbox, SandboxState
@@ -30,20 +31,13 @@ class Kept(Generic[_Made]):
     def of(self, name: str, parts: tuple[object, ...], make: Callable[[], _Made]) -> _Made:
         """What is kept under `name`, or made now."""
         known = self._kept.get(name)
-        if known is not None and _same(known[0], parts):
+        if known is not None and all(map(is_, known[0], parts)):
             return known[1]
         if len(self._kept) >= _LIMIT:  # most of it is of what is gone
             self._kept.clear()
         made = make()
         self._kept[name] = (parts, made)
         return made
-
-
-def _same(before: tuple[object, ...], now: tuple[object, ...]) -> bool:
-    for old, new in zip(before, now, strict=True):  # no generator: this runs for every item of every list
-        if old is not new:
-            return False
-    return True
 
 
 class StatsItems:
