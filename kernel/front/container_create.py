@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import AsyncExitStack
 
 from msgspec.structs import replace
 
@@ -14,12 +15,12 @@ from kernel.contracts import runtime, storage
 from kernel.contracts.records import Container, ContainerState, Image, IntentKind, Sandbox, SandboxState
 from kernel.contracts.supervisor import Commit
 from kernel.errors import AlreadyExists, CrispError, FailedPrecondition, InvalidInput, NotFound
-from kernel.front import container_requests, containers, flows, views
+from kernel.front import container_requests, containers, flows, mounts, views
 from kernel.front.context import Call, Front
 from kernel.front.generated import cri_pb2 as cri
 from kernel.front.replica import ContainerKey
 from kernel.host.aio import Deadline
-from kernel.ids import ContainerId, new_id
+from kernel.ids import ContainerId, DiffId, ImageId, new_id
 from kernel.state import lifecycle
 
 _LOG = logging.getLogger(__name__)
@@ -97,6 +98,7 @@ def _plan(
         container, sandbox.id, config, pod, image=image.config, image_ref=image_ref
     )
     _check_target(front, plan)
+    volumes = tuple(_volume_image(front, field, name).id for field, name in mounts.images(config.mounts))
     record = Container(
         id=container,
         sandbox=sandbox.id,
@@ -109,6 +111,7 @@ def _plan(
         image_id=image.id,
         image_ref=image_ref,
         image_name=_shown_name(config, image),
+        volume_images=volumes,
         log_path=container_requests.log_path(config, pod)[1],
         boot_id=front.boot_id,
     )
@@ -120,6 +123,20 @@ def _image(front: Front, name: str) -> Image:
     if image is None:
         raise NotFound(f"image {name!r} is not here", hint="pull it first")
     return image
+
+
+def _volume_image(front: Front, field: str, name: str) -> Image:
+    image = front.replica.image(name)
+    if image is None:
+        raise NotFound(f"{field}: image {name!r} is not here", hint="pull it first")
+    return image
+
+
+def _layers(front: Front, image_id: ImageId, name: str) -> tuple[DiffId, ...]:
+    image = front.replica.images.get(image_id)
+    if image is None:
+        raise NotFound(f"image {name!r} was removed meanwhile")
+    return tuple(layer.diff_id for layer in image.layers)
 
 
 def _shown_name(config: cri.ContainerConfig, image: Image) -> str:
@@ -146,17 +163,18 @@ def _check_target(front: Front, plan: runtime.CreateRequest) -> None:
 async def _create(front: Front, record: Container, plan: runtime.CreateRequest, deadline: Deadline) -> ContainerId:
     async with front.locks.hold(record.id):
         intent = flows.begin(IntentKind.CREATE_CONTAINER, record.id)
-        # A removal of the image holds this lock from its look for users to its end.
-        async with front.locks.hold(record.image_id):
-            image = front.replica.images.get(record.image_id)
+        async with AsyncExitStack() as held:
+            # A removal of an image holds its lock from its look for users to its end.
+            for image in sorted({record.image_id, *record.volume_images}):
+                await held.enter_async_context(front.locks.hold(image))
             await front.replica.commit(Commit(put_containers=(record,), begin=(intent,)), deadline)
         try:
-            if image is None:
-                raise NotFound(f"image {record.image_name!r} was removed meanwhile")
-            layers = tuple(layer.diff_id for layer in image.layers)
-            mounted = await front.storage.call(
-                storage.MOUNT, storage.MountRequest(container=record.id, layers=layers), deadline=deadline
+            roots = storage.MountRequest(
+                container=record.id,
+                layers=_layers(front, record.image_id, record.image_name),
+                volumes=tuple(_layers(front, volume, volume) for volume in record.volume_images),
             )
+            mounted = await front.storage.call(storage.MOUNT, roots, deadline=deadline)
             whole = replace(plan, passwd=mounted.passwd, group=mounted.group)
             made = await front.runtime.call(runtime.CREATE, whole, deadline=deadline)
             created = lifecycle.container_created(

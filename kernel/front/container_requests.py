@@ -5,20 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from kernel.contracts.oci import ImageConfig
-from kernel.contracts.runtime import CreateRequest, Device, Mount, NamespaceMode, Propagation, Security
+from kernel.contracts.runtime import CreateRequest, NamespaceMode, Security
 from kernel.errors import Unimplemented
-from kernel.front import fields
+from kernel.front import fields, mounts
 from kernel.front.generated import cri_pb2 as cri
 from kernel.front.profiles import apparmor, seccomp, selinux
 from kernel.front.requests import MODES, check_identity, check_profiles, mode_of, resources_of
 from kernel.ids import ContainerId, SandboxId, container_id
 
-_MAX_MOUNTS = 4096
-_PROPAGATION = {
-    cri.PROPAGATION_PRIVATE: Propagation.PRIVATE,
-    cri.PROPAGATION_HOST_TO_CONTAINER: Propagation.HOST_TO_CONTAINER,
-    cri.PROPAGATION_BIDIRECTIONAL: Propagation.BIDIRECTIONAL,
-}
 CAPABILITIES = frozenset(
     (
         "AUDIT_CONTROL", "AUDIT_READ", "AUDIT_WRITE", "BLOCK_SUSPEND", "BPF", "CHECKPOINT_RESTORE", "CHOWN",
@@ -61,10 +55,6 @@ def plan_container(
     args = fields.arguments("config.args", config.args)
     if not (command or args or image.entrypoint or image.cmd):
         fields.refuse("config.command", "is empty, and the image has no command of its own")
-    if config.CDI_devices:
-        raise Unimplemented("config.CDI_devices: CDI devices are not served yet")
-    if len(config.mounts) > _MAX_MOUNTS:
-        fields.refuse("config.mounts", f"are more than {_MAX_MOUNTS}")
     return CreateRequest(
         container=container,
         sandbox=sandbox,
@@ -77,8 +67,9 @@ def plan_container(
         args=args,
         working_dir=fields.path("config.working_dir", config.working_dir) if config.working_dir else "",
         envs=tuple(_env(index, env) for index, env in enumerate(config.envs)),
-        mounts=tuple(_mount(f"config.mounts[{index}]", mount) for index, mount in enumerate(config.mounts)),
-        devices=tuple(_device(f"config.devices[{index}]", device) for index, device in enumerate(config.devices)),
+        mounts=mounts.plan(config.mounts),
+        devices=mounts.devices(config.devices),
+        cdi_devices=mounts.cdi_devices(config),
         labels=fields.strings("config.labels", config.labels),
         annotations=fields.strings("config.annotations", config.annotations),
         log_path=log_path(config, pod)[0],
@@ -133,41 +124,6 @@ def _env(index: int, env: cri.KeyValue) -> tuple[str, str]:
     if env.key == "HOME" and ("\n" in value or ":" in value):  # it would reach /etc/passwd (CVE-2022-4318)
         fields.refuse(f"{field}.value", "of HOME is not a path")
     return env.key, value
-
-
-def _mount(field: str, mount: cri.Mount) -> Mount:
-    if mount.HasField("image") and mount.image.image:
-        raise Unimplemented(f"{field}.image: images as volumes are not served yet")
-    if mount.uidMappings or mount.gidMappings:
-        raise Unimplemented(f"{field}.uidMappings: id-mapped mounts are not served yet")
-    if mount.mount_options:
-        raise Unimplemented(f"{field}.mount_options: mount options are not served yet")
-    container_path = fields.path(f"{field}.container_path", mount.container_path)
-    if not container_path.strip("/"):
-        fields.refuse(f"{field}.container_path", "is the container's root")
-    if mount.propagation not in _PROPAGATION:
-        fields.refuse(f"{field}.propagation", f"{mount.propagation} is unknown")
-    propagation = _PROPAGATION[mount.propagation]
-    if mount.recursive_read_only and not (mount.readonly and propagation is Propagation.PRIVATE):
-        fields.refuse(f"{field}.recursive_read_only", "needs readonly, and no propagation")
-    return Mount(
-        container_path=container_path,
-        host_path=fields.path(f"{field}.host_path", mount.host_path),
-        readonly=mount.readonly,
-        recursive_read_only=mount.recursive_read_only,
-        propagation=propagation,
-        selinux_relabel=mount.selinux_relabel,
-    )
-
-
-def _device(field: str, device: cri.Device) -> Device:
-    if not device.permissions or set(device.permissions) - set("rwm"):
-        fields.refuse(f"{field}.permissions", f"{device.permissions[:80]!r} is not made of r, w and m")
-    return Device(
-        container_path=fields.path(f"{field}.container_path", device.container_path),
-        host_path=fields.path(f"{field}.host_path", device.host_path),
-        permissions=device.permissions,
-    )
 
 
 _FIELD = "config.linux.security_context"

@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 from google.protobuf.message import Message
 
 from kernel.contracts.records import Container, ContainerState, Sandbox, SandboxState
+from kernel.front import mounts
 from kernel.front.container_requests import signal_number
 from kernel.front.generated import cri_pb2 as cri
 
@@ -112,7 +113,7 @@ def container_status(record: Container) -> cri.ContainerStatus:
         message=record.message,
         labels=record.labels,
         annotations=config.annotations,
-        mounts=config.mounts,
+        mounts=mounts.status(config.mounts, record.volume_images),
         log_path=record.log_path,
         image_id=record.image_id,
         user=cri.ContainerUser(

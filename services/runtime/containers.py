@@ -11,7 +11,7 @@ import asyncio
 import logging
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -35,8 +35,12 @@ from kernel.host.aio import Deadline, KeyedLock
 from kernel.ids import ContainerId, SandboxId
 from services.runtime import (
     bundle,
+    configured,
     conmon,
+    devices,
+    edits,
     host,
+    mount_sources,
     namespaces,
     oci_mounts,
     oci_spec,
@@ -120,6 +124,9 @@ class Containers:
                 return known.state.created
             await self._undo(request.container)
             pid_namespace = await self._pid_namespace(pod, request, deadline)
+            oci_mounts.check(request)
+            await self._check_read_only(pod, request, deadline)
+            await mount_sources.wait_answers(request, deadline)
             what = f"container {request.container}: create"
             found = await self._profiles.find(pod.request, request, deadline)
             plan = await thread.run(lambda: self._plan(pod, request, pid_namespace, found), deadline, what)
@@ -261,13 +268,24 @@ class Containers:
             return f"/proc/{target.state.process.pid}/ns/pid"
         return ""
 
+    async def _check_read_only(self, pod: Pod, request: CreateRequest, deadline: Deadline) -> None:
+        """FailedPrecondition where the pod's OCI runtime does not say that it knows recursive read-only mounts."""
+        wanted = [index for index, mount in enumerate(request.mounts) if mount.recursive_read_only]
+        if wanted:
+            runtime = self._pods.runtime(pod)
+            fact = await runtime.fact(deadline)
+            if fact is None or not fact.recursive_read_only_mounts:
+                raise FailedPrecondition(
+                    f"mounts[{wanted[0]}].recursive_read_only: runtime handler {runtime.name!r} does not know them",
+                    hint="use a handler whose `features` name the mount option rro",
+                )
+
     def _plan(self, pod: Pod, request: CreateRequest, pid_namespace: str, found: Confinement) -> _Plan:
         """Check everything and write nothing but the image's volumes. May hang on a dead mount of the host."""
         config, setting, folder = self._setting.config, self._setting, pod.folder
         if request.security.privileged and not pod.request.privileged:
             raise InvalidInput("linux.security_context.privileged: the pod is not privileged")
         who = user.resolve(request)
-        oci_mounts.check(request)
         stop_with = stop_signal.choose(request.stop_signal, request.image.stop_signal)
         rootfs = config.paths.rootfs(request.container)
         on_host = pod.request.network is NamespaceMode.NODE
@@ -275,6 +293,9 @@ class Containers:
             raise FailedPrecondition(f"container {request.container}: its root file system {rootfs} is not there")
         netns = "" if on_host else _pinned_netns(config.paths.netns(request.sandbox))
         cgroup = pod.cgroup.container(request.container)
+        sources = mount_sources.find(request, config.paths, config.runtime.absent_mount_sources_to_reject)
+        cdi_edits = configured.cdi_edits(config.runtime, request)
+        owner = who if config.runtime.device_ownership_from_security_context else None
         place = oci_spec.Place(
             rootfs=str(rootfs),
             cgroups_path=pod.cgroup.oci(request.container),
@@ -287,18 +308,25 @@ class Containers:
                 resolv_conf=str(folder.resolv_conf),
                 hostname=str(folder.hostname),
                 hosts="/etc/hosts" if on_host and Path("/etc/hosts").is_file() else "",
-                mounts=host.mount_sources(request),
+                mounts=sources.paths,
                 volumes=host.volumes(rootfs, request),
+                defaults=configured.mounts(config.runtime),
             ),
-            devices=host.devices(request),
+            devices=devices.find(request, config.runtime.additional_devices, cdi_edits.devices, owner),
             confinement=found,
         )
         known = host.read(setting.cgroups.hierarchies)
         self._profiles.tell(request, known)
-        defaults = oci_spec.Defaults(
-            capabilities=config.runtime.default_capabilities, pids_limit=config.runtime.default_pids_limit
-        )
+        defaults = configured.of_every_container(config.runtime, pod.request, may_raise=known.may_lower_oom_score)
         spec = oci_spec.plan(pod.request, request, who, known, place, defaults)
+        hooks = configured.hook_edits(
+            config.runtime, {**pod.request.annotations, **request.annotations}, spec,
+            has_bind_mounts=bool(request.mounts),
+        )  # fmt: skip
+        if sources.missing:  # everything else is right: from here on the host is changed
+            made = replace(place.sources, mounts=mount_sources.make_missing(sources).paths)
+            spec = oci_spec.plan(pod.request, request, who, known, replace(place, sources=made), defaults)
+        spec = edits.apply(spec, cdi_edits + hooks)
         return _Plan(
             spec=spec,
             created=Created(

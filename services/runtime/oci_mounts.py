@@ -33,6 +33,8 @@ class Sources:
     """The host's own /etc/hosts for a pod on the host's network; empty otherwise."""
     mounts: tuple[str, ...] = ()
     """The request's host paths in its order, with symbolic links resolved."""
+    defaults: tuple[tuple[str, str], ...] = ()
+    """Path in the container and source of each mount that the configuration gives to every container, read-only."""
     volumes: tuple[tuple[str, str], ...] = ()
     """Path in the container and source of each volume that the image declares."""
 
@@ -43,6 +45,8 @@ def plan(pod: PodRequest, request: CreateRequest, sources: Sources) -> list[OciM
     mounts = {mount["destination"]: mount for mount in _default(pod, request, sources)}
     if "/sys" in asked:
         mounts = {path: mount for path, mount in mounts.items() if not str(path).startswith("/sys/")}
+    for path, source in sources.defaults:
+        mounts[path] = _mount(path, "bind", source, "rbind", "rprivate", "ro", "nosuid", "nodev")
     for path, source in sources.volumes:
         mounts[path] = _mount(path, "bind", source, "rbind", "rprivate", "rw")
     mounts.update(asked)
@@ -79,7 +83,10 @@ def check(request: CreateRequest) -> None:
         raise InvalidInput(f"mounts: more than {_MOST}")
     for index, mount in enumerate(request.mounts):
         destination(index, mount)
-        if not mount.host_path.startswith("/") or "\0" in mount.host_path:
+        if mount.image_volume is not None:
+            if not mount.readonly or mount.propagation is not Propagation.PRIVATE:
+                raise InvalidInput(f"mounts[{index}].readonly: an image is mounted read-only, without propagation")
+        elif not mount.host_path.startswith("/") or "\0" in mount.host_path:
             raise InvalidInput(f"mounts[{index}].host_path: {mount.host_path[:64]!r} is not an absolute path")
         if mount.recursive_read_only and not mount.readonly:
             raise InvalidInput(f"mounts[{index}].recursive_read_only: needs readonly")
@@ -94,6 +101,9 @@ def _asked(request: CreateRequest, sources: Sources) -> dict[object, OciMount]:
         options = ["rbind", _PROPAGATION[mount.propagation], "ro" if mount.readonly else "rw"]
         if mount.recursive_read_only:
             options.append("rro")
+        if mount.image_volume is not None:
+            options += ["nodev", "nosuid"]
+        options += mount.options
         asked[path] = _mount(path, "bind", source, *options)
     return asked
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -85,6 +86,10 @@ class Defaults:
 
     capabilities: tuple[str, ...]
     pids_limit: int
+    env: Mapping[str, str] = field(default_factory=dict)
+    rlimits: tuple[Spec, ...] = ()
+    umask: int | None = None
+    sysctls: Mapping[str, str] = field(default_factory=dict)
 
 
 def plan(pod: PodRequest, request: CreateRequest, user: User, host: Host, place: Place, defaults: Defaults) -> Spec:
@@ -114,9 +119,11 @@ def arguments(request: CreateRequest) -> list[str]:
     return words
 
 
-def environment(pod: PodRequest, request: CreateRequest, host: Host) -> list[str]:
+def environment(
+    pod: PodRequest, request: CreateRequest, host: Host, defaults: Mapping[str, str] | None = None
+) -> list[str]:
     """NAME=value: the defaults, then the image's, then the request's; a later one replaces an earlier of its name."""
-    values = {"PATH": PATH, "HOSTNAME": hostname(pod, host)}
+    values = {"PATH": PATH, "HOSTNAME": hostname(pod, host), **(defaults or {})}
     if request.tty:
         values["TERM"] = "xterm"
     for pair in request.image.env:
@@ -155,14 +162,18 @@ def _process(pod: PodRequest, request: CreateRequest, user: User, host: Host, de
     security, chosen = request.security, _capabilities(request, host, defaults)
     return {
         "terminal": request.tty,
-        "user": {"uid": user.uid, "gid": user.gid, "additionalGids": list(user.supplemental_groups)},
+        "user": {
+            "uid": user.uid, "gid": user.gid, "additionalGids": list(user.supplemental_groups),
+            **({} if defaults.umask is None else {"umask": defaults.umask}),
+        },
         "args": arguments(request),
-        "env": environment(pod, request, host),
+        "env": environment(pod, request, host, defaults.env),
         "cwd": working_dir(request),
         "capabilities": {
             "bounding": chosen, "effective": chosen, "permitted": chosen, "inheritable": [], "ambient": [],
         },
         "noNewPrivileges": security.no_new_privs,
+        "rlimits": list(defaults.rlimits),
         "oomScoreAdj": _oom_score_adj(request.resources.oom_score_adj, host),
     }  # fmt: skip
 
@@ -188,7 +199,7 @@ def _linux(pod: PodRequest, request: CreateRequest, host: Host, place: Place, de
         "namespaces": _namespaces(pod, request, host, place),
         "cgroupsPath": place.cgroups_path,
         "resources": resources(request.resources, place, host, defaults, privileged=security.privileged),
-        "sysctl": sysctl.check(pod),
+        "sysctl": {**defaults.sysctls, **sysctl.check(pod)},
         **confinement.linux(place.confinement, _capabilities(request, host, defaults)),
     }
     if place.devices:

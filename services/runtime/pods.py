@@ -215,7 +215,7 @@ class Pods:
             self._make_cgroup(pod.cgroup.path)
         hostname = host_name(request)
         if request.ipc is not NamespaceMode.NODE:
-            namespaces.mount_shm(folder.shm)
+            namespaces.mount_shm(folder.shm, self._setting.config.runtime.shm_size)
         bundle.write(folder.hostname, f"{hostname}\n".encode(), 0o644)
         bundle.write(folder.resolv_conf, resolv_conf(request) or host.resolv_conf(), 0o644)
         namespaces.pin(

@@ -4,6 +4,7 @@
     <containers>/<id>/work     overlayfs' own
     <containers>/<id>/rootfs   the mount point
     <containers>/<id>/lower    the layers below, as JSON, lowest first: written first, so that no layer in use goes
+    <containers>/<id>/volumes  a mount point for each image volume, and `lower`: their layers, written before `lower`
 
 Runs in threads of the storage worker, one at a time for a container. A folder may outlive its mount (a reboot, a
 crash): then it is mounted again with what is in `upper`.
@@ -27,6 +28,9 @@ from services.storage import overlay, removal, usage
 from services.storage.layer import TEMPORARY, LayerStore
 
 LOWER = "lower"
+VOLUMES = "volumes"
+Volumes = tuple[tuple[DiffId, ...], ...]
+"""The layers of each image volume."""
 
 
 class ContainerStore:
@@ -47,24 +51,27 @@ class ContainerStore:
 
     def is_mounted(self, container: ContainerId) -> bool:
         """Whether an overlay is mounted at the container's root, as the kernel says."""
+        if not (self._folder(container) / "rootfs").exists():
+            return False  # a host has hundreds of mounts to read through: not for each new container
         return os.path.realpath(self._folder(container) / "rootfs") in overlay.read_overlays()
 
-    def claim(self, container: ContainerId, layers: tuple[DiffId, ...]) -> None:
+    def claim(self, container: ContainerId, layers: tuple[DiffId, ...], volumes: Volumes = ()) -> None:
         """Note which layers the container uses. NotFound for a layer that is not whole; claimed already is success."""
-        for diff_id in layers:
+        for diff_id in {*layers, *(diff_id for volume in volumes for diff_id in volume)}:
             if self._layers.find(diff_id) is None:
                 raise NotFound(f"layer {diff_id} is not unpacked")
         folder = self._folder(container)
         noted = self._read_lower(folder)
         if noted is not None:
-            if noted != layers:
+            if noted != layers or self._read_volumes(folder) != volumes:
                 raise FailedPrecondition(f"container {container} has a root file system of other layers")
             return
         try:
             folder.mkdir(mode=0o700, exist_ok=True)
-            fresh = folder / f"{LOWER}.new"
-            fresh.write_bytes(msgspec.json.encode(layers))
-            fresh.rename(folder / LOWER)
+            if volumes:
+                (folder / VOLUMES).mkdir(mode=0o700, exist_ok=True)
+                _note(folder / VOLUMES / LOWER, volumes)
+            _note(folder / LOWER, layers)
         except OSError as error:
             kind = ResourceExhausted if error.errno in (errno.ENOSPC, errno.EDQUOT) else Internal
             raise kind(f"folder of container {container} cannot be made: {error.strerror}") from error
@@ -86,6 +93,21 @@ class ContainerStore:
             raise kind(f"writable layer of container {container} cannot be made: {error.strerror}") from error
         overlay.attach(plan)
 
+    def mount_volumes(self, container: ContainerId, volumes: Volumes) -> None:
+        """Mount the image volumes of a claimed container, those that are not mounted yet."""
+        there = overlay.read_overlays() if volumes else set()
+        for number, layers in enumerate(volumes):
+            target = self._paths.image_volume(container, number)
+            if os.path.realpath(target) in there:
+                continue
+            try:
+                target.mkdir(mode=0o700, exist_ok=True)
+            except OSError as error:
+                kind = ResourceExhausted if error.errno in (errno.ENOSPC, errno.EDQUOT) else Internal
+                raise kind(f"image volume {number} of container {container}: {error.strerror}") from error
+            parts = [self._paths.layer(diff_id) / "diff" for diff_id in layers]
+            overlay.attach(overlay.plan_read_only(parts, self._nothing, target))
+
     def _make_upper(self, folder: Path, layers: tuple[DiffId, ...]) -> None:
         """The merged root shows the upper folder's mode and owner: those of the topmost layer that says some."""
         fresh = folder / "upper.new"
@@ -105,6 +127,8 @@ class ContainerStore:
         """Unmount and delete; gone already is success."""
         folder = self._folder(container)
         overlay.detach(folder / "rootfs")
+        for mounted in (folder / VOLUMES).glob("[0-9]*"):
+            overlay.detach(mounted)
         aside = self._paths.containers / f"{TEMPORARY}{secrets.token_hex(8)}"
         self._going.add(aside.name)
         try:
@@ -153,7 +177,10 @@ class ContainerStore:
     def user_of(self, diff_id: DiffId) -> ContainerId | None:
         """A container that uses a layer."""
         for container in self.all():
-            if diff_id in (self._read_lower(self._folder(container)) or ()):
+            folder = self._folder(container)
+            if diff_id in (self._read_lower(folder) or ()) or any(
+                diff_id in volume for volume in self._read_volumes(folder)
+            ):
                 return container
         return None
 
@@ -162,3 +189,16 @@ class ContainerStore:
             return msgspec.json.decode((folder / LOWER).read_bytes(), type=tuple[DiffId, ...])
         except (FileNotFoundError, msgspec.DecodeError):
             return None
+
+    def _read_volumes(self, folder: Path) -> Volumes:
+        try:
+            return msgspec.json.decode((folder / VOLUMES / LOWER).read_bytes(), type=Volumes)
+        except (FileNotFoundError, msgspec.DecodeError):
+            return ()
+
+
+def _note(path: Path, content: object) -> None:
+    """Write a whole note."""
+    fresh = path.with_name(f"{path.name}.new")
+    fresh.write_bytes(msgspec.json.encode(content))
+    fresh.rename(path)

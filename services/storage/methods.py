@@ -116,9 +116,11 @@ class StorageService:
         container = request.container
         async with self._container_locks.hold(container):
             async with self._claims:
-                await asyncio.to_thread(self._containers.claim, container, request.layers)
+                await asyncio.to_thread(self._containers.claim, container, request.layers, request.volumes)
             if not await asyncio.to_thread(self._containers.is_mounted, container):
                 await asyncio.to_thread(self._containers.mount, container, request.layers)
+            if request.volumes:
+                await asyncio.to_thread(self._containers.mount_volumes, container, request.volumes)
             return await asyncio.to_thread(_read_accounts, self._paths.rootfs(container))
 
     async def unmount(self, request: ContainerRequest, call: Call) -> Nothing:

@@ -23,6 +23,7 @@ MAX_LAYERS = 500
 """OVL_MAX_STACK of the kernel."""
 _LONGEST_VALUE = 255
 _NOT_KNOWN = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+_READ_ONLY = syscalls.MOUNT_ATTR_RDONLY | syscalls.MOUNT_ATTR_NODEV | syscalls.MOUNT_ATTR_NOSUID
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 OPTIONS: tuple[tuple[str, str], ...] = (
@@ -40,9 +41,15 @@ class Plan:
 
     lower: tuple[Path, ...]
     """Topmost first, as the kernel wants them."""
-    upper: Path
-    work: Path
+    upper: Path | None = None
+    """None: read-only."""
+    work: Path | None = None
     target: Path
+
+    @property
+    def writing(self) -> tuple[tuple[str, Path], ...]:
+        """The writable layer's options; none where the mount is read-only."""
+        return (("upperdir", self.upper), ("workdir", self.work)) if self.upper and self.work else ()
 
 
 def plan_mount(layers: Sequence[Path], nothing: Path, folder: Path, target: Path) -> Plan:
@@ -57,10 +64,22 @@ def plan_mount(layers: Sequence[Path], nothing: Path, folder: Path, target: Path
     return Plan(lower=lower, upper=folder / "upper", work=folder / "work", target=target)
 
 
+def plan_read_only(layers: Sequence[Path], nothing: Path, target: Path) -> Plan:
+    """The mount of `layers`, lowest first, that nobody can write to. The folder `nothing` is the lowest of all: the
+    kernel wants two at least where there is no upper one."""
+    lower = (*dict.fromkeys(reversed(layers)), nothing)
+    if len(lower) == 1:
+        raise FailedPrecondition("an image without layers cannot be a volume")
+    if len(lower) > MAX_LAYERS:
+        raise FailedPrecondition(f"image has {len(lower) - 1} layers, more than the {MAX_LAYERS - 1} of a volume")
+    return Plan(lower=lower, target=target)
+
+
 def attach(plan: Plan) -> None:
     """Mount what is planned."""
     try:
-        if max(len(os.fsencode(path)) for path in (*plan.lower, plan.upper, plan.work)) > _LONGEST_VALUE:
+        used = (*plan.lower, *(path for _, path in plan.writing))
+        if max(len(os.fsencode(path)) for path in used) > _LONGEST_VALUE:
             mount_at_once(plan)
             return
         try:
@@ -85,14 +104,14 @@ def build(plan: Plan) -> int:
         syscalls.fsconfig_string(context, "source", "crisp")
         for lower in plan.lower:
             syscalls.fsconfig_string(context, "lowerdir+", str(lower))
-        syscalls.fsconfig_string(context, "upperdir", str(plan.upper))
-        syscalls.fsconfig_string(context, "workdir", str(plan.work))
+        for key, path in plan.writing:
+            syscalls.fsconfig_string(context, key, str(path))
         for key, value in OPTIONS:
             syscalls.fsconfig_string(context, key, value)
-        for flag in FLAGS:
+        for flag in FLAGS if plan.writing else ("ro",):
             syscalls.fsconfig_flag(context, flag)
         syscalls.fsconfig_create(context, "overlay")
-        return syscalls.fsmount(context)
+        return syscalls.fsmount(context, 0 if plan.writing else _READ_ONLY)
     finally:
         os.close(context)
 
@@ -108,12 +127,12 @@ def mount_at_once(plan: Plan) -> None:
 
         options = [
             "lowerdir=" + ":".join(name(path) for path in plan.lower),
-            f"upperdir={name(plan.upper)}",
-            f"workdir={name(plan.work)}",
+            *(f"{key}={name(path)}" for key, path in plan.writing),
             *(f"{key}={value}" for key, value in OPTIONS),
-            *FLAGS,
+            *(FLAGS if plan.writing else ()),
         ]
-        syscalls.mount("crisp", plan.target, "overlay", data=",".join(options))
+        flags = 0 if plan.writing else syscalls.MS_RDONLY | syscalls.MS_NODEV | syscalls.MS_NOSUID
+        syscalls.mount("crisp", plan.target, "overlay", flags, ",".join(options))
 
 
 def detach(target: Path) -> None:

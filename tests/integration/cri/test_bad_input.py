@@ -76,7 +76,7 @@ CONTAINER_FAULTS: list[tuple[str, Change]] = [
     ("image", lambda config: config.ClearField("image")),
     ("log_path", lambda config: setattr(config, "log_path", "../escaped.log")),
     ("log_path", lambda config: setattr(config, "log_path", "a/../../escaped.log")),
-    ("mounts", lambda config: config.mounts.append(pb.Mount(container_path="/x", host_path="/no/such/source"))),
+    ("mounts", lambda config: config.mounts.append(pb.Mount(container_path="/x", host_path="/dev/null/below"))),
     ("mounts", lambda config: config.mounts.append(pb.Mount(container_path="relative", host_path="/tmp"))),
     ("mounts", lambda config: config.mounts.append(pb.Mount(container_path="/x", host_path="relative"))),
     ("memory_limit_in_bytes", _limit("memory_limit_in_bytes")),

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from kernel.contracts.oci import ImageConfig
-from kernel.contracts.runtime import CreateRequest, Device, Mount, Security
+from kernel.contracts.runtime import CreateRequest
 from kernel.errors import InvalidInput
 from kernel.ids import ContainerId, SandboxId
 from services.runtime import cgroup, host
@@ -23,39 +23,6 @@ def test_what_the_host_allows() -> None:
     found = host.read(cgroup.hierarchies())
     assert found.controllers
     assert found.hostname == host.host_name()
-
-
-def test_sources_are_resolved(tmp_path: Path) -> None:
-    (tmp_path / "real").mkdir()
-    (tmp_path / "link").symlink_to("real")
-    asked = request(mounts=(Mount(container_path="/x", host_path=f"{tmp_path}/link/../link"),))
-    assert host.mount_sources(asked) == (f"{tmp_path}/real",)
-    with pytest.raises(InvalidInput, match=r"mounts\[0\]\.host_path: '/no/such' does not exist"):
-        host.mount_sources(request(mounts=(Mount(container_path="/x", host_path="/no/such"),)))
-
-
-def test_devices() -> None:
-    (node,) = host.devices(request(devices=(Device(container_path="/dev/n", host_path="/dev/null", permissions="rw"),)))
-    assert (node.path, node.kind, node.major, node.minor, node.permissions) == ("/dev/n", "c", 1, 3, "rw")
-    assert "/dev/null" in {node.path for node in host.devices(request(security=Security(privileged=True)))}
-
-
-@pytest.mark.parametrize(
-    ("path", "source", "permissions"),
-    [
-        ("/dev/x", "/etc/passwd", "r"),
-        ("/dev/x", "/dev/../etc/shadow", "r"),
-        ("/dev/x", "/no/such", "r"),
-        ("/dev/x", "dev/null", "r"),
-        ("/dev/../x", "/dev/null", "r"),
-        ("/dev/x", "/dev/null", "rwmx"),
-        ("/dev/x", "/dev/null", ""),
-    ],
-)
-def test_what_is_no_device_is_refused(path: str, source: str, permissions: str) -> None:
-    device = Device(container_path=path, host_path=source, permissions=permissions)
-    with pytest.raises(InvalidInput, match=r"devices\[0\]"):
-        host.devices(request(devices=(device,)))
 
 
 def test_volumes_stay_inside_the_root(tmp_path: Path) -> None:

@@ -1,0 +1,97 @@
+"""What is added to a container's OCI specification beside what the CRI asks for: by CDI, hooks folders, configuration.
+
+Pure. A thing of the same name (a variable, a mount's or a device's path) is replaced; the rest is appended.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+Spec = dict[str, object]
+Json = dict[str, object]
+STAGES = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
+"""Of hooks, as the OCI runtime specification names them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceNode:
+    """A device node to add; what it lacks is as the host's node has it."""
+
+    path: str
+    host_path: str
+    kind: str = ""
+    major: int = 0
+    minor: int = 0
+    mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    permissions: str = "rwm"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edits:
+    """Parts to add, in OCI's own form."""
+
+    env: tuple[str, ...] = ()
+    mounts: tuple[Json, ...] = ()
+    devices: tuple[DeviceNode, ...] = ()
+    """To be looked up on the host first; `apply` leaves them out."""
+    hooks: tuple[tuple[str, Json], ...] = ()
+    """Stage and hook."""
+    additional_gids: tuple[int, ...] = ()
+    intel_rdt: Json = field(default_factory=dict)
+
+    def __add__(self, other: Edits) -> Edits:
+        return Edits(
+            env=self.env + other.env,
+            mounts=self.mounts + other.mounts,
+            devices=self.devices + other.devices,
+            hooks=self.hooks + other.hooks,
+            additional_gids=self.additional_gids + other.additional_gids,
+            intel_rdt={**self.intel_rdt, **other.intel_rdt},
+        )
+
+
+def apply(spec: Spec, edits: Edits) -> Spec:
+    """The specification with the parts added; the one given is not changed."""
+    process = _mapping(spec, "process")
+    user = _mapping(process, "user")
+    linux = _mapping(spec, "linux")
+    if edits.env:
+        values = {str(pair).partition("=")[0]: str(pair) for pair in (*_list(process, "env"), *edits.env)}
+        process = {**process, "env": list(values.values())}
+    if edits.additional_gids:
+        groups = dict.fromkeys((*_list(user, "additionalGids"), *edits.additional_gids))
+        process = {**process, "user": {**user, "additionalGids": list(groups)}}
+    if edits.intel_rdt:
+        linux = {**linux, "intelRdt": {**_mapping(linux, "intelRdt"), **edits.intel_rdt}}
+    changed = {**spec, "process": process, "linux": linux}
+    if edits.mounts:
+        by_path = {str(mount["destination"]): mount for mount in (*_mounts(spec), *edits.mounts)}
+        changed["mounts"] = sorted(by_path.values(), key=_depth)
+    if edits.hooks:
+        hooks = {stage: list(found) for stage in STAGES if (found := _list(_mapping(spec, "hooks"), stage))}
+        for stage, hook in edits.hooks:
+            hooks.setdefault(stage, []).append(hook)
+        changed["hooks"] = hooks
+    return changed
+
+
+def _depth(mount: Json) -> int:
+    return str(mount["destination"]).rstrip("/").count("/")
+
+
+def _mapping(parent: Spec, name: str) -> Spec:
+    found = parent.get(name, {})
+    assert isinstance(found, dict), name
+    return found
+
+
+def _list(parent: Spec, name: str) -> list[object]:
+    found = parent.get(name, [])
+    assert isinstance(found, list), name
+    return found
+
+
+def _mounts(spec: Spec) -> list[Json]:
+    return [mount for mount in _list(spec, "mounts") if isinstance(mount, dict)]
