@@ -62,7 +62,7 @@ class Files:
         except OSError as error:
             raise FailedPrecondition(f"{what}: {error.strerror}") from error
         info = os.fstat(fd)
-        key = (info.st_ino, info.st_mtime_ns, info.st_size)
+        key = (info.st_ino, info.st_ctime_ns, info.st_size)
         known = self._read.get(path)
         if known is not None and known[0] == key:
             os.close(fd)
@@ -80,10 +80,14 @@ class Files:
 
 def _content(fd: int, what: str) -> bytes:
     """A plain file's content, and the descriptor closed."""
-    with os.fdopen(fd, "rb") as file:
+    try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise InvalidInput(f"{what}: is not a plain file")
-        content = file.read(seccomp.LIMIT + 1)
+        content = b""
+        while len(content) <= seccomp.LIMIT and (part := os.read(fd, seccomp.LIMIT + 1 - len(content))):
+            content += part
+    finally:
+        os.close(fd)
     if len(content) > seccomp.LIMIT:
         raise InvalidInput(f"{what}: is larger than {seccomp.LIMIT} bytes")
     return content
