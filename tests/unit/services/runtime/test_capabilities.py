@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from kernel.errors import InvalidInput
-from services.runtime.capabilities import NAMES, from_mask, resolve
+from services.runtime.capabilities import NAMES, from_mask, lacking, resolve
 
 ALL = frozenset(NAMES)
 
@@ -39,3 +39,11 @@ def test_an_unknown_name_is_refused(name: str) -> None:
 def test_a_mask_is_read_by_bits() -> None:
     assert from_mask(0b100001) == {"CHOWN", "KILL"}
     assert from_mask(0x1FFFFFFFFFF) == ALL
+
+
+def test_what_a_container_asks_for_and_does_not_get() -> None:
+    held = ALL - {"SYS_RESOURCE", "CHOWN"}
+    assert lacking(("CHOWN", "CAP_KILL"), privileged=False, bounding=held) == ["CAP_CHOWN"]
+    assert lacking(("ALL",), privileged=False, bounding=held) == ["CAP_CHOWN", "CAP_SYS_RESOURCE"]
+    assert lacking((), privileged=True, bounding=held) == ["CAP_CHOWN", "CAP_SYS_RESOURCE"]
+    assert lacking((), privileged=False, bounding=held) == []
