@@ -152,7 +152,7 @@ def _ended(rpc: str, started: float, how: str = "ok") -> None:
     _LOG.log(level, "%s: %s in %.1f ms", rpc, how, (time.monotonic() - started) * 1e3)
 
 
-_READING = ("List", "Stream", "Status", "Version", "RuntimeConfig", "ImageFsInfo")
+_READING = ("List", "Stream", "Stats", "Status", "Version", "RuntimeConfig", "ImageFsInfo")
 """RPCs that change nothing; the kubelet asks them all the time."""
 
 
