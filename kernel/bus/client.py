@@ -15,7 +15,19 @@ import msgspec
 
 from kernel.bus.calls import Calls
 from kernel.bus.endpoint import dealer
-from kernel.bus.envelope import Answer, Ask, Body, Cancel, Failed, Told, error_of, pack, unpack_for_caller
+from kernel.bus.envelope import (
+    Answer,
+    Ask,
+    Body,
+    Cancel,
+    Failed,
+    ToCaller,
+    Told,
+    body,
+    error_of,
+    pack,
+    unpack_for_caller,
+)
 from kernel.contracts.contract import HELLO, Contract, Message, Method
 from kernel.errors import DeadlineExceeded, InvalidInput, Unavailable
 from kernel.host.aio import Deadline
@@ -29,14 +41,14 @@ _Reply = TypeVar("_Reply", bound=Message)
 class _Open:
     """An open call: what to send, and whom to tell."""
 
-    __slots__ = ("frames", "future", "id", "method", "on_progress")
+    __slots__ = ("frame", "future", "id", "method", "on_progress")
 
     def __init__(
-        self, call: bytes, method: Method[Message, Message], frames: list[bytes], on_progress: Callable[[Message], None]
+        self, call: bytes, method: Method[Message, Message], frame: bytes, on_progress: Callable[[Message], None]
     ) -> None:
         self.id = call
         self.method = method
-        self.frames = frames
+        self.frame = frame
         self.on_progress = on_progress
         self.future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
 
@@ -114,14 +126,14 @@ class Client:
         on_progress: Callable[[Message], None],
     ) -> _Open:
         call = os.urandom(16)
-        ask = Ask(id=call, method=method.name, deadline_ns=deadline_ns, trace=TRACE.get())
-        opened = _Open(call, method, pack(ask, request), on_progress)
+        ask = Ask(id=call, method=method.name, deadline_ns=deadline_ns, trace=TRACE.get(), body=body(request))
+        opened = _Open(call, method, pack(ask), on_progress)
         if self._calls.add(call, opened, repeat=method.repeat):
             self._send(opened)
         return opened
 
     def _send(self, opened: _Open) -> None:
-        if not self._socket.send(opened.frames):
+        if not self._socket.send(opened.frame):
             self._calls.unsent(opened.id)
 
     def _abandon(self, opened: _Open) -> None:
@@ -146,26 +158,25 @@ class Client:
 
     def _on_message(self, frames: list[bytes]) -> None:
         try:
-            header, body = unpack_for_caller(frames)
-            self._on_header(header, body)
+            self._on_reply(unpack_for_caller(frames[-1]))
         except InvalidInput as error:
             _LOG.error("a message of the %s worker is refused: %s", self.worker, error)
 
-    def _on_header(self, header: Answer | Told | Failed, body: bytes) -> None:
-        if isinstance(header, Told):
-            opened = self._calls.find(header.id)
-            if opened is not None and opened.method.name in self._events:
-                opened.on_progress(cast("Message", self._events[opened.method.name].decode(body)))
-            return
-        opened = self._calls.find(header.id)
+    def _on_reply(self, message: ToCaller) -> None:
+        opened = self._calls.find(message.id)
         if opened is None:
             return  # it was cancelled or answered already
-        reply = cast("Message", self._replies[opened.method.name].decode(body)) if isinstance(header, Answer) else None
-        self._calls.settle(header.id)
+        name = opened.method.name
+        if isinstance(message, Told):
+            if name in self._events:
+                opened.on_progress(cast("Message", self._events[name].decode(message.body)))
+            return
+        reply = cast("Message", self._replies[name].decode(message.body)) if isinstance(message, Answer) else None
+        self._calls.settle(message.id)
         if opened.future.done():
             return
-        if isinstance(header, Failed):
-            opened.future.set_exception(error_of(header))
+        if isinstance(message, Failed):
+            opened.future.set_exception(error_of(message))
         else:
             assert reply is not None  # an Answer has one
             opened.future.set_result(reply)

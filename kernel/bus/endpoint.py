@@ -1,6 +1,7 @@
 """A ZeroMQ socket on the event loop: a callback per message, sends that never block. The only importer of zmq.
 
-ZeroMQ's descriptor signals by edges: after every wake and every send the socket is read until it is empty.
+ZeroMQ's descriptor signals by edges: after every wake and every send the socket is read until it is empty. A message
+is one frame, and on a worker's socket the sender's routing id before it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from zmq.utils.monitor import parse_monitor_message
 
 from kernel.bus.envelope import MAX_FRAME
 
+_EVENTS, _READABLE = int(zmq.EVENTS), int(zmq.POLLIN)
+_NOBLOCK, _MORE = int(zmq.NOBLOCK), int(zmq.SNDMORE)
 _RECONNECT_MS = 5
 _RECONNECT_MAX_MS = 40
 
@@ -31,23 +34,30 @@ class Endpoint:
         self._loop.call_soon(self._drain)
         self._closed = False
 
+    def _readable(self) -> bool:
+        return not self._closed and bool(self._socket.getsockopt(_EVENTS) & _READABLE)  # type: ignore[operator]
+
     def _drain(self) -> None:
-        while not self._closed:
+        while self._readable():
             try:
-                frames = self._socket.recv_multipart(zmq.NOBLOCK)
+                frames = self._socket.recv_multipart(_NOBLOCK)
             except zmq.Again:
                 return
             self._on_message(frames)
 
-    def send(self, frames: list[bytes]) -> bool:
+    def send(self, *frames: bytes) -> bool:
         """Whether the message was taken: not where no peer is connected, the peer is gone or reads too slowly."""
+        *first, last = frames
         try:
-            self._socket.send_multipart(frames, zmq.NOBLOCK)
+            for frame in first:
+                self._socket.send(frame, _NOBLOCK | _MORE)
+            self._socket.send(last, _NOBLOCK)
         except zmq.ZMQError as error:
             if error.errno in (zmq.EAGAIN, zmq.EHOSTUNREACH):
                 return False
             raise
-        self._loop.call_soon(self._drain)
+        if self._readable():
+            self._loop.call_soon(self._drain)
         return True
 
     def close(self) -> None:

@@ -1,8 +1,8 @@
-"""Frames of the bus and the headers in them; what does not fit is refused. Pure. docs/bus.md is the wire's document.
+"""Messages of the bus; what does not fit is refused. Pure. docs/bus.md is the wire's document.
 
-A message is three frames: the protocol's mark, a header, a body. Header and body are msgpack. A caller sends Ask
-and Cancel; a worker sends Answer, Told (progress) and Failed. Bodies are the contract's structures, empty where
-there is nothing to say.
+A message is one frame: the protocol's mark, then a msgpack map, the header, whose `body` is the contract's structure,
+nil where there is nothing to say. A caller sends Ask and Cancel; a worker sends Answer, Told (progress) and Failed.
+The body is decoded apart from its header: only the method that the header names says what it must be.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ MAX_FRAME = 64 << 20
 """Bytes; a snapshot of a thousand containers is below a fifth of it."""
 
 _T = TypeVar("_T")
+_NIL = msgspec.Raw(b"\xc0")
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="ask"):
@@ -29,6 +30,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     deadline_ns: int
     """CLOCK_BOOTTIME; 0 for a watch, which has none."""
     trace: str = "-"
+    body: msgspec.Raw = _NIL
 
 
 class Cancel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="cancel"):
@@ -41,12 +43,14 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Done; the body is the reply."""
 
     id: bytes
+    body: msgspec.Raw = _NIL
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="told"):
     """Under way; the body is a progress message or an event."""
 
     id: bytes
+    body: msgspec.Raw = _NIL
 
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="failed"):
@@ -66,30 +70,35 @@ _to_worker = msgspec.msgpack.Decoder(ToWorker)
 _to_caller = msgspec.msgpack.Decoder(ToCaller)
 
 
-def pack(header: ToWorker | ToCaller, body: msgspec.Struct | None = None) -> list[bytes]:
-    """The frames of a message."""
-    return [MARK, _encoder.encode(header), _encoder.encode(body) if body is not None else b""]
+def pack(message: ToWorker | ToCaller) -> bytes:
+    """A message as its frame."""
+    return MARK + _encoder.encode(message)
 
 
-def unpack_for_worker(frames: list[bytes]) -> tuple[ToWorker, bytes]:
-    """Header and raw body of what a caller sent; InvalidInput says why it is refused."""
-    header, body = _split(frames)
-    return _decode(_to_worker, header, "header"), body
+def body(of: msgspec.Struct) -> msgspec.Raw:
+    """A structure as a message carries it."""
+    return msgspec.Raw(_encoder.encode(of))
 
 
-def unpack_for_caller(frames: list[bytes]) -> tuple[ToCaller, bytes]:
-    """Header and raw body of what a worker sent; InvalidInput says why it is refused."""
-    header, body = _split(frames)
-    return _decode(_to_caller, header, "header"), body
+def unpack_for_worker(frame: bytes) -> ToWorker:
+    """What a caller sent; InvalidInput says why it is refused."""
+    message: ToWorker = _decode(_to_worker, _after_mark(frame), "message")
+    return message
 
 
-def _split(frames: list[bytes]) -> tuple[bytes, bytes]:
-    if len(frames) != 3 or frames[0] != MARK:
-        raise InvalidInput(f"a message of {len(frames)} frames is not of {MARK.decode()}")
-    return frames[1], frames[2]
+def unpack_for_caller(frame: bytes) -> ToCaller:
+    """What a worker sent; InvalidInput says why it is refused."""
+    message: ToCaller = _decode(_to_caller, _after_mark(frame), "message")
+    return message
 
 
-def _decode(decoder: msgspec.msgpack.Decoder[_T], data: bytes, what: str) -> _T:
+def _after_mark(frame: bytes) -> memoryview:
+    if not frame.startswith(MARK):
+        raise InvalidInput(f"a message of {len(frame)} bytes is not of {MARK.decode()}")
+    return memoryview(frame)[len(MARK) :]
+
+
+def _decode(decoder: msgspec.msgpack.Decoder[_T], data: bytes | memoryview | msgspec.Raw, what: str) -> _T:
     try:
         return decoder.decode(data)
     except (msgspec.DecodeError, RecursionError) as error:
@@ -102,7 +111,7 @@ class Body:
     def __init__(self, of: object) -> None:
         self._decoder: msgspec.msgpack.Decoder[msgspec.Struct] = msgspec.msgpack.Decoder(of)
 
-    def decode(self, data: bytes) -> msgspec.Struct:
+    def decode(self, data: msgspec.Raw) -> msgspec.Struct:
         """The structure; InvalidInput where the bytes do not fit."""
         return _decode(self._decoder, data, "body")
 

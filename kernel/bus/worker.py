@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol, cast
 
 from kernel.bus.endpoint import Endpoint, router
-from kernel.bus.envelope import Answer, Ask, Body, Cancel, Told, failure, pack, unpack_for_worker
+from kernel.bus.envelope import Answer, Ask, Body, Cancel, ToCaller, Told, body, failure, pack, unpack_for_worker
 from kernel.config import Config
 from kernel.contracts.contract import HELLO, Contract, Hello, Message, Method
 from kernel.errors import CrispError, DeadlineExceeded, Internal, InvalidInput, NotFound
@@ -53,11 +53,11 @@ class Call:
 
     async def progress(self, message: Message) -> None:
         """Tell the caller how far it is, or, in a watch, what happened. A caller that is gone ends the call."""
-        if not self._send([self.sender, *pack(Told(id=self.id), message)]) and self.method.watch:
+        if not self._send(self.sender, pack(Told(id=self.id, body=body(message)))) and self.method.watch:
             raise asyncio.CancelledError
 
 
-_Send = Callable[[list[bytes]], bool]
+_Send = Callable[[bytes, bytes], bool]
 _Handler = Callable[[Message, Call], Awaitable[Message]]
 
 
@@ -89,33 +89,35 @@ class Server:
     def _on_message(self, frames: list[bytes]) -> None:
         sender = frames[0]
         try:
-            header, body = unpack_for_worker(frames[1:])
+            if len(frames) != 2:
+                raise InvalidInput(f"it has {len(frames) - 1} frames, not one")
+            message = unpack_for_worker(frames[1])
         except InvalidInput as error:
             _LOG.error("a message from %s is refused: %s", sender.hex(), error)
             return
-        if isinstance(header, Cancel):
-            call = self._running.get(header.id)
+        if isinstance(message, Cancel):
+            call = self._running.get(message.id)
             if call is not None and call.task is not None:
                 call.task.cancel()
         elif not self._draining:
-            self._on_ask(sender, header, body)
+            self._on_ask(sender, message)
 
-    def _on_ask(self, sender: bytes, ask: Ask, body: bytes) -> None:
+    def _on_ask(self, sender: bytes, ask: Ask) -> None:
         if ask.id in self._running:
             self._running[ask.id].sender = sender  # the same ask again over a new connection: it joins
             return
         if ask.method == HELLO.name:
             hello = Hello(pid=os.getpid(), started_ns=self._started_ns)
-            self._socket.send([sender, *pack(Answer(id=ask.id), hello)])
+            self._socket.send(sender, pack(Answer(id=ask.id, body=body(hello))))
             return
         method = self._contract.methods.get(ask.method)
         try:
             if method is None:
                 raise NotFound(f"the {self._contract.worker} worker has no method {ask.method!r}")
-            request = cast("Message", self._bodies[ask.method].decode(body))
+            request = cast("Message", self._bodies[ask.method].decode(ask.body))
         except CrispError as error:
             _LOG.error("a call from %s of %s is refused: %s", sender.hex(), ask.method, error)
-            self._socket.send([sender, *pack(failure(ask.id, error))])
+            self._socket.send(sender, pack(failure(ask.id, error)))
             return
         call = Call(ask.id, sender, method, ask, self._socket.send)
         self._running[ask.id] = call
@@ -124,26 +126,26 @@ class Server:
     async def _serve(self, call: Call, request: Message) -> None:
         TRACE.set(call.trace)
         try:
-            frames = await self._answer(call, request)
+            answer = await self._answer(call, request)
         finally:
             del self._running[call.id]
-        if not self._socket.send([call.sender, *frames]):
+        if not self._socket.send(call.sender, pack(answer)):
             _LOG.debug("the caller of %s has gone", call.method.name)
 
-    async def _answer(self, call: Call, request: Message) -> list[bytes]:
+    async def _answer(self, call: Call, request: Message) -> ToCaller:
         try:
             async with asyncio.timeout(max(call.deadline.remaining(), 0)):
                 reply = await self._handlers[call.method.name](request, call)
-            return pack(Answer(id=call.id), reply)
+            return Answer(id=call.id, body=body(reply))
         except CrispError as error:
-            return pack(failure(call.id, error))
+            return failure(call.id, error)
         except TimeoutError:
             late = DeadlineExceeded(f"{self._contract.worker} worker, {call.method.name}: the deadline passed")
-            return pack(failure(call.id, late))
+            return failure(call.id, late)
         except Exception as error:  # noqa: BLE001  # the boundary of the process: our own bug, said once
             _LOG.exception("%s failed", call.method.name)
             kind = f"{type(error).__name__}: {error}"
-            return pack(failure(call.id, Internal(f"{self._contract.worker} worker, {call.method.name}: {kind}")))
+            return failure(call.id, Internal(f"{self._contract.worker} worker, {call.method.name}: {kind}"))
 
 
 def handlers(contract: Contract, service: object) -> dict[str, _Handler]:
