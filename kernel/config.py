@@ -17,6 +17,7 @@ import yaml
 from kernel.errors import InvalidInput
 from kernel.ids import ContainerId, DiffId, Digest, SandboxId, digest_hex
 
+MOST_CREATE_SECONDS = 240
 DEFAULT_FILE = Path("/etc/crisp/crisp.yaml")
 
 
@@ -31,6 +32,27 @@ class Handler(Struct, kw_only=True, frozen=True):
     """The OCI runtime's binary, absolute."""
     root: str = ""
     """Where it keeps its state; a folder below `run` where empty."""
+    allowed_annotations: tuple[str, ...] = ()
+    """Beginnings of the annotations of pods and containers that go into the OCI specification."""
+    default_annotations: dict[str, str] = {}
+    """In every OCI specification; those of a request that are allowed replace them."""
+    conmon: str = ""
+    """Its own monitor; `runtime.conmon` where empty."""
+    conmon_env: dict[str, str] = {}
+    """Beside PATH, for the monitor and the OCI runtime that it runs."""
+    create_timeout: float = 240.0
+    """Seconds that the creation of a container may take, 240 at most."""
+    min_memory: int | None = None
+    """The least memory limit in bytes; where not given 500 KiB for crun, 12 MiB for any other."""
+    privileged_without_host_devices: bool = False
+    """Whether privileged containers get only the devices that they ask for."""
+
+    @property
+    def least_memory(self) -> int:
+        """Bytes below which a container would not even start."""
+        if self.min_memory is not None:
+            return self.min_memory
+        return 500 << 10 if "crun" in Path(self.path).name else 12 << 20
 
 
 class ImageSection(Struct, kw_only=True, frozen=True):
@@ -244,6 +266,11 @@ def load(file: Path | None = None) -> Config:
     return _convert(merged)
 
 
+def effective_file(config: Config) -> Path:
+    """The configuration that the daemon runs with, for a new spawner: not what the file of /etc says by then."""
+    return config.paths.run / "config.yaml"
+
+
 def dump(config: Config) -> str:
     """The effective configuration as YAML."""
     return yaml.safe_dump(msgspec.to_builtins(config), sort_keys=False)
@@ -291,6 +318,14 @@ def _convert(data: dict[str, object]) -> Config:
         raise InvalidInput(
             f"no runtime handler is named '{config.runtime.default_handler}' - at '$.runtime.default_handler'"
         )
+    for name, handler in config.runtime.handlers.items():
+        where = f"$.runtime.handlers.{name}"
+        if not 1 <= handler.create_timeout <= MOST_CREATE_SECONDS:
+            raise InvalidInput(
+                f"{handler.create_timeout} is not between 1 and {MOST_CREATE_SECONDS} - at '{where}.create_timeout'"
+            )
+        if not handler.path.startswith("/"):
+            raise InvalidInput(f"'{handler.path}' is not an absolute path - at '{where}.path'")
     return config
 
 

@@ -133,6 +133,7 @@ COMMANDS = (
         "restart", "restart one process of the daemon; no container notices", "workers:restart",
         _argument("name", metavar="NAME", help="as `crisp workers` shows it"),
     ),
+    Command("reload", "read the configuration again; what is wrong with it changes nothing", "workers:reload"),
     Command("pods", "list pods", "pods:pods"),
     Command("ps", "list running containers", "containers:ps", _flag("-a", "--all", text="also those that do not run")),
     Command("images", "list images", "images:images"),

@@ -11,7 +11,7 @@ from kernel.cli.exits import Exit
 from kernel.cli.output import Column, Row, duration, size, state_style
 from kernel.cli.session import Session
 from kernel.contracts.contract import Nothing
-from kernel.contracts.supervisor import RESTART, SHUTDOWN, WORKERS, RestartRequest, WorkerStatus
+from kernel.contracts.supervisor import RELOAD, RESTART, SHUTDOWN, WORKERS, RestartRequest, WorkerStatus
 from kernel.errors import CrispError
 from kernel.supervisor.workers import CAPABILITIES
 
@@ -67,6 +67,18 @@ def restart(session: Session, options: Namespace) -> Exit:
         session.out.document({"name": options.name, "pid": done.pid})
     else:
         session.out.line(f"{options.name} serves again as process {done.pid}")
+    return Exit.OK
+
+
+def reload(session: Session, _: Namespace) -> Exit:
+    """Have the daemon read its configuration again."""
+    done = ask_supervisor(session.paths, RELOAD, Nothing())
+    if session.out.json:
+        session.out.document({"changed": list(done.changed), "restarted": list(done.restarted)})
+    elif done.changed:
+        session.out.line(f"changed: {', '.join(done.changed)}; started anew: {', '.join(done.restarted)}")
+    else:
+        session.out.line("nothing has changed")
     return Exit.OK
 
 

@@ -72,6 +72,15 @@ class Restarted(Message, frozen=True, kw_only=True):
     pid: int
 
 
+class Reloaded(Message, frozen=True, kw_only=True):
+    """What a new reading of the configuration changed."""
+
+    changed: tuple[str, ...]
+    """Keys, as `runtime.handlers`."""
+    restarted: tuple[str, ...]
+    """Workers that were started anew because of them."""
+
+
 class Health(Message, frozen=True, kw_only=True):
     """Workers that are not ready, each with the reason; sent at once and then on each change."""
 
@@ -84,8 +93,11 @@ COMMIT = Method("commit", Commit, Nothing, deadline=10)
 WORKERS = Method("workers", Nothing, Workers, deadline=10)
 RESTART = Method("restart", RestartRequest, Restarted, deadline=30)
 """Back once the new process is ready. NotFound for an unknown name."""
+RELOAD = Method("reload", Nothing, Reloaded, deadline=120)
+"""Read the configuration again, and start anew the workers that it concerns; back once they are ready.
+InvalidInput or FailedPrecondition for one that cannot be: then nothing changes."""
 WATCH_HEALTH = Method("watch_health", Nothing, Nothing, deadline=0, progress=Health, watch=True)
 SHUTDOWN = Method("shutdown", Nothing, Nothing, deadline=10)
 """End every process of crisp in order; containers run on. The reply comes before the end."""
 
-CONTRACT = Contract("supervisor", LOAD, COMMIT, WORKERS, RESTART, WATCH_HEALTH, SHUTDOWN)
+CONTRACT = Contract("supervisor", LOAD, COMMIT, WORKERS, RESTART, RELOAD, WATCH_HEALTH, SHUTDOWN)

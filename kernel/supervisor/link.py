@@ -31,6 +31,10 @@ class Bye(msgspec.Struct, frozen=True, tag="bye"):
     status: int = 0
 
 
+class Reread(msgspec.Struct, frozen=True, tag="reread"):
+    """To the spawner: the effective configuration has changed; fork from now on with what its file says."""
+
+
 class Started(msgspec.Struct, frozen=True, tag="started"):
     """From the spawner, with a pidfd: a worker was forked."""
 
@@ -63,8 +67,12 @@ class Stop(msgspec.Struct, frozen=True, tag="stop"):
     """From the spawner: it was told to end the daemon (SIGTERM or SIGINT)."""
 
 
-ToSpawner = Spawn | Measure | Bye
-ToSupervisor = Started | Failed | Died | Measured | Stop
+class Hangup(msgspec.Struct, frozen=True, tag="hangup"):
+    """From the spawner: it was told to read the configuration again (SIGHUP)."""
+
+
+ToSpawner = Spawn | Measure | Bye | Reread
+ToSupervisor = Started | Failed | Died | Measured | Stop | Hangup
 _ENCODER = msgspec.msgpack.Encoder()
 _TO_SPAWNER: msgspec.msgpack.Decoder[ToSpawner] = msgspec.msgpack.Decoder(ToSpawner)
 _TO_SUPERVISOR: msgspec.msgpack.Decoder[ToSupervisor] = msgspec.msgpack.Decoder(ToSupervisor)

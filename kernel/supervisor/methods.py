@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from kernel.bus.worker import Call
 from kernel.contracts.contract import Nothing
 from kernel.contracts.records import Exit
-from kernel.contracts.supervisor import Commit, Restarted, RestartRequest, Snapshot, Workers, WorkerStatus
+from kernel.contracts.supervisor import Commit, Reloaded, Restarted, RestartRequest, Snapshot, Workers, WorkerStatus
 from kernel.errors import DeadlineExceeded
 from kernel.state.store import Store
 from kernel.supervisor import proc
@@ -94,6 +94,10 @@ class Methods:
     async def restart(self, request: RestartRequest, call: Call) -> Restarted:
         """End a worker in order and start it again."""
         return Restarted(pid=await self._supervisor.restart(request.name, call.deadline))
+
+    async def reload(self, _request: Nothing, call: Call) -> Reloaded:
+        """Read the configuration again."""
+        return await self._supervisor.reload(call.deadline)
 
     async def watch_health(self, _request: Nothing, call: Call) -> Nothing:
         """Workers that are down, now and at each change."""

@@ -63,14 +63,16 @@ def main(config_path: Path | None) -> int:
     except CrispError as error:
         print(f"crisp: {error}", file=sys.stderr)
         return CANNOT_START
-    return Spawner(config, None).run()
+    return Spawner(config, None, (config_path or configuration.DEFAULT_FILE).absolute()).run()
 
 
 class Spawner:
     """The loop. `end` is the link to a supervisor that lives already."""
 
-    def __init__(self, config: Config, end: socket.socket | None) -> None:
+    def __init__(self, config: Config, end: socket.socket | None, source: Path) -> None:
         self._config = config
+        self._source = source
+        """The file that the administrator wrote."""
         self._end = end
         self._children: dict[int, _Child] = {}
         self._poll = select.poll()
@@ -115,6 +117,9 @@ class Spawner:
         if self._end is not None and numbers & _ENDING:
             with suppress(OSError):  # the supervisor has just died: its end of file comes next
                 link.send(self._end, link.Stop())
+        elif self._end is not None and signal.SIGHUP in numbers:
+            with suppress(OSError):  # as above; the next one reads the file anyway
+                link.send(self._end, link.Hangup())
 
     def _on_message(self, end: socket.socket) -> int | None:
         try:
@@ -134,7 +139,17 @@ class Spawner:
                 self._spawn(end, name)
             case link.Measure(pids):
                 self._tell(link.Measured(_memory(pids)))
+            case link.Reread():
+                self._reread()
         return None
+
+    def _reread(self) -> None:
+        """Take up what the supervisor has checked and written."""
+        try:
+            self._config = configuration.load(configuration.effective_file(self._config))
+        except CrispError as error:
+            _LOG.error("the changed configuration is not taken up: %s", error)
+        log.configure("spawner", self._config.log_level)
 
     def _spawn(self, end: socket.socket, name: str) -> None:
         try:
@@ -154,7 +169,7 @@ class Spawner:
     def _fork_supervisor(self) -> None:
         ours, theirs = link.pair()
         children = {child.name: child.pid for child in self._children.values()}
-        body = lambda: _become_supervisor(self._config, theirs, children)  # noqa: E731
+        body = lambda: _become_supervisor(self._config, theirs, children, self._source)  # noqa: E731
         self._fork("supervisor", body, (theirs.fileno(),))
         theirs.close()
         if self._end is not None:
@@ -268,10 +283,10 @@ def _become_worker(wanted: Row, config: Config) -> None:
     worker.run(contract, create, config)
 
 
-def _become_supervisor(config: Config, end: socket.socket, children: dict[str, int]) -> None:
+def _become_supervisor(config: Config, end: socket.socket, children: dict[str, int], source: Path) -> None:
     from kernel.supervisor import supervise
 
-    sys.exit(supervise.run(config, end, children))
+    sys.exit(supervise.run(config, end, children, source))
 
 
 def _name_process(name: str) -> None:
@@ -302,6 +317,7 @@ def _adopting() -> int:
     """Entry point of a spawner that the supervisor starts in place of one that died."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--source", type=Path, required=True)
     parser.add_argument("--adopt", type=int, required=True)
     parser.add_argument("--netns", type=int, required=True)
     arguments = parser.parse_args()
@@ -310,7 +326,7 @@ def _adopting() -> int:
     end = socket.socket(fileno=arguments.adopt)
     os.set_inheritable(arguments.adopt, False)
     end.setblocking(True)
-    return Spawner(configuration.load(arguments.config), end).run()
+    return Spawner(configuration.load(arguments.config), end, arguments.source).run()
 
 
 if __name__ == "__main__":

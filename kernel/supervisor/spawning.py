@@ -60,18 +60,22 @@ class Spawning:
         end: socket.socket,
         *,
         config_file: Path,
+        source: Path,
         netns: int,
         on_died: Callable[[link.Died], None],
         on_stop: Callable[[], None],
+        on_hangup: Callable[[], None],
         on_replaced: Callable[[], None],
     ) -> None:
         self.pid = os.getppid()
         self.start_time = proc.start_time(self.pid)
         self.restarts = 0
         self._config_file = config_file
+        self._source = source
         self._netns = netns
         self._on_died = on_died
         self._on_stop = on_stop
+        self._on_hangup = on_hangup
         self._on_replaced = on_replaced
         self._tasks = Tasks()
         self._loop = asyncio.get_running_loop()
@@ -107,6 +111,10 @@ class Spawning:
         self._send(link.Measure(pids))
         async with deadline.limit("reading memory"):
             return await future
+
+    def reread(self) -> None:
+        """The effective configuration has changed. A spawner that is being replaced reads it at its start."""
+        self._send(link.Reread())
 
     async def close(self, status: int) -> None:
         """Tell the spawner to end too."""
@@ -157,6 +165,8 @@ class Spawning:
                 self._on_died(message)
             case link.Stop():
                 self._on_stop()
+            case link.Hangup():
+                self._on_hangup()
 
     def _on_started(self, name: str, pid: int, pidfd: int) -> None:
         started = Process(pid, pidfd)
@@ -176,7 +186,7 @@ class Spawning:
         started = await process.start(
             (
                 sys.executable, "-P", "-m", "kernel.supervisor.spawner", "--config", str(self._config_file),
-                "--adopt", str(theirs.fileno()), "--netns", str(self._netns),
+                "--source", str(self._source), "--adopt", str(theirs.fileno()), "--netns", str(self._netns),
             ),
             stderr=2,
             env=environment,

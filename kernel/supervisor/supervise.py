@@ -5,7 +5,8 @@ worker runs its life as a straight line: start, wait until it says that it serve
 
 - Ready is a message (`hello` on the bus); alive is not enough. A worker that misses three heartbeats has died.
 - At its own start it adopts what runs (`kernel.supervisor.roster`) and kills nothing.
-- It is told to end by SIGTERM, SIGINT or SHUTDOWN: workers end in order, containers are not touched. SIGHUP is noted.
+- It is told to end by SIGTERM, SIGINT or SHUTDOWN: workers end in order, containers are not touched. SIGHUP reads the
+  configuration again (`kernel.supervisor.reload`).
 - Exits of containers that the runtime worker reports are written down, whether the front is there or not.
 """
 
@@ -25,18 +26,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from kernel import config as configuration
+from kernel import log
 from kernel.bus.client import Client
 from kernel.bus.worker import Server
 from kernel.config import Config
 from kernel.contracts import runtime
 from kernel.contracts.contract import HELLO, Contract, Message, Nothing
 from kernel.contracts.records import Exit
-from kernel.contracts.supervisor import CONTRACT, Health
+from kernel.contracts.supervisor import CONTRACT, Health, Reloaded
 from kernel.errors import CrispError, FailedPrecondition, NotFound
 from kernel.host.aio import Deadline, KeyedLock, Tasks
 from kernel.host.process import describe
 from kernel.state.store import Store
-from kernel.supervisor import confine, folders, link, notify, policy, roster
+from kernel.supervisor import confine, folders, link, notify, policy, reload, roster
 from kernel.supervisor.methods import Methods, StateThread
 from kernel.supervisor.spawning import Process, Spawning
 from kernel.supervisor.workers import FRONT, SUPERVISOR, WORKERS, Row
@@ -50,6 +52,7 @@ _GRACE = 2.0
 """A worker that is back within this time was never down, as far as others are told."""
 _TERM_SECONDS = 5.0
 _SHUTDOWN_SECONDS = 3.0
+_RELOAD_SECONDS = 120.0
 _SETTLE = 0.05
 """How often a worker that is being started is looked for while the daemon ends."""
 
@@ -76,9 +79,10 @@ class Worker:
 class Supervisor:
     """The loop. Make it inside a running loop."""
 
-    def __init__(self, config: Config, end: socket.socket, children: dict[str, int], netns: int) -> None:
+    def __init__(self, config: Config, end: socket.socket, children: dict[str, int], netns: int, source: Path) -> None:
         paths = config.paths
         self._config = config
+        self._source = source
         self._roster_file = paths.run / "workers.json"
         self._tasks = Tasks()
         self._locks: KeyedLock[str] = KeyedLock()
@@ -88,10 +92,12 @@ class Supervisor:
         self.workers = {row.name: Worker(row, Client(_contract(row), paths.bus(row.name))) for row in WORKERS}
         self.spawning = Spawning(
             end,
-            config_file=effective_file(config),
+            config_file=configuration.effective_file(config),
+            source=source,
             netns=netns,
             on_died=self._log_death,
             on_stop=self.begin_shutdown,
+            on_hangup=self._begin_reload,
             on_replaced=self._save,
         )
         self.restarts = 0
@@ -102,7 +108,8 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.begin_shutdown)
-        loop.add_signal_handler(signal.SIGHUP, lambda: _LOG.info("SIGHUP: the configuration is read at start only"))
+        loop.add_signal_handler(signal.SIGHUP, self._begin_reload)
+        self._state = state
         server = Server(CONTRACT, Methods(self, state), self._config.paths.bus("supervisor"))
         self._adopt()
         for worker in self.workers.values():
@@ -150,6 +157,30 @@ class Supervisor:
             while (process := worker.process) is None or process is before or not worker.ready.is_set():
                 await worker.ready.wait()
             return process.pid
+
+    async def reload(self, deadline: Deadline) -> Reloaded:
+        """Read the configuration again; what is wrong with it leaves everything as it is."""
+        async with self._locks.hold("reload"), deadline.limit("reading the configuration again"):
+            after = await asyncio.to_thread(configuration.load, self._source)
+            keys = reload.check(self._config, after, (await self._state.load()).sandboxes)
+            self._config = after
+            write_effective(after)
+            self.spawning.reread()
+            log.configure("supervisor", after.log_level)
+            names = reload.to_restart(keys)
+            _LOG.info("the configuration was read again; changed: %s", ", ".join(keys) or "nothing")
+            for name in names:
+                await self.restart(name, deadline)
+        return Reloaded(changed=keys, restarted=names)
+
+    def _begin_reload(self) -> None:
+        self._tasks.start(self._reload_quietly(), "reload")
+
+    async def _reload_quietly(self) -> None:
+        try:
+            await self.reload(Deadline.after(_RELOAD_SECONDS))
+        except CrispError as error:
+            _LOG.error("the configuration stays as it was: %s", error)
 
     # the life of one worker
 
@@ -319,35 +350,40 @@ class Supervisor:
             await asyncio.wait({keeper}, timeout=_SETTLE)
 
 
-def run(config: Config, end: socket.socket, children: dict[str, int]) -> int:
+def run(config: Config, end: socket.socket, children: dict[str, int], source: Path) -> int:
     """The supervisor's whole life. `children`: workers that the spawner has forked and not reaped, by name."""
     paths = config.paths
     folders.make(config, _ids)
     folders.link_socket(config)
     lock = _only_one(paths.run / "daemon.lock")
     store = Store.open(paths.state_db)
-    effective_file(config).write_text(configuration.dump(config))
+    write_effective(config)
     netns = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     confine.apply(SUPERVISOR, config)
     if sys.version_info < (3, 12):
         asyncio.get_event_loop_policy().set_child_watcher(asyncio.PidfdChildWatcher())
     try:
-        asyncio.run(_live(config, end, children, netns, store))
+        asyncio.run(_live(config, end, children, netns, store, source))
     finally:
         os.close(lock)
     return 0
 
 
-async def _live(config: Config, end: socket.socket, children: dict[str, int], netns: int, store: Store) -> None:
+async def _live(
+    config: Config, end: socket.socket, children: dict[str, int], netns: int, store: Store, source: Path
+) -> None:
     with ThreadPoolExecutor(1, "state") as thread:
         state = StateThread(store, thread)
-        await Supervisor(config, end, children, netns).run(state)
+        await Supervisor(config, end, children, netns, source).run(state)
         await state.close()
 
 
-def effective_file(config: Config) -> Path:
-    """The configuration that the daemon was started with: a new spawner reads this, not what the file says by then."""
-    return config.paths.run / "config.yaml"
+def write_effective(config: Config) -> None:
+    """Replace the effective configuration as a whole."""
+    file = configuration.effective_file(config)
+    new = file.with_suffix(".new")
+    new.write_text(configuration.dump(config))
+    new.rename(file)
 
 
 def _only_one(path: Path) -> int:

@@ -84,10 +84,16 @@ async def create(conmon: str, launch: Launch, cgroups: Cgroups, deadline: Deadli
     said = os.open(launch.bundle.path / "conmon.log", os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     ours, theirs = [sync_read, start_write, said], [sync_write, start_read]
     try:
-        env = {**process.ENVIRONMENT, "_OCI_SYNCPIPE": str(sync_write), "_OCI_STARTPIPE": str(start_read)}
+        env = {
+            **process.ENVIRONMENT,
+            **launch.runtime.settings.conmon_env,
+            "_OCI_SYNCPIPE": str(sync_write),
+            "_OCI_STARTPIPE": str(start_read),
+        }
         # conmon leaves its note of an out-of-memory kill in the folder that it is started in
         home = str(launch.bundle.path)
-        first = await process.start(command_line(conmon, launch), stderr=said, env=env, cwd=home, pass_fds=theirs)
+        words = command_line(launch.runtime.settings.conmon or conmon, launch)
+        first = await process.start(words, stderr=said, env=env, cwd=home, pass_fds=theirs)
         while theirs:
             os.close(theirs.pop())
         try:

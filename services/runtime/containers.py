@@ -39,6 +39,7 @@ from services.runtime import (
     conmon,
     devices,
     edits,
+    handler,
     host,
     mount_sources,
     namespaces,
@@ -118,6 +119,7 @@ class Containers:
     async def create(self, request: CreateRequest, deadline: Deadline) -> Created:
         """Create a container, or find it created. After an error nothing is left."""
         pod = self._pods.get(request.sandbox)
+        deadline = deadline.earlier(self._pods.runtime(pod).settings.create_timeout)
         async with self._locks.hold(request.container):
             known = self._containers.get(request.container)
             if known is not None and known.state.created is not None:
@@ -286,6 +288,8 @@ class Containers:
         if request.security.privileged and not pod.request.privileged:
             raise InvalidInput("linux.security_context.privileged: the pod is not privileged")
         who = user.resolve(request)
+        runtime = self._pods.runtime(pod)
+        handler.check(request, runtime.name, runtime.settings)
         stop_with = stop_signal.choose(request.stop_signal, request.image.stop_signal)
         rootfs = config.paths.rootfs(request.container)
         on_host = pod.request.network is NamespaceMode.NODE
@@ -312,7 +316,14 @@ class Containers:
                 volumes=host.volumes(rootfs, request),
                 defaults=configured.mounts(config.runtime),
             ),
-            devices=devices.find(request, config.runtime.additional_devices, cdi_edits.devices, owner),
+            devices=devices.find(
+                request,
+                config.runtime.additional_devices,
+                cdi_edits.devices,
+                owner,
+                withhold=runtime.settings.privileged_without_host_devices,
+            ),
+            devices_withheld=runtime.settings.privileged_without_host_devices,
             confinement=found,
         )
         known = host.read(setting.cgroups.hierarchies)
@@ -328,12 +339,12 @@ class Containers:
             spec = oci_spec.plan(pod.request, request, who, known, replace(place, sources=made), defaults)
         spec = edits.apply(spec, cdi_edits + hooks)
         return _Plan(
-            spec=spec,
+            spec=handler.settle(spec, pod.request, request, runtime.settings),
             created=Created(
                 pid=0, uid=who.uid, gid=who.gid, supplemental_groups=who.supplemental_groups, stop_signal=stop_with
             ),
             state=ContainerState(
-                phase="creating", sandbox=request.sandbox, handler=self._pods.runtime(pod).name, cgroup=cgroup,
+                phase="creating", sandbox=request.sandbox, handler=runtime.name, cgroup=cgroup,
                 conmon_cgroup=pod.cgroup.conmon(request.container),
             ),
         )  # fmt: skip

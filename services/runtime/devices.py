@@ -32,14 +32,19 @@ _Kind = Literal["c", "b", "p"]
 
 
 def find(
-    request: CreateRequest, additional: Iterable[str], further: Iterable[edits.DeviceNode], owner: User | None
+    request: CreateRequest,
+    additional: Iterable[str],
+    further: Iterable[edits.DeviceNode],
+    owner: User | None,
+    *,
+    withhold: bool = False,
 ) -> tuple[DeviceNode, ...]:
     """All of the host's for a privileged container, those of the configuration, of the request and of `further`.
 
-    A later one replaces an earlier one at its path. With `owner`, all but the last sort belong to that user.
+    With `withhold` a privileged one gets none of the host's. A later one replaces an earlier one at its path. With `owner`, all but the last sort belong to that user.
     """
     found: dict[str, DeviceNode] = {}
-    if request.security.privileged:
+    if request.security.privileged and not withhold:
         entries = islice(_nodes(Path("/dev"), "/dev", "rwm", skip=_NOT_DEVICES), _READ_LIMIT)
         found = {node.path: node for node in entries if node}
     for text in additional:

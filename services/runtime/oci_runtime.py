@@ -43,6 +43,7 @@ class OciRuntime:
     def __init__(self, name: str, config: Config, *, systemd: bool) -> None:
         handler = config.runtime.handlers[name]
         self.name = name
+        self.settings = handler
         self.path = handler.path
         self.root = Path(handler.root) if handler.root else config.paths.run / f"{name}-state"
         self.systemd = systemd

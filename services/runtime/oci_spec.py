@@ -77,6 +77,8 @@ class Place:
     """The PID namespace to join; empty for a fresh one, or the host's where the request says NODE."""
     sources: Sources
     devices: tuple[DeviceNode, ...] = ()
+    devices_withheld: bool = False
+    """Whether also a privileged container may use no other devices than these."""
     confinement: Confinement = field(default_factory=Confinement)
 
 
@@ -195,10 +197,11 @@ def _oom_score_adj(asked: int, host: Host) -> int:
 
 def _linux(pod: PodRequest, request: CreateRequest, host: Host, place: Place, defaults: Defaults) -> Spec:
     security = request.security
+    any_device = security.privileged and not place.devices_withheld
     linux: Spec = {
         "namespaces": _namespaces(pod, request, host, place),
         "cgroupsPath": place.cgroups_path,
-        "resources": resources(request.resources, place, host, defaults, privileged=security.privileged),
+        "resources": resources(request.resources, place, host, defaults, privileged=any_device),
         "sysctl": {**defaults.sysctls, **sysctl.check(pod)},
         **confinement.linux(place.confinement, _capabilities(request, host, defaults)),
     }

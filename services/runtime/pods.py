@@ -11,6 +11,8 @@ import logging
 import re
 import threading
 
+from msgspec.structs import replace
+
 from kernel.contracts.runtime import NamespaceMode, PodChanged, PodFact, PodMade, PodRequest, UpdatePodRequest
 from kernel.errors import FailedPrecondition, InvalidInput, NotFound
 from kernel.host.aio import Deadline, KeyedLock
@@ -133,7 +135,9 @@ class Pods:
         async with self._locks.hold(request.sandbox):
             pod = self._pods.get(request.sandbox)
             if pod is None or not pod.record.made:
-                record = PodRecord(request=request, cgroup=cgroup.name)
+                # by name, so that another default some day does not change the pod
+                handler = request.handler or self._setting.config.runtime.default_handler
+                record = PodRecord(request=replace(request, handler=handler), cgroup=cgroup.name)
                 folder = PodBundle(self._setting.root, request.sandbox)
                 pod = self._pods[request.sandbox] = Pod(record, folder, self._setting.driver)
                 await self._make(pod, deadline)

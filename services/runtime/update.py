@@ -36,6 +36,7 @@ async def container(
     what = f"container {changed.id}"
     if changed.exited.is_set():
         raise FailedPrecondition(f"{what} has exited: it has no resources to update")
+    limits.check_least(asked, runtime.settings.least_memory, runtime.name)
     allowed = host.read(setting.cgroups.hierarchies)
     known = support(allowed)
 

@@ -26,8 +26,8 @@ class Played:
         self.died: list[link.Died] = []
         self.stopped = asyncio.Event()
         self.spawning = Spawning(
-            theirs, config_file=Path("/nonexistent"), netns=-1, on_died=self.died.append,
-            on_stop=self.stopped.set, on_replaced=lambda: None,
+            theirs, config_file=Path("/nonexistent"), source=Path("/nonexistent"), netns=-1, on_died=self.died.append,
+            on_stop=self.stopped.set, on_hangup=lambda: None, on_replaced=lambda: None,
         )  # fmt: skip
 
     async def heard(self) -> link.ToSpawner | None:

@@ -1,0 +1,71 @@
+"""Reading the configuration again: what a change means for the processes. Pure.
+
+A changed section takes effect when its worker is started anew, which nobody notices; the front is started anew with
+every change, because it shows the configuration and checks requests against it. What decides where things lie, who
+owns them, or how what runs already was made cannot change under a running daemon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from kernel.config import Config
+from kernel.contracts.records import Sandbox
+from kernel.errors import FailedPrecondition
+
+FIXED = ("root", "run", "socket", "user", "image.user", "runtime.cgroup_driver")
+"""Keys that count at the start of the daemon only."""
+SECTIONS = ("runtime", "network", "storage", "image")
+"""Sections that bear the name of the worker that reads them, in the order of the workers' start."""
+EVERYBODY = "log_level"
+
+
+def changed(before: Config, after: Config) -> tuple[str, ...]:
+    """The keys that differ, dotted, down to the section's own."""
+    old, new = _flat(before), _flat(after)
+    return tuple(key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key))
+
+
+def check(before: Config, after: Config, sandboxes: Iterable[Sandbox]) -> tuple[str, ...]:
+    """The keys that change; FailedPrecondition where one may not."""
+    keys = changed(before, after)
+    for key in keys:
+        if key in FIXED:
+            raise FailedPrecondition(
+                f"configuration key {key!r} cannot change while the daemon runs",
+                hint="restart the daemon; containers do not notice",
+            )
+    for sandbox in sandboxes:
+        name = sandbox.handler or before.runtime.default_handler
+        old, new = before.runtime.handlers.get(name), after.runtime.handlers.get(name)
+        if new is None or (old is not None and old.root != new.root):
+            what = "taken away" if new is None else "moved to another root"
+            raise FailedPrecondition(
+                f"runtime handler {name!r} cannot be {what}: pod sandbox {sandbox.id[:13]} uses it"
+            )
+    return keys
+
+
+def to_restart(keys: Iterable[str]) -> tuple[str, ...]:
+    """The workers that must be started anew, the front last."""
+    found = tuple(keys)
+    if not found:
+        return ()
+    touched = (
+        SECTIONS
+        if EVERYBODY in found
+        else tuple(name for name in SECTIONS if any(key.startswith(f"{name}.") for key in found))
+    )
+    return (*touched, "front")
+
+
+def _flat(config: Config) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for key, value in msgspec.to_builtins(config).items():
+        if isinstance(value, dict):
+            found.update({f"{key}.{inner}": one for inner, one in value.items()})
+        else:
+            found[key] = value
+    return found

@@ -1,0 +1,134 @@
+"""Runtime handlers and the configuration read again: a daemon whose configuration changes while a pod runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+
+import grpc
+import pytest
+
+from kernel.front.generated import cri_pb2 as pb
+from tests.harness.cri import outcome, pod_config, refused
+from tests.harness.host import until
+
+INVALID = grpc.StatusCode.INVALID_ARGUMENT
+
+
+@pytest.fixture
+def settings(daemon):
+    """The daemon's configuration to change; afterwards as it was."""
+    before = dict(daemon.config)
+    daemon.config = {**before, "runtime": {**before["runtime"], "handlers": dict(before["runtime"]["handlers"])}}
+    yield daemon.config
+    daemon.config = before
+    daemon.write_config()
+    daemon.command("reload")
+
+
+def handler_names(cri) -> set[str]:
+    return {one.name for one in cri.status().runtime_handlers}
+
+
+def test_a_handler_is_added_without_a_restart_and_nobody_notices(cri, pods, daemon, settings):
+    pod = pods()
+    container = pod.shell("sleep 600")
+    before = cri.pid(container)
+    settings["runtime"]["handlers"]["extra"] = {
+        "path": shutil.which("runc", path="/usr/sbin:/usr/bin"), "allowed_annotations": ["run.oci/"],
+        "default_annotations": {"from.config/a": "b"}, "min_memory": 1 << 20,
+    }  # fmt: skip
+    daemon.write_config()
+    assert "runtime.handlers" in daemon.command("reload").stdout
+    until("the handler is listed", lambda: "extra" in handler_names(cri), 10)
+    assert cri.pid(container) == before
+    assert cri.output(container, "echo", "on").strip() == "on"
+    config = pod_config(daemon.logs, annotations={"run.oci/x": "passes", "evil/y": "does not"})
+    other = pods(config, handler="extra")
+    made = other.create("true", annotations={"run.oci/z": "1"})
+    said = cri.info(made)["runtimeSpec"]["annotations"]
+    assert (said["run.oci/x"], said["run.oci/z"], said["from.config/a"]) == ("passes", "1", "b")
+    assert "evil/y" not in said
+    assert (daemon.run / "extra-state").is_dir()
+    settings["runtime"]["handlers"].pop("extra")
+    daemon.write_config()
+    done = daemon.command("reload", check=False)
+    assert done.returncode != 0
+    assert "extra" in done.stderr
+    assert "uses it" in done.stderr
+    other.remove()
+
+
+def test_host_devices_can_be_withheld_from_privileged_containers(cri, pods, daemon, settings):
+    settings["runtime"]["handlers"]["plain"] = {
+        "path": settings["runtime"]["handlers"]["runc"]["path"], "privileged_without_host_devices": True,
+    }  # fmt: skip
+    daemon.write_config()
+    daemon.command("reload")
+    privileged = pb.LinuxSandboxSecurityContext(privileged=True)
+    seen = {}
+    for handler in ("runc", "plain"):
+        config = pod_config(daemon.logs)
+        config.linux.security_context.MergeFrom(privileged)
+        pod = pods(config, handler=handler)
+        mighty = pb.LinuxContainerSecurityContext(privileged=True)
+        container = pod.shell(
+            "sleep 600", linux=pb.LinuxContainerConfig(security_context=mighty),
+            devices=[pb.Device(host_path="/dev/null", container_path="/dev/asked", permissions="rw")],
+        )  # fmt: skip
+        seen[handler] = set(cri.output(container, "ls", "/dev").split())
+        pod.remove()
+    assert "asked" in seen["plain"]
+    assert seen["runc"] > seen["plain"]
+    assert "kmsg" not in seen["plain"]
+
+
+def test_a_bad_file_keeps_the_old_configuration(cri, daemon, settings):
+    daemon.config_file.write_text("root: [1\n")
+    hang_up(daemon, "crisp-supervisor")
+    until("the error is logged", lambda: "the configuration stays as it was" in daemon.tail(200), 10)
+    assert handler_names(cri) >= {"", "runc", "crun"}
+    settings["root"] = "/elsewhere"
+    daemon.write_config()
+    done = daemon.command("reload", check=False)
+    assert done.returncode != 0
+    assert "'root' cannot change" in done.stderr
+    assert not handler_names(cri) - {"", "runc", "crun"}
+
+
+def test_sighup_reads_it_again(cri, daemon, settings):
+    settings["runtime"]["default_handler"] = "crun"
+    daemon.write_config()
+    hang_up(daemon, "crisp-spawner")
+    until("crun is the default", lambda: default_handler(cri) == "crun", 20)
+
+
+def hang_up(daemon, name: str) -> None:
+    os.kill(next(one for one in daemon.own_processes() if one.name() == name).pid, signal.SIGHUP)
+
+
+def default_handler(cri) -> str:
+    """As the front has it; empty while it is away."""
+    said = outcome(lambda: cri.status(verbose=True))
+    return "" if isinstance(said, grpc.RpcError) else json.loads(said.info["config"])["runtime"]["default_handler"]
+
+
+@pytest.mark.parametrize(("handler", "least"), [("runc", 12 << 20), ("crun", 500 << 10)])
+def test_a_memory_limit_in_which_nothing_starts_is_refused(pods, cri, handler, least):
+    pod = pods(handler=handler)
+    small = pb.LinuxContainerConfig(resources=pb.LinuxContainerResources(memory_limit_in_bytes=least - 1))
+    with refused(INVALID, "memory_limit_in_bytes", str(least)):
+        pod.create("true", linux=small)
+    container = pod.shell("sleep 600")
+    with refused(INVALID, "memory_limit_in_bytes", str(least)):
+        cri.call(
+            "UpdateContainerResources", container_id=container,
+            linux=pb.LinuxContainerResources(memory_limit_in_bytes=least - 1),
+        )  # fmt: skip
+
+
+def test_a_handler_that_is_not_there_is_refused(pods):
+    with refused(INVALID, "runtime_handler"):
+        pods(handler="../../bin/sh")
