@@ -313,6 +313,20 @@ class Inspected(Message, frozen=True, kw_only=True):
     runtime_spec: str
 
 
+class LabelRequest(Message, frozen=True, kw_only=True):
+    """What decides the SELinux label of a container's files."""
+
+    sandbox: SandboxId
+    selinux: SelinuxOptions | None
+    """The container's; None: the pod's."""
+    privileged: bool
+
+
+class Label(Message, frozen=True, kw_only=True):
+    label: str
+    """Empty for none."""
+
+
 class HandlerFact(Message, frozen=True, kw_only=True):
     """A runtime handler that was found on the host."""
 
@@ -329,6 +343,8 @@ class Platform(Message, frozen=True, kw_only=True):
     handlers: tuple[HandlerFact, ...]
     missing: tuple[str, ...] = ()
     """Programs that are configured and not there, each with the path looked at."""
+    selinux: bool = False
+    """Containers' files are labelled: MOUNT_LABEL says how."""
 
 
 class Inventory(Message, frozen=True, kw_only=True):
@@ -364,6 +380,8 @@ UPDATE_POD = Method("update_pod", UpdatePodRequest, Nothing, deadline=30)
 """Nothing to do where the pod's cgroup belongs to the caller."""
 INSPECT = Method("inspect", ContainerRequest, Inspected, deadline=5)
 PLATFORM = Method("platform", Nothing, Platform, deadline=20)
+MOUNT_LABEL = Method("mount_label", LabelRequest, Label, deadline=10)
+"""A pod's label stays the same."""
 WATCH = Method("watch", Nothing, Nothing, deadline=0, progress=Facts | Changed | PodChanged, watch=True)
 """Facts, then each change as it happens."""
 INVENTORY = Method("inventory", Nothing, Inventory, deadline=30)
@@ -375,5 +393,5 @@ STATS = Method("stats", StatsRequest, Stats, deadline=10)
 CONTRACT = Contract(
     "runtime", MAKE_POD, STOP_POD, REMOVE_POD, CREATE, START, STOP, REMOVE, EXEC, REOPEN_LOG, UPDATE,
     UPDATE_POD, INSPECT, PLATFORM,
-    WATCH, INVENTORY, SWEEP, STATS,
+    MOUNT_LABEL, WATCH, INVENTORY, SWEEP, STATS,
 )  # fmt: skip

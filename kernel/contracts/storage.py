@@ -45,6 +45,8 @@ class MountRequest(Message, frozen=True, kw_only=True):
     layers: tuple[DiffId, ...]
     volumes: tuple[tuple[DiffId, ...], ...] = ()
     """The layers of further images, each mounted read-only at `Paths.image_volume` by its number here."""
+    label: str = ""
+    """The SELinux context of all files in these mounts; their own where empty."""
 
 
 class Mounted(Message, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack
 from msgspec.structs import replace
 
 from kernel.contracts import runtime, storage
+from kernel.contracts.contract import Nothing
 from kernel.contracts.records import Container, ContainerState, Image, IntentKind, Sandbox, SandboxState
 from kernel.contracts.supervisor import Commit
 from kernel.errors import AlreadyExists, CrispError, FailedPrecondition, InvalidInput, NotFound
@@ -171,6 +172,7 @@ async def _create(front: Front, record: Container, plan: runtime.CreateRequest, 
         try:
             roots = storage.MountRequest(
                 container=record.id,
+                label=await _label(front, plan, deadline),
                 layers=_layers(front, record.image_id, record.image_name),
                 volumes=tuple(_layers(front, volume, volume) for volume in record.volume_images),
             )
@@ -190,6 +192,18 @@ async def _create(front: Front, record: Container, plan: runtime.CreateRequest, 
             await undo(front, record, why=error.message)
             raise
     return record.id
+
+
+async def _label(front: Front, plan: runtime.CreateRequest, deadline: Deadline) -> str:
+    """The SELinux label of the container's files; empty on a host without SELinux, which costs no call."""
+    if front.replica.platform is None:
+        front.replica.platform = await front.runtime.call(runtime.PLATFORM, Nothing(), deadline=deadline)
+    if not front.replica.platform.selinux:
+        return ""
+    request = runtime.LabelRequest(
+        sandbox=plan.sandbox, selinux=plan.security.selinux, privileged=plan.security.privileged
+    )
+    return (await front.runtime.call(runtime.MOUNT_LABEL, request, deadline=deadline)).label
 
 
 async def undo(front: Front, record: Container, why: str) -> None:

@@ -5,6 +5,7 @@ The new field counts where it is there at all; the deprecated one where it is no
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from kernel.contracts.runtime import Profile, SelinuxOptions
@@ -15,6 +16,8 @@ Context = cri.LinuxSandboxSecurityContext | cri.LinuxContainerSecurityContext
 _Kind = Literal["default", "unconfined"]
 _KINDS: dict[int, _Kind] = {cri.SecurityProfile.RuntimeDefault: "default", cri.SecurityProfile.Unconfined: "unconfined"}
 _PATHS: dict[str, _Kind] = {"runtime/default": "default", "docker/default": "default", "unconfined": "unconfined"}
+_PART = re.compile(r"[A-Za-z0-9_.-]*", re.ASCII)
+_LEVEL = re.compile(r"[A-Za-z0-9_.,:-]*", re.ASCII)
 _LOCALHOST = "localhost/"
 
 
@@ -47,7 +50,7 @@ def selinux(field: str, context: Context) -> SelinuxOptions | None:
         for part in ("user", "role", "type", "level")
     }
     for part, value in parts.items():
-        if " " in value or (part != "level" and ":" in value):
+        if not (_LEVEL if part == "level" else _PART).fullmatch(value):
             fields.refuse(f"{field}.selinux_options.{part}", f"{value[:80]!r} is not a part of a context")
     return SelinuxOptions(**parts) if any(parts.values()) else None
 

@@ -82,7 +82,7 @@ class Containers:
     def __init__(self, setting: Setting, pods: Pods) -> None:
         self._setting = setting
         self._pods = pods
-        self._profiles = Profiles(setting)
+        self.profiles = Profiles(setting)
         self._containers: dict[ContainerId, Container] = {}
         self._locks: KeyedLock[ContainerId] = KeyedLock()
         self._exits = Exits(setting.tasks, setting.cgroups, setting.watchers)
@@ -130,9 +130,10 @@ class Containers:
             await self._check_read_only(pod, request, deadline)
             await mount_sources.wait_answers(request, deadline)
             what = f"container {request.container}: create"
-            found = await self._profiles.find(pod.request, request, deadline)
+            found = await self.profiles.find(pod.request, request, deadline)
             plan = await thread.run(lambda: self._plan(pod, request, pid_namespace, found), deadline, what)
-            await self._profiles.relabel(request, found, deadline)
+            shared = (pod.folder.resolv_conf, pod.folder.hostname, pod.folder.shm)
+            await self.profiles.relabel(pod.request, shared, request, found, deadline)
             try:
                 state = await self._launch(pod, request, plan, deadline)
             except Exception:
@@ -327,7 +328,7 @@ class Containers:
             confinement=found,
         )
         known = host.read(setting.cgroups.hierarchies)
-        self._profiles.tell(request, known)
+        self.profiles.tell(request, known)
         defaults = configured.of_every_container(config.runtime, pod.request, may_raise=known.may_lower_oom_score)
         spec = oci_spec.plan(pod.request, request, who, known, place, defaults)
         hooks = configured.hook_edits(

@@ -25,6 +25,8 @@ from kernel.contracts.runtime import (
     Facts,
     Inspected,
     Inventory,
+    Label,
+    LabelRequest,
     Platform,
     PodMade,
     PodRequest,
@@ -138,7 +140,16 @@ class Runtime:
         return Platform(
             cgroup_driver=self._setting.driver,
             handlers=tuple(fact for fact in found if fact is not None),
+            selinux=self._containers.profiles.labelled(),
             missing=tuple(f"{name}: {path}" for name, path in programs.items() if not Path(path).is_file()),
+        )
+
+    async def mount_label(self, request: LabelRequest, call: Call) -> Label:
+        pod = self._pods.get(request.sandbox)
+        return Label(
+            label=await self._containers.profiles.mount_label(
+                pod.request, request.selinux, privileged=request.privileged
+            )
         )
 
     async def watch(self, request: Nothing, call: Call) -> Nothing:

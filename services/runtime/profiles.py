@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
-from kernel.contracts.runtime import CreateRequest, PodRequest
+from kernel.contracts.runtime import CreateRequest, PodRequest, SelinuxOptions
 from kernel.host.aio import Deadline
 from services.runtime import capabilities, confinement, profile_file, seccomp, selinux, thread
 from services.runtime.apparmor import AppArmor
@@ -42,21 +43,38 @@ class Profiles:
         what = f"container {request.container}: profiles"
         profile = await thread.run(lambda: self._seccomp(request), deadline, what)
         apparmor = await self._apparmor.choose(security.apparmor, privileged=security.privileged, deadline=deadline)
-        process_label, mount_label = "", ""
-        if self._config.selinux == "auto":
-            options = security.selinux or pod.selinux
-            process_label, mount_label = await asyncio.to_thread(
-                self._selinux.labels, request.sandbox, options, privileged=security.privileged
-            )
+        process_label, mount_label = await self._labels(pod, security.selinux, privileged=security.privileged)
         return Confinement(
             seccomp=profile, machine=self._machine, apparmor=apparmor, process_label=process_label,
             mount_label=mount_label,
         )  # fmt: skip
 
-    async def relabel(self, request: CreateRequest, found: Confinement, deadline: Deadline) -> None:
-        """Give the mounts that ask for it the container's label."""
+    def labelled(self) -> bool:
+        """Whether containers get SELinux labels at all."""
+        return self._config.selinux == "auto" and self._selinux.enabled()
+
+    async def mount_label(self, pod: PodRequest, options: SelinuxOptions | None, *, privileged: bool) -> str:
+        """The label of a container's files; empty for none."""
+        return (await self._labels(pod, options, privileged=privileged))[1]
+
+    async def _labels(self, pod: PodRequest, options: SelinuxOptions | None, *, privileged: bool) -> tuple[str, str]:
+        if self._config.selinux == "ignore":
+            return "", ""
+        return await asyncio.to_thread(self._selinux.labels, pod.sandbox, options or pod.selinux, privileged=privileged)
+
+    async def relabel(
+        self, pod: PodRequest, files: Iterable[Path], request: CreateRequest, found: Confinement, deadline: Deadline
+    ) -> None:
+        """Give the mounts that ask for it the container's label, and the files that the pod's containers share the
+        pod's."""
+        if not found.mount_label:
+            return
+        shared = await self.mount_label(pod, None, privileged=False)
+        for path in files:
+            if path.exists():
+                await selinux.change(f"pod {pod.sandbox}", str(path), shared, deadline)
         for index, mount in enumerate(request.mounts):
-            if found.mount_label and mount.selinux_relabel and mount.host_path:
+            if mount.selinux_relabel and mount.host_path:
                 await selinux.relabel(index, mount.host_path, found.mount_label, deadline)
 
     def tell(self, request: CreateRequest, host: Host) -> None:

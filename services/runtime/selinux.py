@@ -128,7 +128,12 @@ async def relabel(index: int, host_path: str, label: str, deadline: Deadline) ->
     """Give a mount's source and all below it the label."""
     source = os.path.realpath(host_path)
     check_relabel(index, source)
-    done = await process.run(["chcon", "--recursive", "--no-dereference", "-P", label, "--", source], deadline=deadline)
+    await change(f"mounts[{index}].selinux_relabel", source, label, deadline)
+
+
+async def change(what: str, path: str, label: str, deadline: Deadline) -> None:
+    """chcon(1) over a tree; Internal begins with `what`."""
+    done = await process.run(["chcon", "--recursive", "--no-dereference", "-P", label, "--", path], deadline=deadline)
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip()[-512:]
-        raise Internal(f"mounts[{index}].selinux_relabel: {source!r}: {said or process.describe(done.returncode)}")
+        raise Internal(f"{what}: {path!r}: {said or process.describe(done.returncode)}")

@@ -76,11 +76,11 @@ class ContainerStore:
             kind = ResourceExhausted if error.errno in (errno.ENOSPC, errno.EDQUOT) else Internal
             raise kind(f"folder of container {container} cannot be made: {error.strerror}") from error
 
-    def mount(self, container: ContainerId, layers: tuple[DiffId, ...]) -> None:
+    def mount(self, container: ContainerId, layers: tuple[DiffId, ...], label: str = "") -> None:
         """Mount the root of a claimed container."""
         folder = self._folder(container)
         plan = overlay.plan_mount(
-            [self._paths.layer(diff_id) / "diff" for diff_id in layers], self._nothing, folder, folder / "rootfs"
+            [self._paths.layer(diff_id) / "diff" for diff_id in layers], self._nothing, folder, folder / "rootfs", label
         )
         try:
             removal.delete(folder / "work")  # one of a former boot holds the mark of a mount that never ended
@@ -93,7 +93,7 @@ class ContainerStore:
             raise kind(f"writable layer of container {container} cannot be made: {error.strerror}") from error
         overlay.attach(plan)
 
-    def mount_volumes(self, container: ContainerId, volumes: Volumes) -> None:
+    def mount_volumes(self, container: ContainerId, volumes: Volumes, label: str = "") -> None:
         """Mount the image volumes of a claimed container, those that are not mounted yet."""
         there = overlay.read_overlays() if volumes else set()
         for number, layers in enumerate(volumes):
@@ -106,7 +106,7 @@ class ContainerStore:
                 kind = ResourceExhausted if error.errno in (errno.ENOSPC, errno.EDQUOT) else Internal
                 raise kind(f"image volume {number} of container {container}: {error.strerror}") from error
             parts = [self._paths.layer(diff_id) / "diff" for diff_id in layers]
-            overlay.attach(overlay.plan_read_only(parts, self._nothing, target))
+            overlay.attach(overlay.plan_read_only(parts, self._nothing, target, label))
 
     def _make_upper(self, folder: Path, layers: tuple[DiffId, ...]) -> None:
         """The merged root shows the upper folder's mode and owner: those of the topmost layer that says some."""

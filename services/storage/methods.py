@@ -118,9 +118,9 @@ class StorageService:
             async with self._claims:
                 await asyncio.to_thread(self._containers.claim, container, request.layers, request.volumes)
             if not await asyncio.to_thread(self._containers.is_mounted, container):
-                await asyncio.to_thread(self._containers.mount, container, request.layers)
+                await asyncio.to_thread(self._containers.mount, container, request.layers, request.label)
             if request.volumes:
-                await asyncio.to_thread(self._containers.mount_volumes, container, request.volumes)
+                await asyncio.to_thread(self._containers.mount_volumes, container, request.volumes, request.label)
             return await asyncio.to_thread(_read_accounts, self._paths.rootfs(container))
 
     async def unmount(self, request: ContainerRequest, call: Call) -> Nothing:

@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from kernel.errors import CrispError, FailedPrecondition, Internal, ResourceExhausted
+from kernel.errors import CrispError, FailedPrecondition, Internal, InvalidInput, ResourceExhausted
 from kernel.host import syscalls
 
 MAX_LAYERS = 500
@@ -24,6 +24,7 @@ MAX_LAYERS = 500
 _LONGEST_VALUE = 255
 _NOT_KNOWN = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 _READ_ONLY = syscalls.MOUNT_ATTR_RDONLY | syscalls.MOUNT_ATTR_NODEV | syscalls.MOUNT_ATTR_NOSUID
+_LABEL = re.compile(r"[A-Za-z0-9_.,:-]*", re.ASCII)
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 OPTIONS: tuple[tuple[str, str], ...] = (
@@ -45,6 +46,8 @@ class Plan:
     """None: read-only."""
     work: Path | None = None
     target: Path
+    label: str = ""
+    """The SELinux context that all files show."""
 
     @property
     def writing(self) -> tuple[tuple[str, Path], ...]:
@@ -52,7 +55,7 @@ class Plan:
         return (("upperdir", self.upper), ("workdir", self.work)) if self.upper and self.work else ()
 
 
-def plan_mount(layers: Sequence[Path], nothing: Path, folder: Path, target: Path) -> Plan:
+def plan_mount(layers: Sequence[Path], nothing: Path, folder: Path, target: Path, label: str = "") -> Plan:
     """The mount of `layers`, lowest first, below the writable layer in `folder`.
 
     A layer that comes twice counts where it comes last: whatever it hid or showed lower down, it shows again there,
@@ -61,10 +64,10 @@ def plan_mount(layers: Sequence[Path], nothing: Path, folder: Path, target: Path
     lower = tuple(dict.fromkeys(reversed(layers))) or (nothing,)
     if len(lower) > MAX_LAYERS:
         raise FailedPrecondition(f"image has {len(lower)} layers, more than the {MAX_LAYERS} that an overlay takes")
-    return Plan(lower=lower, upper=folder / "upper", work=folder / "work", target=target)
+    return Plan(lower=lower, upper=folder / "upper", work=folder / "work", target=target, label=label)
 
 
-def plan_read_only(layers: Sequence[Path], nothing: Path, target: Path) -> Plan:
+def plan_read_only(layers: Sequence[Path], nothing: Path, target: Path, label: str = "") -> Plan:
     """The mount of `layers`, lowest first, that nobody can write to. The folder `nothing` is the lowest of all: the
     kernel wants two at least where there is no upper one."""
     lower = (*dict.fromkeys(reversed(layers)), nothing)
@@ -72,11 +75,13 @@ def plan_read_only(layers: Sequence[Path], nothing: Path, target: Path) -> Plan:
         raise FailedPrecondition("an image without layers cannot be a volume")
     if len(lower) > MAX_LAYERS:
         raise FailedPrecondition(f"image has {len(lower) - 1} layers, more than the {MAX_LAYERS - 1} of a volume")
-    return Plan(lower=lower, target=target)
+    return Plan(lower=lower, target=target, label=label)
 
 
 def attach(plan: Plan) -> None:
     """Mount what is planned."""
+    if not _LABEL.fullmatch(plan.label):
+        raise InvalidInput(f"label: {plan.label[:80]!r} is not an SELinux context")
     try:
         used = (*plan.lower, *(path for _, path in plan.writing))
         if max(len(os.fsencode(path)) for path in used) > _LONGEST_VALUE:
@@ -108,6 +113,8 @@ def build(plan: Plan) -> int:
             syscalls.fsconfig_string(context, key, str(path))
         for key, value in OPTIONS:
             syscalls.fsconfig_string(context, key, value)
+        if plan.label:
+            syscalls.fsconfig_string(context, "context", plan.label)
         for flag in FLAGS if plan.writing else ("ro",):
             syscalls.fsconfig_flag(context, flag)
         syscalls.fsconfig_create(context, "overlay")
@@ -130,6 +137,7 @@ def mount_at_once(plan: Plan) -> None:
             *(f"{key}={name(path)}" for key, path in plan.writing),
             *(f"{key}={value}" for key, value in OPTIONS),
             *(FLAGS if plan.writing else ()),
+            *((f'context="{plan.label}"',) if plan.label else ()),
         ]
         flags = 0 if plan.writing else syscalls.MS_RDONLY | syscalls.MS_NODEV | syscalls.MS_NOSUID
         syscalls.mount("crisp", plan.target, "overlay", flags, ",".join(options))

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from kernel.errors import FailedPrecondition
+from kernel.errors import FailedPrecondition, InvalidInput
+from services.storage import overlay
 from services.storage.overlay import MAX_LAYERS, OPTIONS, parse_overlays, plan_mount
 
 FOLDER = Path("/c")
@@ -50,3 +51,10 @@ def test_overlays_of_a_mount_table() -> None:
         "31 22 0:32 / /overlay rw - tmpfs overlay rw\n"
     )
     assert parse_overlays(table) == {"/a b/rootfs"}
+
+
+def test_a_label_that_would_be_more_than_one_is_refused(tmp_path: Path) -> None:
+    for label in ('a:b:c:s0"', "a:b:c:s0,userxattr=on", "a\nb"):
+        plan = overlay.plan_read_only([tmp_path], tmp_path / "nothing", tmp_path / "target", label)
+        with pytest.raises(InvalidInput, match="label"):
+            overlay.attach(plan)
