@@ -41,7 +41,8 @@ def find(
 ) -> tuple[DeviceNode, ...]:
     """All of the host's for a privileged container, those of the configuration, of the request and of `further`.
 
-    With `withhold` a privileged one gets none of the host's. A later one replaces an earlier one at its path. With `owner`, all but the last sort belong to that user.
+    With `withhold` a privileged one gets none of the host's. A later one replaces an earlier one at its path. With
+    `owner`, all but the last sort belong to that user.
     """
     found: dict[str, DeviceNode] = {}
     if request.security.privileged and not withhold:
