@@ -256,6 +256,8 @@ class ContainerFact(Message, frozen=True, kw_only=True):
     """Nanoseconds since 1970."""
     exit_code: int = 0
     oom_killed: bool = False
+    monitor_lost: bool = False
+    """It runs, and its conmon does not: nothing writes its log or takes an attach; its exit code is still seen."""
 
 
 class PodFact(Message, frozen=True, kw_only=True):

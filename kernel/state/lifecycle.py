@@ -36,6 +36,10 @@ UNKNOWN_EXIT_CODE = 255
 """The exit code of a container whose end nobody saw; what the peers give."""
 
 
+MONITOR_LOST = "its monitor (conmon) was killed: nothing writes its log or takes an attach"
+"""What the status of a container says that runs, or ran, without one."""
+
+
 class SandboxEvent(enum.Enum):
     """What can happen to a sandbox."""
 
@@ -169,9 +173,15 @@ def container_vanished(container: Container, *, now: int, why: str) -> Container
     state = container_after(container.state, ContainerEvent.EXITED)
     if container.state is ContainerState.EXITED:
         return container
+    message = f"{container.message}; {why}" if container.message else why
     return replace(
-        container, state=state, pid=0, exit_code=UNKNOWN_EXIT_CODE, finished_at=now, reason="Unknown", message=why
+        container, state=state, pid=0, exit_code=UNKNOWN_EXIT_CODE, finished_at=now, reason="Unknown", message=message
     )
+
+
+def container_unmonitored(container: Container) -> Container:
+    """The container once its conmon was killed: it runs on, and its state stays what it is."""
+    return replace(container, message=MONITOR_LOST)
 
 
 def container_obscured(container: Container) -> Container:

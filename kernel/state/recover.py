@@ -19,6 +19,8 @@ import enum
 from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from kernel.contracts import network, runtime, storage
 from kernel.contracts.records import Container, ContainerState, Exit, IntentKind, Sandbox, SandboxState
 from kernel.contracts.runtime import ContainerFact, Facts
@@ -162,6 +164,9 @@ def _container_after(
             else "its process is gone and left no exit code"
         )  # fmt: skip
         return lifecycle.container_vanished(container, now=now, why=why), why
+    if fact.monitor_lost and container.message != lifecycle.MONITOR_LOST:
+        after, _ = _container_after(container, replace(fact, monitor_lost=False), None, boot_id, now)
+        return lifecycle.container_unmonitored(after), "its conmon was killed"
     if fact.state == "running" and container.state is not ContainerState.RUNNING:
         if container.state is ContainerState.CREATING:
             return container, ""  # its intent's flow brings it on

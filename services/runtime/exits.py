@@ -1,8 +1,8 @@
 """Ends of containers, conmons and pause processes, seen through pidfds, and told to any number of watchers.
 
 Run by the runtime worker on its event loop. An exit code is conmon's, from its exit file; where conmon was killed
-it is the kernel's, asked through the container's pidfd. A container is over when its process has ended and its
-code is known or cannot be known any more.
+it is the kernel's, asked through the container's pidfd, or heard from its process events where that is too old. A
+container is over when its process has ended and its code is known or cannot be known any more.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from typing import Literal
 from kernel.contracts.runtime import Changed, ContainerFact, PodChanged
 from kernel.host.aio import Tasks
 from kernel.ids import ContainerId
+from services.runtime import pidfd
 from services.runtime.bundle import ContainerBundle, ContainerState
 from services.runtime.cgroup import Cgroups
 from services.runtime.pidfd import Watched
+from services.runtime.proc_connector import ProcConnector
 
 _LOG = logging.getLogger(__name__)
 _CONMON_SECONDS = 10.0
@@ -45,6 +47,8 @@ class Container:
         self.oom_killed = False
         self.known = True
         """Whether the exit code is known; only once it has exited."""
+        self.monitor_lost = False
+        """Whether conmon ended before it did."""
 
     def fact(self) -> ContainerFact:
         """What the host says of it now."""
@@ -58,6 +62,7 @@ class Container:
             finished_at=self.finished_at,
             exit_code=self.exit_code,
             oom_killed=self.oom_killed,
+            monitor_lost=not over and self.monitor_lost,
         )
 
     def _state(self) -> Literal["created", "running", "exited", "unknown"]:
@@ -105,6 +110,7 @@ class Exits:
         self._tasks = tasks
         self._cgroups = cgroups
         self._watchers = watchers
+        self._events = ProcConnector()
 
     def follow(self, container: Container, after: Callable[[Container], Awaitable[None]]) -> None:
         """Watch a container that has a process, or whose conmon may still say how it ended."""
@@ -117,18 +123,44 @@ class Exits:
         self._tasks.start(self._follow(container, after), f"exit of {container.id}")
 
     async def _follow(self, container: Container, after: Callable[[Container], Awaitable[None]]) -> None:
+        code: int | None = None
         if container.process is not None:
-            await container.process.ended.wait()
+            code = await self._to_the_end(container, container.process)
         if container.conmon is not None and container.bundle.exit() is None:
             with suppress(TimeoutError):  # it hangs: the kernel is asked
                 async with asyncio.timeout(_CONMON_SECONDS):
                     await container.conmon.ended.wait()
-        code: int | None = None
-        if container.process is not None and container.bundle.exit() is None:
+        if code is None and container.process is not None and container.bundle.exit() is None:
             code = await container.process.exit_code(_REAP_SECONDS)
         self._settle(container, code)
         self._watchers.tell(Changed(fact=container.fact()))
         await after(container)
+
+    async def _to_the_end(self, container: Container, process: Watched) -> int | None:
+        """Wait for the process's end; its exit code where conmon will not tell and the kernel says it only now."""
+        if container.conmon is not None:
+            waits = [
+                self._tasks.start(one.ended.wait(), f"end in {container.id}") for one in (process, container.conmon)
+            ]
+            try:
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for wait in waits:
+                    wait.cancel()
+        if not process.alive:
+            return None
+        _LOG.error("container %s runs on without its conmon, which was killed: nothing writes its log", container.id)
+        container.monitor_lost = True
+        self._watchers.tell(Changed(fact=container.fact()))
+        if pidfd.KERNEL_KEEPS_EXIT_CODES:
+            await process.ended.wait()
+            return None
+        with self._events.listen():
+            await process.ended.wait()
+            with suppress(TimeoutError):  # the kernel tells of no ends, or that one was lost
+                async with asyncio.timeout(_REAP_SECONDS):
+                    return await self._events.exit_code(process.identity.pid)
+        return None
 
     def _settle(self, container: Container, code: int | None) -> None:
         """Note how it ended: conmon's word, else `code`, which is the kernel's."""

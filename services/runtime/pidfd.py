@@ -24,7 +24,7 @@ _GET_INFO = 0xC0000000 | 0xFF << 8 | 11
 _INFO = struct.Struct("=QQ11Ii")
 """mask, cgroup id, 11 ids, exit status (struct pidfd_info, first version)."""
 _INFO_EXIT = 1 << 3
-_KERNEL_KEEPS_EXIT_CODES = tuple(int(part) for part in os.uname().release.split("-")[0].split(".")[:2]) >= (6, 15)
+KERNEL_KEEPS_EXIT_CODES = tuple(int(part) for part in os.uname().release.split("-")[0].split(".")[:2]) >= (6, 15)
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,7 +91,7 @@ class Watched:
 
         Only once its parent has reaped the process: that is waited for. None where the code is not known.
         """
-        if self._fd < 0 or not _KERNEL_KEEPS_EXIT_CODES:
+        if self._fd < 0 or not KERNEL_KEEPS_EXIT_CODES:
             return None
         fd = os.dup(self._fd)
         try:

@@ -12,7 +12,7 @@ import pytest
 
 from kernel.contracts.contract import Nothing
 from kernel.contracts.runtime import Changed, Facts
-from services.runtime import methods
+from services.runtime import methods, pidfd
 from services.runtime.bundle import ContainerBundle
 from services.runtime.pidfd import identify
 from tests.integration.runtime.conftest import Node
@@ -50,7 +50,7 @@ import asyncio, sys
 import msgspec
 from kernel.config import Config
 from kernel.contracts.runtime import ContainerRequest, CreateRequest, PodRequest
-from services.runtime import methods
+from services.runtime import methods, pidfd
 
 async def main():
     config = msgspec.json.decode(sys.stdin.readline(), type=Config)
@@ -111,14 +111,22 @@ async def test_every_watcher_hears_facts_and_then_changes(node: Node) -> None:
         await watch.aclose()
 
 
-async def test_the_exit_code_survives_the_monitor(node: Node) -> None:
+@pytest.mark.parametrize("kernel_keeps_it", [True, False])
+async def test_the_exit_code_survives_the_monitor(
+    node: Node, monkeypatch: pytest.MonkeyPatch, kernel_keeps_it: bool
+) -> None:
+    if kernel_keeps_it and not pidfd.KERNEL_KEEPS_EXIT_CODES:
+        pytest.skip("this kernel keeps no exit codes")
+    monkeypatch.setattr(pidfd, "KERNEL_KEEPS_EXIT_CODES", kernel_keeps_it)
     container = await node.run(await node.pod(), "sh", "-c", "while ! test -e /go; do sleep 0.05; done; exit 6")
     conmon = int((node.config.paths.runtime_state / "containers" / container / "conmon.pid").read_text())
     os.kill(conmon, signal.SIGKILL)
+    async with asyncio.timeout(10):
+        while not (await node.fact(container)).monitor_lost:
+            await asyncio.sleep(0.02)
     (node.config.paths.rootfs(container) / "go").touch()
     fact = await node.ended(container)
-    kernel = tuple(int(part) for part in os.uname().release.split("-")[0].split(".")[:2])
-    assert (fact.state, fact.exit_code) == (("exited", 6) if kernel >= (6, 15) else ("unknown", 255))
+    assert (fact.state, fact.exit_code) == ("exited", 6)
 
 
 async def test_a_half_made_container_is_made_again(node: Node) -> None:

@@ -186,3 +186,16 @@ def test_a_pull_under_way_keeps_its_layers_and_blobs() -> None:
     pull = Intent(id="image", kind=IntentKind.PULL_IMAGE, begun_at=1, layers=(DiffId(LOOSE),))
     kinds = {orphan.kind for orphan in plan_repairs(replace(BASE, intents=(pull,)), STRANGE).orphans}
     assert kinds == set(Orphan) - {Orphan.LAYER, Orphan.BLOB}
+
+
+def test_a_container_whose_monitor_was_killed_says_so_once_and_to_its_end() -> None:
+    lost = with_evidence(facts=facts(replace(fact(), monitor_lost=True)))
+    (repair,) = plan_repairs(BASE, lost).containers
+    assert repair.container.state is ContainerState.RUNNING
+    assert "conmon" in repair.container.message
+    told = replace(BASE, containers=(repair.container,))
+    assert not plan_repairs(told, lost).containers
+    (ended,) = plan_repairs(told, with_evidence(facts=facts(fact("exited", exit_code=3, finished_at=5)))).containers
+    assert (ended.container.exit_code, ended.container.message) == (3, repair.container.message)
+    (vanished,) = plan_repairs(told, with_evidence(facts=facts(fact("unknown")))).containers
+    assert vanished.container.message.startswith(f"{repair.container.message}; ")
