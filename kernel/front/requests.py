@@ -26,7 +26,7 @@ MODES = {
 }
 _PROTOCOLS: dict[int, Literal["tcp", "udp", "sctp"]] = {cri.TCP: "tcp", cri.UDP: "udp", cri.SCTP: "sctp"}
 _IPC_SYSCTL = re.compile(r"(kernel\.(shm[a-z_]+|msg[a-z_]+|sem)|fs\.mqueue\.[a-z_]+)", re.ASCII)
-_NET_SYSCTL = re.compile(r"net(\.[A-Za-z0-9_-]+)+", re.ASCII)
+_NET_SYSCTL = re.compile(r"net(\.[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*)+", re.ASCII)
 _SYSCTL_VALUE = re.compile(r"[A-Za-z0-9 \t,._:-]{0,256}", re.ASCII)
 _UNIFIED_KEY = re.compile(r"[a-z][a-z0-9]*(\.[a-z0-9_]+)+", re.ASCII)
 _PAGE_SIZE = re.compile(r"[1-9][0-9]{0,4}(KB|MB|GB)", re.ASCII)
@@ -230,9 +230,10 @@ def _sysctls(config: cri.PodSandboxConfig, network: NamespaceMode, ipc: Namespac
     """Only what belongs to a namespace of the pod's own (CVE-2022-0811, CVE-2022-0532)."""
     for key, value in config.linux.sysctls.items():
         field = f"config.linux.sysctls[{key[:80]}]"
-        if _IPC_SYSCTL.fullmatch(key):
+        name = _dotted(key)
+        if _IPC_SYSCTL.fullmatch(name):
             shared = ipc is NamespaceMode.NODE
-        elif _NET_SYSCTL.fullmatch(key):
+        elif _NET_SYSCTL.fullmatch(name):
             shared = network is NamespaceMode.NODE
         else:
             fields.refuse(field, "is not a sysctl of a namespace", "kernel.shm*, kernel.msg*, fs.mqueue.*, net.* are")
@@ -241,3 +242,9 @@ def _sysctls(config: cri.PodSandboxConfig, network: NamespaceMode, ipc: Namespac
         if not _SYSCTL_VALUE.fullmatch(value):
             fields.refuse(field, f"{value[:80]!r} has characters that no sysctl takes")
     return dict(config.linux.sysctls)
+
+
+def _dotted(key: str) -> str:
+    """sysctl.d(5): where a slash comes first, slashes part the name and dots belong to it."""
+    slash, dot = key.find("/"), key.find(".")
+    return key if slash < 0 or 0 <= dot < slash else key.translate(str.maketrans("./", "/."))

@@ -57,10 +57,11 @@ def _read(folder: str, name: str) -> AdminFile:
         fd = os.open(f"{folder}/{name}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         return AdminFile(folder=folder, name=name, trouble=f"cannot be opened: {error.strerror}")
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(fd)
+        return AdminFile(folder=folder, name=name, trouble="is not a plain file")
     with os.fdopen(fd, "rb") as file:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            return AdminFile(folder=folder, name=name, trouble="is not a plain file")
         if status.st_uid != 0 or status.st_mode & _OTHERS_WRITE:
             return AdminFile(folder=folder, name=name, trouble="can be written by others than root")
         content = file.read(_LARGEST + 1)

@@ -47,6 +47,8 @@ class ContainerState(msgspec.Struct, frozen=True, kw_only=True):
     handler: str
     cgroup: str
     conmon_cgroup: str
+    poststop: bool = False
+    """Whether the OCI runtime has hooks to run at the container's removal."""
     process: Identity | None = None
     conmon: Identity | None = None
     created: Created | None = None

@@ -347,6 +347,7 @@ class Containers:
             state=ContainerState(
                 phase="creating", sandbox=request.sandbox, handler=runtime.name, cgroup=cgroup,
                 conmon_cgroup=pod.cgroup.conmon(request.container),
+                poststop=any(stage == "poststop" for stage, _ in (*cdi_edits.hooks, *hooks.hooks)),
             ),
         )  # fmt: skip
 
@@ -390,7 +391,7 @@ class Containers:
             known.close()
         runtimes = [setting.runtimes[state.handler]] if state and state.handler in setting.runtimes else []
         for runtime in runtimes:
-            if runtime.systemd or state is None or state.phase == "creating":
+            if runtime.systemd or state is None or state.poststop or state.phase == "creating":
                 await runtime.delete(container, deadline)
         await asyncio.to_thread(self._remove_parts, container, folder, state, runtimes)
 
