@@ -56,28 +56,37 @@ class Found:
 
 async def wait_answers(request: CreateRequest, deadline: Deadline) -> None:
     """FailedPrecondition names the source whose file system does not answer."""
-    slow = {mount.point: mount.fstype for mount in mount_table() if mount.fstype not in _LOCAL and mount.point != "/"}
-    if not slow:
+    wanted = [(index, mount.host_path) for index, mount in enumerate(request.mounts) if mount.image_volume is None]
+    if not wanted:
         return
-    doubtful = [
-        (index, mount.host_path, point)
-        for index, mount in enumerate(request.mounts)
-        if mount.image_volume is None and (point := entered(mount.host_path, slow))
-    ]
+    doubtful = await asyncio.to_thread(_doubtful, wanted)
     gate = asyncio.Semaphore(_AT_ONCE)
 
-    async def look(index: int, path: str, point: str) -> None:
+    async def look(index: int, path: str, on: HostMount) -> None:
         async with gate:
             if not await _answers(path, deadline):
                 raise FailedPrecondition(
                     f"mounts[{index}].host_path: {path!r} does not answer within {_ANSWER_SECONDS:.0f} seconds",
-                    hint=f"it lies on {point}, of the type {slow[point]}, which hangs",
+                    hint=f"it lies on {on.point}, of the type {on.fstype}, which hangs",
                 )
 
     results = await asyncio.gather(*(look(*one) for one in doubtful), return_exceptions=True)
     for result in results:
         if isinstance(result, BaseException):
             raise result
+
+
+def _doubtful(wanted: list[tuple[int, str]]) -> list[tuple[int, str, HostMount]]:
+    """Those of the paths that lie on a file system which could hang, and the mount that is."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        slow = {mount.point: mount for mount in slow_mounts(file.read())}
+    return [(index, path, slow[point]) for index, path in wanted if (point := entered(path, slow))] if slow else []
+
+
+def slow_mounts(text: str) -> list[HostMount]:
+    """The mounts of a mountinfo text that could hang. Not the root: what lies on it hung long before. Pure."""
+    lines = (line for line in text.splitlines() if line.partition(" - ")[2].partition(" ")[0] not in _LOCAL)
+    return [mount for mount in parse_mount_table("\n".join(lines)) if mount.point != "/"]
 
 
 async def _answers(path: str, deadline: Deadline) -> bool:

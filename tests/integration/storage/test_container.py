@@ -200,3 +200,27 @@ async def test_file_capabilities_reach_the_container(store: Store) -> None:
     _, root = await store.mount(await store.unpack(tar))
     assert len(os.getxattr(root / "bin", "security.capability")) == 20
     assert (stat.S_IMODE((root / "bin").stat().st_mode), (root / "bin").stat().st_uid) == (0o4755, 5)
+
+
+async def test_images_as_volumes(store: Store) -> None:
+    lowest = await base(store)
+    upper = await store.unpack(Tar().add("only", b"upper"))
+    container = ContainerId(new_id())
+    request = MountRequest(container=container, layers=(lowest,), volumes=((lowest, upper), (upper,)))
+    await store.service.mount(request, CALL)
+    await store.service.mount(request, CALL)  # a repeat
+    paths = store.config.paths
+    first, second = (paths.image_volume(container, number) for number in (0, 1))
+    assert sorted(os.listdir(first)) == ["d", "e", "f", "only"]
+    assert os.listdir(second) == ["only"]
+    for folder in (first, second):
+        with pytest.raises(OSError, match="Read-only"):
+            (folder / "x").touch()
+    with pytest.raises(FailedPrecondition, match=str(container)):
+        await store.service.remove_layer(LayerRequest(diff_id=upper), CALL)
+    with pytest.raises(FailedPrecondition):  # other volumes than it has
+        await store.service.mount(MountRequest(container=container, layers=(lowest,)), CALL)
+    await store.service.unmount(ContainerRequest(container=container), CALL)
+    assert not [point for point in read_overlays() if str(container) in point]
+    assert not first.exists()
+    await store.service.remove_layer(LayerRequest(diff_id=upper), CALL)

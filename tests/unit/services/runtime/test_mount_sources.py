@@ -72,6 +72,11 @@ def test_the_mount_table() -> None:
     assert mount_sources.mount_of("/mntx", table).point == "/"
 
 
+def test_which_mounts_could_hang() -> None:
+    assert [mount.point for mount in mount_sources.slow_mounts(TABLE)] == ["/mnt/a b"]
+    assert mount_sources.slow_mounts("1 1 0:1 / / rw - nfs4 server:/ rw") == []
+
+
 def test_what_a_path_enters(tmp_path: Path) -> None:
     share = tmp_path / "share"
     (tmp_path / "to-share").symlink_to("share")

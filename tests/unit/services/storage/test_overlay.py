@@ -58,3 +58,13 @@ def test_a_label_that_would_be_more_than_one_is_refused(tmp_path: Path) -> None:
         plan = overlay.plan_read_only([tmp_path], tmp_path / "nothing", tmp_path / "target", label)
         with pytest.raises(InvalidInput, match="label"):
             overlay.attach(plan)
+
+
+def test_a_volume_of_an_image_has_no_writable_layer() -> None:
+    plan = overlay.plan_read_only([Path("/1"), Path("/2"), Path("/1")], Path("/nothing"), Path("/t"))
+    assert plan.lower == (Path("/1"), Path("/2"), Path("/nothing"))  # the kernel wants two at least
+    assert plan.writing == ()
+    with pytest.raises(FailedPrecondition):
+        overlay.plan_read_only([], Path("/nothing"), Path("/t"))
+    with pytest.raises(FailedPrecondition):
+        overlay.plan_read_only([Path(f"/{number}") for number in range(MAX_LAYERS)], Path("/nothing"), Path("/t"))
