@@ -17,7 +17,7 @@ from kernel.contracts import runtime
 from kernel.contracts.contract import Nothing
 from kernel.contracts.records import Container, ContainerState, Sandbox
 from kernel.errors import CrispError
-from kernel.front import views
+from kernel.front import provenance, views
 from kernel.front.context import Call, Front
 from kernel.front.generated import cri_pb2 as cri
 
@@ -178,6 +178,12 @@ async def _inspected(front: Front, record: Container, call: Call) -> dict[str, o
         found = await front.runtime.call(runtime.INSPECT, asked, deadline=call.deadline)
         info["pid"] = found.pid
         info["runtimeSpec"] = json.loads(found.runtime_spec)
+        image, pod = front.replica.images.get(record.image_id), front.replica.sandboxes.get(record.sandbox)
+        if image is not None and pod is not None:
+            info["provenance"] = provenance.of(
+                json.loads(found.runtime_spec), views.container_config(record), views.pod_config(pod), image.config,
+                front.config.runtime, pod.handler,
+            )  # fmt: skip
     except CrispError as error:  # the status itself comes from memory and is given all the same
         info["error"] = str(error)
     return info

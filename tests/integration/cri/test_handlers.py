@@ -49,6 +49,10 @@ def test_a_handler_is_added_without_a_restart_and_nobody_notices(cri, pods, daem
     other = pods(config, handler="extra")
     made = other.create("true", annotations={"run.oci/z": "1"})
     said = cri.info(made)["runtimeSpec"]["annotations"]
+    origins = cri.info(made)["provenance"]
+    assert origins["annotations.run.oci/z"] == "request"
+    assert origins["annotations.from.config/a"] == "configuration"
+    assert origins["process.args"] == "request"
     assert (said["run.oci/x"], said["run.oci/z"], said["from.config/a"]) == ("passes", "1", "b")
     assert "evil/y" not in said
     assert (daemon.run / "extra-state").is_dir()
