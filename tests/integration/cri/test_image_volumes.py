@@ -8,7 +8,7 @@ import pytest
 from deploy.demo_image import Layer, image
 from kernel.front.generated import cri_pb2 as pb
 from tests.harness import host
-from tests.harness.cri import INVALID, NOT_FOUND, Cri, Pod, refused
+from tests.harness.cri import INVALID, NOT_FOUND, Cri, Pod, pod_config, refused
 from tests.harness.daemon import Daemon
 
 
@@ -35,7 +35,9 @@ def volume(reference: str, path: str = "/vol", **fields) -> pb.Mount:
     return pb.Mount(**{"container_path": path, "readonly": True, "image": pb.ImageSpec(image=reference), **fields})
 
 
-def test_an_image_is_seen_and_not_written(pod: Pod, cri: Cri, data_ref: str) -> None:
+@pytest.mark.parametrize("handler", ["runc", "crun"])
+def test_an_image_is_seen_and_not_written(pods, daemon: Daemon, cri: Cri, data_ref: str, handler: str) -> None:
+    pod = pods(pod_config(daemon.logs), handler)
     container = pod.shell("sleep 600", mounts=[volume(data_ref), volume(data_ref, "/again")])
     assert cri.output(container, "cat", "/vol/both", "/again/both") == "upper\nupper\n"
     assert cri.output(container, "ls", "/vol/models") == "new\n"

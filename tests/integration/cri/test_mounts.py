@@ -207,8 +207,10 @@ def test_too_many_mounts_are_refused(pod: Pod) -> None:
         pod.create("true", mounts=mounts)
 
 
-def test_mount_options(pod: Pod, cri: Cri, folder: Path) -> None:
+@pytest.mark.parametrize("handler", ["runc", "crun"])
+def test_mount_options(pods, daemon: Daemon, cri: Cri, folder: Path, handler: str) -> None:
     assert cri.status().features.mount_options
+    pod = pods(pod_config(daemon.logs), handler)
     (folder / "run").write_text("#!/bin/sh\nexit 0\n")
     (folder / "run").chmod(0o755)
     container = sleeper(
