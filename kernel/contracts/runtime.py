@@ -12,7 +12,7 @@ import enum
 from typing import Literal
 
 from kernel.contracts.contract import Contract, Message, Method, Nothing
-from kernel.contracts.oci import ImageConfig
+from kernel.contracts.oci import IdMap, ImageConfig
 from kernel.contracts.stats import Stats, StatsRequest
 from kernel.ids import ContainerId, SandboxId
 
@@ -85,6 +85,8 @@ class PodRequest(Message, frozen=True, kw_only=True):
     network: NamespaceMode = NamespaceMode.POD
     pid: NamespaceMode = NamespaceMode.CONTAINER
     ipc: NamespaceMode = NamespaceMode.POD
+    user_namespace: IdMap | None = None
+    """Of the pod's user namespace, which owns all its others; None: it has none."""
     dns_servers: tuple[str, ...] = ()
     dns_searches: tuple[str, ...] = ()
     dns_options: tuple[str, ...] = ()
@@ -127,6 +129,8 @@ class Mount(Message, frozen=True, kw_only=True):
     recursive_read_only: bool = False
     propagation: Propagation = Propagation.PRIVATE
     selinux_relabel: bool = False
+    id_map: IdMap | None = None
+    """CRI uidMappings and gidMappings: whom files in it that belong to a `container_id` belong to on the host."""
 
 
 class Device(Message, frozen=True, kw_only=True):
@@ -380,6 +384,8 @@ UPDATE = Method("update", UpdateRequest, Updated, deadline=30)
 """Of a created or running container; all of it or nothing. FailedPrecondition for a memory limit below what is used."""
 UPDATE_POD = Method("update_pod", UpdatePodRequest, Nothing, deadline=30)
 """Nothing to do where the pod's cgroup belongs to the caller."""
+CHECKPOINT = Method("checkpoint", ContainerRequest, Nothing, deadline=20)
+"""FailedPrecondition where the host has no CRIU that works, else Unimplemented: archives are not written yet."""
 INSPECT = Method("inspect", ContainerRequest, Inspected, deadline=5)
 PLATFORM = Method("platform", Nothing, Platform, deadline=20)
 MOUNT_LABEL = Method("mount_label", LabelRequest, Label, deadline=10)
@@ -394,6 +400,6 @@ STATS = Method("stats", StatsRequest, Stats, deadline=10)
 
 CONTRACT = Contract(
     "runtime", MAKE_POD, STOP_POD, REMOVE_POD, CREATE, START, STOP, REMOVE, EXEC, REOPEN_LOG, UPDATE,
-    UPDATE_POD, INSPECT, PLATFORM,
+    UPDATE_POD, CHECKPOINT, INSPECT, PLATFORM,
     MOUNT_LABEL, WATCH, INVENTORY, SWEEP, STATS,
 )  # fmt: skip

@@ -71,6 +71,16 @@ async def reopen_container_log(
     return cri.ReopenContainerLogResponse()
 
 
+async def checkpoint_container(
+    front: Front, request: cri.CheckpointContainerRequest, call: Call
+) -> cri.CheckpointContainerResponse:
+    """CheckpointContainer, of a running container: refused, with what is missing."""
+    fields.path("location", request.location)
+    record = running(front.replica.container(request.container_id))
+    await front.runtime.call(runtime.CHECKPOINT, runtime.ContainerRequest(container=record.id), deadline=call.deadline)
+    return cri.CheckpointContainerResponse()
+
+
 def running(record: Container) -> Container:
     """The container, where it runs."""
     if record.state is not ContainerState.RUNNING:

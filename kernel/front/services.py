@@ -36,6 +36,7 @@ RUNTIME: Rpcs = {
     "RemoveContainer": containers.remove_container,
     "UpdateContainerResources": updates.update_container_resources,
     "UpdatePodSandboxResources": updates.update_pod_sandbox_resources,
+    "CheckpointContainer": containers.checkpoint_container,
     "GetContainerEvents": events.get_container_events,
     "ReopenContainerLog": containers.reopen_container_log,
     "ContainerStatus": queries.container_status,

@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from msgspec.structs import replace
+
 from kernel.bus.worker import Call
 from kernel.config import Config
 from kernel.contracts import runtime as contract
@@ -38,8 +40,9 @@ from kernel.contracts.runtime import (
     UpdateRequest,
 )  # fmt: skip
 from kernel.contracts.stats import Stats, StatsRequest
+from services.runtime.checkpoint import refuse
 from kernel.host.aio import Deadline, Joins
-from services.runtime import cgroup_path, setting, stats, thread
+from services.runtime import cgroup_path, setting, stats, thread, user_namespace
 from services.runtime.containers import Containers
 from services.runtime.pods import Pods
 from services.runtime.setting import Setting
@@ -65,6 +68,7 @@ class Runtime:
         self._pods = pods
         self._containers = containers
         self._joins: Joins[tuple[str, str], object] = Joins(found.tasks)
+        self._mapped: bool | None = None
         self._readings: Joins[StatsRequest, Stats] = Joins(found.tasks)
         self._reader = stats.Reader(found.cgroups.hierarchies, found.config.paths)
 
@@ -127,6 +131,10 @@ class Runtime:
         await self._pods.update(request, call.deadline.earlier(contract.UPDATE_POD.deadline))
         return Nothing()
 
+    async def checkpoint(self, request: ContainerRequest, call: Call) -> Nothing:
+        await refuse(request.container, call.deadline)
+        return Nothing()
+
     async def inspect(self, request: ContainerRequest, call: Call) -> Inspected:
         return await self._containers.inspect(request)
 
@@ -137,12 +145,21 @@ class Runtime:
             **{f"handler {name}": handler.path for name, handler in config.handlers.items()},
             "conmon": config.conmon, "pause": config.pause,
         }  # fmt: skip
+        mapped = await self._user_namespaces(call.deadline)
         return Platform(
             cgroup_driver=self._setting.driver,
-            handlers=tuple(fact for fact in found if fact is not None),
+            handlers=tuple(
+                replace(fact, user_namespaces=fact.user_namespaces and mapped) for fact in found if fact is not None
+            ),
             selinux=self._containers.profiles.labelled(),
             missing=tuple(f"{name}: {path}" for name, path in programs.items() if not Path(path).is_file()),
         )
+
+    async def _user_namespaces(self, deadline: Deadline) -> bool:
+        """Whether the host can have them, whatever the OCI runtime: it is looked at once."""
+        if self._mapped is None:
+            self._mapped = await user_namespace.supported(self._setting.config.paths.root, deadline)
+        return self._mapped
 
     async def mount_label(self, request: LabelRequest, call: Call) -> Label:
         pod = self._pods.get(request.sandbox)
