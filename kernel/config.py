@@ -242,6 +242,11 @@ class Paths:
         """Pods' and containers' bundles, namespaces, exit files; the runtime's alone; gone after a reboot."""
         return self.run / "runtime"
 
+    def pod_namespace(self, sandbox: SandboxId, kind: str) -> Path:
+        """A pod's namespace that the runtime has pinned. Of `user`, storage makes id-mapped mounts; the `net` of a pod
+        with a user namespace is made with it, and pinned again at `netns` by the network worker."""
+        return self.runtime_state / "pods" / sandbox / "ns" / kind
+
     def bus_dir(self, worker: str) -> Path:
         """The folder of a worker's socket; only its callers can enter."""
         return self.run / "bus" / worker

@@ -35,6 +35,8 @@ class AttachRequest(Message, frozen=True, kw_only=True):
     dns_searches: tuple[str, ...] = ()
     dns_options: tuple[str, ...] = ()
     cgroup_parent: str = ""
+    user_namespace: bool = False
+    """The pod has one: its network namespace was made with it by the runtime (`Paths.pod_namespace`)."""
 
 
 class Attached(Message, frozen=True, kw_only=True):

@@ -46,3 +46,23 @@ class Auth(Message, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return "Auth(...)"
+
+
+class IdRange(Message, frozen=True, kw_only=True):
+    """CRI IDMapping: `length` ids from `container_id` are those from `host_id` on the host."""
+
+    container_id: int
+    host_id: int
+    length: int
+
+
+class IdMap(Message, frozen=True, kw_only=True):
+    """The users and groups of a user namespace, one range each, checked."""
+
+    uids: IdRange
+    gids: IdRange
+
+    @property
+    def root(self) -> tuple[int, int]:
+        """User and group of the namespace's root as the host sees them."""
+        return self.uids.host_id - self.uids.container_id, self.gids.host_id - self.gids.container_id

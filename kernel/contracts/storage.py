@@ -9,8 +9,8 @@ FailedPrecondition (a layer that a container still uses).
 from __future__ import annotations
 
 from kernel.contracts.contract import Contract, Message, Method, Nothing
-from kernel.contracts.oci import Layer
-from kernel.ids import ContainerId, DiffId
+from kernel.contracts.oci import IdMap, Layer
+from kernel.ids import ContainerId, DiffId, SandboxId
 
 
 class Usage(Message, frozen=True, kw_only=True):
@@ -47,6 +47,10 @@ class MountRequest(Message, frozen=True, kw_only=True):
     """The layers of further images, each mounted read-only at `Paths.image_volume` by its number here."""
     label: str = ""
     """The SELinux context of all files in these mounts; their own where empty."""
+    user_namespace: SandboxId | None = None
+    """The pod whose user namespace owns these mounts: files of the layers belong to whom it maps their owners to."""
+    id_map: IdMap | None = None
+    """Of that namespace."""
 
 
 class Mounted(Message, frozen=True, kw_only=True):

@@ -12,11 +12,11 @@ from contextlib import AsyncExitStack
 from msgspec.structs import replace
 
 from kernel.contracts import runtime, storage
-from kernel.contracts.contract import Nothing
+from kernel.contracts.oci import IdMap
 from kernel.contracts.records import Container, ContainerState, Image, IntentKind, Sandbox, SandboxState
 from kernel.contracts.supervisor import Commit
 from kernel.errors import AlreadyExists, CrispError, FailedPrecondition, InvalidInput, NotFound
-from kernel.front import container_requests, containers, flows, mounts, views
+from kernel.front import container_requests, containers, flows, mounts, user_namespaces, views
 from kernel.front.context import Call, Front
 from kernel.front.generated import cri_pb2 as cri
 from kernel.front.replica import ContainerKey
@@ -170,11 +170,14 @@ async def _create(front: Front, record: Container, plan: runtime.CreateRequest, 
                 await held.enter_async_context(front.locks.hold(image))
             await front.replica.commit(Commit(put_containers=(record,), begin=(intent,)), deadline)
         try:
+            id_map = _id_map(front, record)
             roots = storage.MountRequest(
                 container=record.id,
                 label=await _label(front, plan, deadline),
                 layers=_layers(front, record.image_id, record.image_name),
                 volumes=tuple(_layers(front, volume, volume) for volume in record.volume_images),
+                user_namespace=record.sandbox if id_map else None,
+                id_map=id_map,
             )
             mounted = await front.storage.call(storage.MOUNT, roots, deadline=deadline)
             whole = replace(plan, passwd=mounted.passwd, group=mounted.group)
@@ -194,11 +197,15 @@ async def _create(front: Front, record: Container, plan: runtime.CreateRequest, 
     return record.id
 
 
+def _id_map(front: Front, record: Container) -> IdMap | None:
+    """The mapping of the pod's user namespace, which the request of the pod passed with."""
+    options = views.pod_config(front.replica.sandboxes[record.sandbox]).linux.security_context.namespace_options
+    return user_namespaces.of_pod("namespace_options", options)
+
+
 async def _label(front: Front, plan: runtime.CreateRequest, deadline: Deadline) -> str:
     """The SELinux label of the container's files; empty on a host without SELinux, which costs no call."""
-    if front.replica.platform is None:
-        front.replica.platform = await front.runtime.call(runtime.PLATFORM, Nothing(), deadline=deadline)
-    if not front.replica.platform.selinux:
+    if not (await front.platform(deadline)).selinux:
         return ""
     request = runtime.LabelRequest(
         sandbox=plan.sandbox, selinux=plan.security.selinux, privileged=plan.security.privileged

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from kernel.contracts.oci import ImageConfig
 from kernel.contracts.runtime import CreateRequest, NamespaceMode, Security
 from kernel.errors import Unimplemented
-from kernel.front import fields, mounts
+from kernel.front import fields, mounts, user_namespaces
 from kernel.front.generated import cri_pb2 as cri
 from kernel.front.profiles import apparmor, seccomp, selinux
 from kernel.front.requests import MODES, check_identity, check_profiles, mode_of, resources_of
@@ -136,6 +136,9 @@ def _security(config: cri.ContainerConfig, pod: cri.PodSandboxConfig) -> Securit
         raise Unimplemented(f"{_FIELD}.capabilities.add_ambient_capabilities: ambient capabilities are not served yet")
     username = fields.text(f"{_FIELD}.run_as_username", context.run_as_username, limit=256, forbidden="/:")
     user, group, groups = check_identity(_FIELD, context, username)
+    user_namespaces.check_container(
+        f"{_FIELD}.namespace_options", context.namespace_options, pod.linux.security_context.namespace_options
+    )
     pid, target = _pid(context.namespace_options, pod.linux.security_context.namespace_options)
     if context.supplemental_groups_policy not in (cri.Merge, cri.Strict):
         fields.refuse(f"{_FIELD}.supplemental_groups_policy", f"{context.supplemental_groups_policy} is unknown")

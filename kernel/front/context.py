@@ -15,7 +15,9 @@ from google.protobuf.message import Message
 
 from kernel.bus.client import Client
 from kernel.config import Config
+from kernel.contracts.contract import Nothing
 from kernel.contracts.records import Container, Sandbox
+from kernel.contracts.runtime import PLATFORM, Platform
 from kernel.front.events import Events
 from kernel.front.image_memory import ImageMemory
 from kernel.front.replica import Replica
@@ -80,6 +82,12 @@ class Front:
 
     def __post_init__(self) -> None:
         self.stats_items = StatsItems(str(self.config.paths.containers))
+
+    async def platform(self, deadline: Deadline) -> Platform:
+        """The runtime as it is on this host; asked for where it is not known yet."""
+        if self.replica.platform is None:
+            self.replica.platform = await self.runtime.call(PLATFORM, Nothing(), deadline=deadline)
+        return self.replica.platform
 
 
 Serve = Callable[[Front, Never, Call], Awaitable[Message | bytes]]

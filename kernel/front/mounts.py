@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from kernel.contracts.runtime import Device, Mount, Propagation
-from kernel.errors import Unimplemented
-from kernel.front import fields
+from kernel.front import fields, user_namespaces
 from kernel.front.generated import cri_pb2 as cri
 from kernel.ids import ImageId
 
@@ -97,8 +96,7 @@ def _image(field: str, mount: cri.Mount, number: int) -> Mount:
         fields.refuse(f"{field}.readonly", "is not set: an image can only be mounted read-only")
     if mount.propagation != cri.PROPAGATION_PRIVATE:
         fields.refuse(f"{field}.propagation", "an image is mounted without")
-    if mount.uidMappings or mount.gidMappings:
-        raise Unimplemented(f"{field}.uidMappings: id-mapped mounts are not served yet")
+    user_namespaces.of_mount(field, mount)  # an image is mapped as the pod's root file system is
     sub_path = fields.text(f"{field}.image_sub_path", mount.image_sub_path)
     if sub_path.startswith("/") or ".." in sub_path.split("/"):
         fields.refuse(f"{field}.image_sub_path", f"{sub_path!r} is not a relative path without '..'")
@@ -114,8 +112,6 @@ def _image(field: str, mount: cri.Mount, number: int) -> Mount:
 def _host(field: str, mount: cri.Mount) -> Mount:
     if mount.image_sub_path:
         fields.refuse(f"{field}.image_sub_path", "is given without an image")
-    if mount.uidMappings or mount.gidMappings:
-        raise Unimplemented(f"{field}.uidMappings: id-mapped mounts are not served yet")
     container_path = _container_path(field, mount)
     if mount.propagation not in _PROPAGATION:
         fields.refuse(f"{field}.propagation", f"{mount.propagation} is unknown")
@@ -129,6 +125,7 @@ def _host(field: str, mount: cri.Mount) -> Mount:
         recursive_read_only=mount.recursive_read_only,
         propagation=propagation,
         selinux_relabel=mount.selinux_relabel,
+        id_map=user_namespaces.of_mount(field, mount),
         options=_options(field, mount),
     )
 

@@ -50,7 +50,9 @@ async def status(front: Front, request: cri.StatusRequest, call: Call) -> cri.St
     reply = cri.StatusResponse(
         status=cri.RuntimeStatus(conditions=conditions),
         runtime_handlers=handlers(replica.platform, front.config.runtime.default_handler),
-        features=cri.RuntimeFeatures(supplemental_groups_policy=True, mount_options=True),
+        features=cri.RuntimeFeatures(
+            supplemental_groups_policy=True, mount_options=True, user_namespaces_host_network=True
+        ),
     )
     if request.verbose:
         reply.info["config"] = msgspec.json.encode(front.config).decode()

@@ -12,8 +12,7 @@ from typing import Literal
 
 from kernel.contracts.network import AttachRequest, PortMapping
 from kernel.contracts.runtime import NamespaceMode, PodRequest, Resources
-from kernel.errors import Unimplemented
-from kernel.front import fields, profiles
+from kernel.front import fields, profiles, user_namespaces
 from kernel.front.generated import cri_pb2 as cri
 from kernel.front.replica import SandboxKey
 from kernel.ids import SandboxId
@@ -67,6 +66,7 @@ def plan_pod(sandbox: SandboxId, config: cri.PodSandboxConfig, handler: str, han
     name, namespace, uid, attempt = sandbox_key(config)
     linux, dns = config.linux, config.dns_config
     network, pid, ipc = _namespaces(linux.security_context.namespace_options)
+    id_map = user_namespaces.of_pod(f"{_SECURITY}.namespace_options", linux.security_context.namespace_options)
     _check_sandbox_security(linux.security_context)
     resources_of("config.linux.overhead", linux.overhead)
     resources_of("config.linux.resources", linux.resources)
@@ -90,6 +90,7 @@ def plan_pod(sandbox: SandboxId, config: cri.PodSandboxConfig, handler: str, han
         network=network,
         pid=pid,
         ipc=ipc,
+        user_namespace=id_map,
         dns_servers=servers,
         dns_searches=searches,
         dns_options=options,
@@ -112,6 +113,7 @@ def plan_pod(sandbox: SandboxId, config: cri.PodSandboxConfig, handler: str, han
         dns_searches=searches,
         dns_options=options,
         cgroup_parent=cgroup_parent,
+        user_namespace=id_map is not None,
     )
     return PodPlan(pod=pod, attach=attach)
 
@@ -125,11 +127,8 @@ def mode_of(field: str, value: int, *allowed: NamespaceMode) -> NamespaceMode:
 
 
 def check_profiles(field: str, context: cri.LinuxSandboxSecurityContext | cri.LinuxContainerSecurityContext) -> None:
-    """Refuse profiles that cannot be, and what would otherwise be promised and not kept: user namespaces."""
+    """Refuse profiles that cannot be."""
     profiles.check(field, context)
-    options = context.namespace_options
-    if options.HasField("userns_options") and options.userns_options.mode != cri.NODE:
-        raise Unimplemented(f"{field}.namespace_options.userns_options: user namespaces are not served yet")
 
 
 def check_identity(

@@ -1,6 +1,6 @@
 """RunPodSandbox, StopPodSandbox, RemovePodSandbox: spines of steps.
 
-    run      intent → network.attach beside runtime.make_pod → READY
+    run      intent → network.attach beside runtime.make_pod (after it with a user namespace) → READY
     stop     intent, NOT_READY → containers killed → runtime.stop_pod beside network.detach → network down
     remove   intent, NOT_READY → containers removed → runtime.stop_pod → network.detach beside remove_pod → gone
 
@@ -17,7 +17,7 @@ from kernel.contracts import network, runtime
 from kernel.contracts.records import IntentKind, Sandbox, SandboxState
 from kernel.contracts.supervisor import Commit
 from kernel.errors import CrispError, NotFound
-from kernel.front import containers, flows, requests
+from kernel.front import containers, flows, requests, user_namespaces
 from kernel.front.context import Call, Front
 from kernel.front.generated import cri_pb2 as cri
 from kernel.host.aio import Deadline
@@ -127,7 +127,12 @@ async def _make(front: Front, plan: requests.PodPlan, deadline: Deadline) -> tup
         if plan.attach is not None:
             ips.extend((await front.network.call(network.ATTACH, plan.attach, deadline=deadline)).ips)
 
-    await flows.all_of(attach(), make_pod())
+    if plan.pod.user_namespace is None:
+        await flows.all_of(attach(), make_pod())
+    else:  # its network namespace is made with it, and belongs to it
+        user_namespaces.check_handler(plan.pod, await front.platform(deadline), front.config.runtime.default_handler)
+        await make_pod()
+        await attach()
     return made[0], tuple(ips)
 
 

@@ -14,12 +14,14 @@ from pathlib import Path
 
 AT_FDCWD = -100
 AT_EMPTY_PATH = 0x1000
+AT_RECURSIVE = 0x8000
 
 CLONE_NEWCGROUP = 0x02000000
 CLONE_NEWIPC = 0x08000000
 CLONE_NEWNET = 0x40000000
 CLONE_NEWNS = 0x00020000
 CLONE_NEWPID = 0x20000000
+CLONE_NEWUSER = 0x10000000
 CLONE_NEWUTS = 0x04000000
 
 FSCONFIG_CMD_CREATE = 6
@@ -37,6 +39,7 @@ IN_MOVE_SELF = 0x00000800
 IN_ONLYDIR = 0x01000000
 
 MNT_DETACH = 2
+MOUNT_ATTR_IDMAP = 0x00100000
 MOUNT_ATTR_NODEV = 0x00000004
 MOUNT_ATTR_NOSUID = 0x00000002
 MOUNT_ATTR_RDONLY = 0x00000001
@@ -71,11 +74,13 @@ RESOLVE_NO_SYMLINKS = 0x04
 
 UMOUNT_NOFOLLOW = 8
 
+_NR_OPEN_TREE = 428
 _NR_MOVE_MOUNT = 429
 _NR_FSOPEN = 430
 _NR_FSCONFIG = 431
 _NR_FSMOUNT = 432
 _NR_OPENAT2 = 437
+_NR_MOUNT_SETATTR = 442
 _NR_LANDLOCK_CREATE_RULESET = 444
 _NR_LANDLOCK_ADD_RULE = 445
 _NR_LANDLOCK_RESTRICT_SELF = 446
@@ -311,3 +316,30 @@ def seccomp_filter(program: bytes) -> None:
     """prctl(2) with PR_SET_SECCOMP and a compiled filter, for the calling thread, which has no_new_privs set."""
     fprog = _SockFprog(len(program) // 8, program)
     _check(_libc.prctl(22, ctypes.c_ulong(2), ctypes.byref(fprog), 0, 0), "seccomp")
+
+
+class _MountAttr(ctypes.Structure):
+    _fields_ = (
+        ("set", ctypes.c_uint64),
+        ("clear", ctypes.c_uint64),
+        ("propagation", ctypes.c_uint64),
+        ("userns_fd", ctypes.c_uint64),
+    )
+
+
+def open_tree_clone(path: Path | str, *, recursive: bool) -> int:
+    """open_tree(2) with OPEN_TREE_CLONE, close on exec: a detached copy of a mount."""
+    return _syscall(
+        _NR_OPEN_TREE, ctypes.c_int(AT_FDCWD), ctypes.c_char_p(os.fsencode(path)),
+        ctypes.c_uint(1 | os.O_CLOEXEC | (AT_RECURSIVE if recursive else 0)), what=str(path),
+    )  # fmt: skip
+
+
+def mount_setattr_idmap(fd: int, userns: int, propagation: int, *, recursive: bool, what: str) -> None:
+    """mount_setattr(2) of a detached mount: owners as the user namespace maps them, and another propagation."""
+    attributes = _MountAttr(MOUNT_ATTR_IDMAP, 0, propagation, userns)
+    flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
+    _syscall(
+        _NR_MOUNT_SETATTR, ctypes.c_int(fd), ctypes.c_char_p(b""), ctypes.c_uint(flags), ctypes.byref(attributes),
+        ctypes.c_size_t(ctypes.sizeof(attributes)), what=what,
+    )  # fmt: skip

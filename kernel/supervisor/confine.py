@@ -52,7 +52,7 @@ _MOUNTS = (
 )  # fmt: skip
 _CLONE_NEW = (
     syscalls.CLONE_NEWNS, syscalls.CLONE_NEWCGROUP, syscalls.CLONE_NEWUTS, syscalls.CLONE_NEWIPC,
-    syscalls.CLONE_NEWPID, syscalls.CLONE_NEWNET, 0x10000000,  # CLONE_NEWUSER
+    syscalls.CLONE_NEWPID, syscalls.CLONE_NEWNET, syscalls.CLONE_NEWUSER,
 )  # fmt: skip
 _HIGHEST_FAMILY = 64
 

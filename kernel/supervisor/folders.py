@@ -51,13 +51,13 @@ def plan_folders(config: Config) -> tuple[Folder, ...]:
         *bus,
         Folder(base=run, below="front", mode=0o750, user=front, group=front),
         Folder(base=run, below="netns", mode=0o700),
-        Folder(base=run, below="runtime", mode=0o700),
+        Folder(base=run, below="runtime", mode=0o711),  # roots of user namespaces pass through to their pod's
         Folder(base=root, below="", mode=0o711),  # the image worker passes through
         Folder(base=root, below="state", mode=0o700),
         Folder(base=root, below="network", mode=0o700),
-        Folder(base=root, below="storage", mode=0o700),  # set-user-id files of layers are not for the host's users
-        Folder(base=root, below="storage/layers", mode=0o700),
-        Folder(base=root, below="storage/containers", mode=0o700),
+        Folder(base=root, below="storage", mode=0o711),  # roots of user namespaces pass through to their own container
+        Folder(base=root, below="storage/layers", mode=0o700),  # its set-user-id files are not for the host's users
+        Folder(base=root, below="storage/containers", mode=0o711),  # as above; each one's folder has its own mode
         Folder(base=root, below="image", mode=0o700, user=image, group=image),
         Folder(base=root, below="image/blobs", mode=0o700, user=image, group=image),
         Folder(base=root, below="image/blobs/sha256", mode=0o700, user=image, group=image),

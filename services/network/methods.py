@@ -63,7 +63,7 @@ class NetworkService:
         arguments, values = capability.arguments(request), capability.values(request)
         caller = _Caller()
         work = self._tasks.start(
-            self._attach(request.sandbox, arguments, values, caller, call.deadline), f"attach {request.sandbox}"
+            self._attach(request, arguments, values, caller, call.deadline), f"attach {request.sandbox}"
         )
         try:
             return await asyncio.shield(work)
@@ -93,8 +93,9 @@ class NetworkService:
         return await asyncio.to_thread(self._inventory)
 
     async def _attach(
-        self, sandbox: SandboxId, arguments: str, values: dict[str, object], caller: _Caller, deadline: Deadline
+        self, request: AttachRequest, arguments: str, values: dict[str, object], caller: _Caller, deadline: Deadline
     ) -> Attached:
+        sandbox = request.sandbox
         async with self._locks.hold(sandbox):
             if caller.left:
                 raise Cancelled(f"attach of {sandbox}: the caller went away")
@@ -112,17 +113,20 @@ class NetworkService:
             _warn_of_host_ports(attachment)
             self._attachments.save(attachment)
             try:
-                return await self._add(attachment, caller, deadline)
+                return await self._add(attachment, caller, deadline, owned=request.user_namespace)
             except CrispError:
                 await self._undo_failed(attachment)
                 raise
             finally:
                 self._tasks.start(self._spare.refill(), "spare namespace")
 
-    async def _add(self, attachment: Attachment, caller: _Caller, deadline: Deadline) -> Attached:
+    async def _add(self, attachment: Attachment, caller: _Caller, deadline: Deadline, *, owned: bool) -> Attached:
         sandbox = attachment.sandbox
         pin = self._paths.netns(sandbox)
-        await self._spare.pin(pin)
+        if owned:
+            await netns.adopt(self._paths.pod_namespace(sandbox, "net"), pin)
+        else:
+            await self._spare.pin(pin)
         added = await self._chain.add(attachment, pin, self._attachments.mark(sandbox), deadline)
         ips = result.addresses(added)
         self._attachments.save(msgspec.structs.replace(attachment, result=added))

@@ -67,6 +67,33 @@ class Spare:
             self._fd = -1
 
 
+async def adopt(made: Path, path: Path) -> None:
+    """Pin a namespace at `path` that was made for the pod, in its user namespace, and lies at `made`; `lo` is up then.
+    Internal where it is not there."""
+
+    def enter() -> int:
+        fd = os.open(made, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            syscalls.setns(fd, syscalls.CLONE_NEWNET)
+            _prepare()
+        except OSError:
+            os.close(fd)
+            raise
+        return fd
+
+    try:
+        fd = await _in_thread(enter)
+        try:
+            await asyncio.to_thread(_pin, fd, path)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        with suppress(Internal):
+            await remove(path)
+        what = f": {error.filename}" if error.filename else ""
+        raise Internal(f"network namespace {made} cannot be pinned at {path}: {error.strerror}{what}") from error
+
+
 async def _in_thread(work: Callable[[], int]) -> int:
     """Run `work` in a thread of its own, not one of a pool: it stays in the new namespace until it ends."""
     loop = asyncio.get_running_loop()
@@ -117,9 +144,13 @@ async def remove(path: Path) -> None:
 def _make() -> int:
     """A descriptor of a new namespace, which the calling thread has entered."""
     syscalls.unshare(syscalls.CLONE_NEWNET)
+    _prepare()
+    return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def _prepare() -> None:
     _refuse_router_advertisements()
     _loopback_up()
-    return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
 
 def _pin(fd: int, path: Path) -> None:

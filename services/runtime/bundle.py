@@ -1,7 +1,8 @@
 """What the worker keeps on disk: a folder per pod and per container below Paths.runtime_state.
 
-    pods/ID/pod.json  ns/{ipc,uts}  shm/  resolv.conf  hostname  pause/
+    pods/ID/pod.json  ns/{ipc,uts,user,net}  shm/  resolv.conf  hostname  pause/
     containers/ID/request.json  state.json  config.json  pidfile  conmon.pid  exit/ID  oom  ctl  attach  runtime.log
+    mounts/ID/N   id-mapped copies of a container's volumes: apart, as a bundle is deleted with all that is in it
 
 Files are written whole: temporary name, then rename. After a reboot the whole tree is gone with /run. A file that
 does not read back costs only its own pod or container.
@@ -111,6 +112,8 @@ class PodBundle:
         self.record = Record(self.path / "pod.json", PodRecord)
         self.ipc = self.path / "ns" / "ipc"
         self.uts = self.path / "ns" / "uts"
+        self.user = self.path / "ns" / "user"
+        self.net = self.path / "ns" / "net"
         self.shm = self.path / "shm"
         self.resolv_conf = self.path / "resolv.conf"
         self.hostname = self.path / "hostname"

@@ -41,6 +41,7 @@ from services.runtime import (
     edits,
     handler,
     host,
+    mapped_mounts,
     mount_sources,
     namespaces,
     oci_mounts,
@@ -50,6 +51,7 @@ from services.runtime import (
     thread,
     update,
     user,
+    userns_spec,
 )
 from services.runtime.bundle import ContainerBundle, ContainerState
 from services.runtime.confinement import Confinement
@@ -74,6 +76,7 @@ class _Plan:
     created: Created
     """All but the pid."""
     state: ContainerState
+    copies: tuple[mapped_mounts.Copy, ...]
 
 
 class Containers:
@@ -288,7 +291,8 @@ class Containers:
         config, setting, folder = self._setting.config, self._setting, pod.folder
         if request.security.privileged and not pod.request.privileged:
             raise InvalidInput("linux.security_context.privileged: the pod is not privileged")
-        who = user.resolve(request)
+        who, ids = user.resolve(request), pod.request.user_namespace
+        userns_spec.check(pod.request, request, who)
         runtime = self._pods.runtime(pod)
         handler.check(request, runtime.name, runtime.settings)
         stop_with = stop_signal.choose(request.stop_signal, request.image.stop_signal)
@@ -313,8 +317,8 @@ class Containers:
                 resolv_conf=str(folder.resolv_conf),
                 hostname=str(folder.hostname),
                 hosts="/etc/hosts" if on_host and Path("/etc/hosts").is_file() else "",
-                mounts=sources.paths,
-                volumes=host.volumes(rootfs, request),
+                mounts=mapped_mounts.plan(setting.root, request, sources.paths)[0],
+                volumes=host.volumes(rootfs, request, ids.root if ids else (0, 0)),
                 defaults=configured.mounts(config.runtime),
             ),
             devices=devices.find(
@@ -336,14 +340,16 @@ class Containers:
             has_bind_mounts=bool(request.mounts),
         )  # fmt: skip
         if sources.missing:  # everything else is right: from here on the host is changed
-            made = replace(place.sources, mounts=mount_sources.make_missing(sources).paths)
+            sources = mount_sources.make_missing(sources)
+            made = replace(place.sources, mounts=mapped_mounts.plan(setting.root, request, sources.paths)[0])
             spec = oci_spec.plan(pod.request, request, who, known, replace(place, sources=made), defaults)
-        spec = edits.apply(spec, cdi_edits + hooks)
+        spec = userns_spec.settle(edits.apply(spec, cdi_edits + hooks), pod.request, str(folder.user))
         return _Plan(
             spec=handler.settle(spec, pod.request, request, runtime.settings),
             created=Created(
                 pid=0, uid=who.uid, gid=who.gid, supplemental_groups=who.supplemental_groups, stop_signal=stop_with
             ),
+            copies=mapped_mounts.plan(setting.root, request, sources.paths)[1],
             state=ContainerState(
                 phase="creating", sandbox=request.sandbox, handler=runtime.name, cgroup=cgroup,
                 conmon_cgroup=pod.cgroup.conmon(request.container),
@@ -357,6 +363,7 @@ class Containers:
         log = await thread.run(
             lambda: _write(folder, pod, request, plan), deadline, f"container {request.container}: bundle"
         )
+        await mapped_mounts.make(plan.copies, pod.request, pod.folder.user, deadline)
         launch = conmon.Launch(
             container=request.container, bundle=folder, runtime=self._setting.runtimes[plan.state.handler],
             cgroup=plan.state.conmon_cgroup, log=log, terminal=request.tty, stdin=request.stdin,
@@ -403,6 +410,7 @@ class Containers:
                 self._setting.cgroups.remove(path)
         for runtime in runtimes:
             runtime.forget(container)
+        mapped_mounts.remove(self._setting.root, container)
         bundle.remove(folder.path)
 
 

@@ -44,7 +44,7 @@ def resolv_conf() -> bytes:
         return b""
 
 
-def volumes(rootfs: Path, request: CreateRequest) -> tuple[tuple[str, str], ...]:
+def volumes(rootfs: Path, request: CreateRequest, owner: tuple[int, int] = (0, 0)) -> tuple[tuple[str, str], ...]:
     """The image's volumes as folders of the container's own root, made where missing.
 
     Mounted onto themselves they stay writable where the root is read-only, keep what the image put in them, and
@@ -56,13 +56,13 @@ def volumes(rootfs: Path, request: CreateRequest) -> tuple[tuple[str, str], ...]
         for path in sorted({"/" + os.path.normpath("/" + volume).lstrip("/") for volume in request.image.volumes}):
             if path == "/" or path == "/proc" or path.startswith(("/proc/", "/sys/", "/dev/")):
                 raise InvalidInput(f"image {request.image_name}: Volumes: {path[:64]!r} may not be a volume")
-            found.append((path, _folder(top, path, request.image_name)))
+            found.append((path, _folder(top, path, request.image_name, owner)))
     finally:
         os.close(top)
     return tuple(found)
 
 
-def _folder(top: int, path: str, image: str) -> str:
+def _folder(top: int, path: str, image: str, owner: tuple[int, int]) -> str:
     """The host's path of a folder inside the root; made where missing."""
     parts = path.strip("/").split("/")
     try:
@@ -73,6 +73,7 @@ def _folder(top: int, path: str, image: str) -> str:
             try:
                 with suppress(FileExistsError):  # the image has it, or a link to it
                     os.mkdir(parts[count - 1], 0o755, dir_fd=parent)
+                    os.chown(parts[count - 1], *owner, dir_fd=parent, follow_symlinks=False)
             finally:
                 os.close(parent)
         fd = syscalls.openat2(top, "/".join(parts), os.O_PATH | os.O_DIRECTORY, syscalls.RESOLVE_IN_ROOT)

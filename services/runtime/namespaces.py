@@ -41,14 +41,27 @@ def pinned(path: Path) -> bool:
         return False
 
 
-def mount_shm(path: Path, size: int = 64 << 20) -> None:
+def name(uts: Path, hostname: str) -> None:
+    """Set the host name of a pinned namespace. Changes the calling thread for good."""
+    try:
+        fd = os.open(uts, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            syscalls.setns(fd, syscalls.CLONE_NEWUTS)
+        finally:
+            os.close(fd)
+        syscalls.sethostname(hostname)
+    except OSError as error:
+        raise Internal(f"host name of the pod: {error.filename}: {error.strerror}") from error
+
+
+def mount_shm(path: Path, size: int = 64 << 20, owner: tuple[int, int] = (0, 0)) -> None:
     """The pod's /dev/shm; mounted already is success."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     if os.path.ismount(path):
         return
     flags = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
     try:
-        syscalls.mount("shm", path, "tmpfs", flags, f"mode=1777,size={size}")
+        syscalls.mount("shm", path, "tmpfs", flags, f"mode=1777,size={size},uid={owner[0]},gid={owner[1]}")
     except OSError as error:
         raise Internal(f"mount of the pod's /dev/shm on {path}: {error.strerror}") from error
 

@@ -33,8 +33,13 @@ class _StateReply(msgspec.Struct):
     pid: int = 0
 
 
+class _LinuxFeatures(msgspec.Struct):
+    namespaces: list[str] = []
+
+
 class _Features(msgspec.Struct):
     mount_options: list[str] = msgspec.field(name="mountOptions", default_factory=list)
+    linux: _LinuxFeatures = msgspec.field(default_factory=_LinuxFeatures)
 
 
 class OciRuntime:
@@ -114,8 +119,11 @@ class OciRuntime:
             listed = await process.run([self.path, "features"], deadline=deadline)
             self._fact = (
                 changed,
-                HandlerFact(name=self.name, version=version, recursive_read_only_mounts=_knows_rro(listed.stdout)),
-            )
+                HandlerFact(
+                    name=self.name, version=version, recursive_read_only_mounts=_knows_rro(listed.stdout),
+                    user_namespaces=_knows_user_namespaces(said.stdout, listed.stdout),
+                ),
+            )  # fmt: skip
         return self._fact[1]
 
 
@@ -139,3 +147,11 @@ def _knows_rro(features: bytes) -> bool:
         return "rro" in msgspec.json.decode(features, type=_Features).mount_options
     except msgspec.DecodeError:  # a runtime without the command `features`
         return False
+
+
+def _knows_user_namespaces(version: bytes, features: bytes) -> bool:
+    """By the runtime's own features; crun had them for years before it had the command `features`."""
+    try:
+        return "user" in msgspec.json.decode(features, type=_Features).linux.namespaces
+    except msgspec.DecodeError:
+        return version.startswith(b"crun ")

@@ -11,12 +11,13 @@ import os
 
 import msgspec
 
+from kernel.contracts.oci import IdMap, IdRange
 from kernel.contracts.runtime import NamespaceMode
 from kernel.errors import Internal
 from kernel.host import process
 from kernel.host.aio import Deadline
 from kernel.ids import SandboxId
-from services.runtime import bundle, oci_runtime, pidfd
+from services.runtime import bundle, oci_runtime, pidfd, user_namespace, userns_spec
 from services.runtime.bundle import PodBundle, PodRecord
 from services.runtime.cgroup_path import PodCgroup
 from services.runtime.oci_runtime import OciRuntime
@@ -25,16 +26,17 @@ from services.runtime.setting import Setting
 
 def plan(record: PodRecord, folder: PodBundle, cgroup: PodCgroup, binary: str) -> dict[str, object]:
     """The OCI specification of the pause process. Pure."""
+    ids = record.request.user_namespace
     namespaces = [{"type": "mount"}, {"type": "pid"}, {"type": "network"}]
     if record.request.ipc is not NamespaceMode.NODE:
         namespaces.append({"type": "ipc", "path": str(folder.ipc)})
     if record.request.network is not NamespaceMode.NODE:
         namespaces.append({"type": "uts", "path": str(folder.uts)})
     none: list[str] = []
-    return {
+    spec: dict[str, object] = {
         "ociVersion": "1.0.2",
         "process": {
-            "user": {"uid": 65534, "gid": 65534},
+            "user": {"uid": _nobody(ids.uids if ids else None), "gid": _nobody(ids.gids if ids else None)},
             "args": ["/pause", "-P"],
             "cwd": "/",
             "noNewPrivileges": True,
@@ -43,6 +45,8 @@ def plan(record: PodRecord, folder: PodBundle, cgroup: PodCgroup, binary: str) -
         "root": {"path": str(folder.pause / "rootfs"), "readonly": True},
         "mounts": [
             {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]},
+            # crun wants one
+            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755", "size=64k"]},
             {"destination": "/pause", "type": "bind", "source": binary, "options": ["bind", "ro", "nosuid", "nodev"]},
         ],
         "linux": {
@@ -53,6 +57,12 @@ def plan(record: PodRecord, folder: PodBundle, cgroup: PodCgroup, binary: str) -
             "readonlyPaths": ["/proc/sys"],
         },
     }  # fmt: skip
+    return spec if ids is None else {**spec, "linux": userns_spec.linux(spec["linux"], ids, str(folder.user))}
+
+
+def _nobody(ids: IdRange | None) -> int:
+    """Nobody; root, which has no capability here, where the pod's user namespace has no nobody."""
+    return 65534 if ids is None or user_namespace.maps(ids, 65534) else 0
 
 
 async def start(
@@ -63,7 +73,7 @@ async def start(
     binary = os.path.realpath(setting.config.runtime.pause)
     await remove(setting, sandbox, cgroup, runtime, deadline)
     spec = msgspec.json.encode(plan(record, folder, cgroup, binary))
-    await asyncio.to_thread(_write, folder, spec)
+    await asyncio.to_thread(_write, folder, spec, record.request.user_namespace)
     log, pid_file = folder.pause / "runtime.log", folder.pause / "pidfile"
     words = ["run", "--detach", "--bundle", str(folder.pause), "--pid-file", str(pid_file), sandbox]
     # not with captured output: the pause process would hold the pipes open
@@ -94,7 +104,10 @@ async def remove(
     await asyncio.to_thread(runtime.forget, sandbox)
 
 
-def _write(folder: PodBundle, spec: bytes) -> None:
-    (folder.pause / "rootfs").mkdir(mode=0o755, parents=True, exist_ok=True)
+def _write(folder: PodBundle, spec: bytes, ids: IdMap | None) -> None:
+    rootfs = folder.pause / "rootfs"
+    rootfs.mkdir(mode=0o755, parents=True, exist_ok=True)
+    if ids is not None:  # mount points are made in it by the namespace's root
+        os.chown(rootfs, *ids.root)
     folder.pause.chmod(0o711)
     bundle.write(folder.pause / "config.json", spec)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
 import threading
+from pathlib import Path
 
 from msgspec.structs import replace
 
@@ -28,6 +30,8 @@ from services.runtime import (
     sysctl,
     thread,
     update,
+    user_namespace,
+    userns_spec,
 )
 from services.runtime.bundle import PodBundle, PodRecord, Record
 from services.runtime.cgroup_path import PodCgroup
@@ -60,11 +64,21 @@ class Pod:
         """The pause process's pid; 0 where none lives."""
         return self.pause.identity.pid if self.pause and self.pause.alive else 0
 
+    @property
+    def pins(self) -> dict[str, Path]:
+        """Where the namespaces are pinned that the pod does not share with the host. The network's is only made here
+        where it must belong to the pod's user namespace."""
+        found = {} if self.request.ipc is NamespaceMode.NODE else {"ipc": self.folder.ipc}
+        on_host = self.request.network is NamespaceMode.NODE
+        found |= {} if on_host else {"uts": self.folder.uts}
+        if self.request.user_namespace is not None:
+            found |= {"user": self.folder.user}
+            found |= {} if on_host else {"net": self.folder.net}
+        return found
+
     def fact(self) -> PodFact:
         """What the host says of it now."""
-        pins = [] if self.request.ipc is NamespaceMode.NODE else [self.folder.ipc]
-        pins += [] if self.request.network is NamespaceMode.NODE else [self.folder.uts]
-        held = self.record.made and all(namespaces.pinned(pin) for pin in pins)
+        held = self.record.made and all(namespaces.pinned(pin) for pin in self.pins.values())
         return PodFact(sandbox=self.request.sandbox, ready=held and (self.record.pause is None or self.pause_pid > 0))
 
 
@@ -193,6 +207,7 @@ class Pods:
                 if not _DNS.fullmatch(value):
                     raise InvalidInput(f"config.dns_config.{name}[{index}]: {value[:64]!r} is not one word")
         sysctl.check(request)
+        userns_spec.check_pod(request)
         return cgroup_path.pod_cgroup(
             self._setting.driver, request.cgroup_parent, config.cgroup_parent, request.sandbox
         )
@@ -200,6 +215,9 @@ class Pods:
     async def _make(self, pod: Pod, deadline: Deadline) -> None:
         sandbox = pod.request.sandbox
         try:
+            if pod.request.user_namespace is not None:
+                await thread.run(lambda: self._note(pod), deadline, f"pod {sandbox}")
+                await user_namespace.pin(pod.pins, pod.request.user_namespace, deadline)
             # a thread of its own: it leaves its namespaces for the pod's
             await thread.run(lambda: self._make_parts(pod), deadline, f"pod {sandbox}")
             if pod.request.pid is NamespaceMode.POD:
@@ -211,17 +229,29 @@ class Pods:
             await self._remove(sandbox, pod)
             raise
 
+    def _note(self, pod: Pod) -> None:
+        pod.folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        pod.folder.record.write(pod.record)
+
     def _make_parts(self, pod: Pod) -> None:
-        request, folder = pod.request, pod.folder
-        folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.record.write(pod.record)
+        request, folder, owned = pod.request, pod.folder, pod.request.user_namespace is not None
+        owner = request.user_namespace.root if request.user_namespace else (0, 0)
+        self._note(pod)
         if pod.cgroup.driver == "cgroupfs":
             self._make_cgroup(pod.cgroup.path)
         hostname = host_name(request)
         if request.ipc is not NamespaceMode.NODE:
-            namespaces.mount_shm(folder.shm, self._setting.config.runtime.shm_size)
+            namespaces.mount_shm(folder.shm, self._setting.config.runtime.shm_size, owner)
         bundle.write(folder.hostname, f"{hostname}\n".encode(), 0o644)
         bundle.write(folder.resolv_conf, resolv_conf(request) or host.resolv_conf(), 0o644)
+        if owned:
+            os.chown(folder.path, 0, owner[1])
+            folder.path.chmod(0o710)  # for the pause process's root
+            for path in (folder.hostname, folder.resolv_conf):
+                os.chown(path, *owner)
+            if "uts" in pod.pins:
+                namespaces.name(folder.uts, hostname)
+            return
         namespaces.pin(
             None if request.ipc is NamespaceMode.NODE else folder.ipc,
             None if request.network is NamespaceMode.NODE else folder.uts,
@@ -255,7 +285,7 @@ class Pods:
         self._pods.pop(sandbox, None)
 
     def _remove_parts(self, folder: PodBundle, pod: Pod | None) -> None:
-        for mounted in (folder.ipc, folder.uts, folder.shm):
+        for mounted in (folder.net, folder.ipc, folder.uts, folder.user, folder.shm):
             namespaces.unmount(mounted)
         if pod is not None and pod.cgroup.driver == "cgroupfs":
             self._remove_cgroup(pod.cgroup.path)

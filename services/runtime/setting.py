@@ -31,6 +31,8 @@ def read(config: Config) -> Setting:
     root = config.paths.runtime_state
     for folder in (root, root / "pods", root / "containers"):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for folder in (root, root / "pods"):
+        folder.chmod(0o711)  # the root of a user namespace passes through to its own pod's folder
     driver = cgroup.driver(config.runtime.cgroup_driver)
     return Setting(
         config=config,

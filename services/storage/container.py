@@ -16,21 +16,32 @@ import errno
 import os
 import secrets
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from kernel.config import Paths
+from kernel.contracts.oci import IdMap
 from kernel.contracts.storage import Usage
 from kernel.errors import FailedPrecondition, Internal, InvalidInput, NotFound, ResourceExhausted
 from kernel.ids import ContainerId, DiffId, container_id
-from services.storage import overlay, removal, usage
+from services.storage import id_mapped, overlay, removal, usage
 from services.storage.layer import TEMPORARY, LayerStore
 
 LOWER = "lower"
 VOLUMES = "volumes"
 Volumes = tuple[tuple[DiffId, ...], ...]
 """The layers of each image volume."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mapped:
+    """Whose a container's files are that lives in a user namespace."""
+
+    namespace: Path
+    """Its pin."""
+    ids: IdMap
 
 
 class ContainerStore:
@@ -44,6 +55,8 @@ class ContainerStore:
         for folder in (paths.layers.parent, paths.layers, paths.containers, self._nothing):
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(0o700)
+        for folder in (paths.layers.parent, paths.containers):
+            folder.chmod(0o711)  # the root of a user namespace passes through to its own container's folder
         self._nothing.chmod(0o755)  # an image without layers has it as its root
 
     def _folder(self, container: ContainerId) -> Path:
@@ -76,7 +89,9 @@ class ContainerStore:
             kind = ResourceExhausted if error.errno in (errno.ENOSPC, errno.EDQUOT) else Internal
             raise kind(f"folder of container {container} cannot be made: {error.strerror}") from error
 
-    def mount(self, container: ContainerId, layers: tuple[DiffId, ...], label: str = "") -> None:
+    def mount(
+        self, container: ContainerId, layers: tuple[DiffId, ...], label: str = "", mapped: Mapped | None = None
+    ) -> None:
         """Mount the root of a claimed container."""
         folder = self._folder(container)
         plan = overlay.plan_mount(
@@ -87,13 +102,24 @@ class ContainerStore:
             for name in ("work", "rootfs"):
                 (folder / name).mkdir(mode=0o700, exist_ok=True)
             if not (folder / "upper").exists():
-                self._make_upper(folder, layers)
+                self._make_upper(folder, layers, mapped)
+            if mapped:
+                os.chown(folder, 0, mapped.ids.root[1])
+                folder.chmod(0o710)
         except OSError as error:
             kind = ResourceExhausted if error.errno in (errno.ENOSPC, errno.EDQUOT) else Internal
             raise kind(f"writable layer of container {container} cannot be made: {error.strerror}") from error
-        overlay.attach(plan)
+        self._attach(plan, mapped)
 
-    def mount_volumes(self, container: ContainerId, volumes: Volumes, label: str = "") -> None:
+    def _attach(self, plan: overlay.Plan, mapped: Mapped | None) -> None:
+        if mapped is None:
+            overlay.attach(plan)
+        else:
+            id_mapped.attach(plan, mapped.namespace, self._nothing)
+
+    def mount_volumes(
+        self, container: ContainerId, volumes: Volumes, label: str = "", mapped: Mapped | None = None
+    ) -> None:
         """Mount the image volumes of a claimed container, those that are not mounted yet."""
         there = overlay.read_overlays() if volumes else set()
         for number, layers in enumerate(volumes):
@@ -106,18 +132,21 @@ class ContainerStore:
                 kind = ResourceExhausted if error.errno in (errno.ENOSPC, errno.EDQUOT) else Internal
                 raise kind(f"image volume {number} of container {container}: {error.strerror}") from error
             parts = [self._paths.layer(diff_id) / "diff" for diff_id in layers]
-            overlay.attach(overlay.plan_read_only(parts, self._nothing, target, label))
+            self._attach(overlay.plan_read_only(parts, self._nothing, target, label), mapped)
 
-    def _make_upper(self, folder: Path, layers: tuple[DiffId, ...]) -> None:
+    def _make_upper(self, folder: Path, layers: tuple[DiffId, ...], mapped: Mapped | None) -> None:
         """The merged root shows the upper folder's mode and owner: those of the topmost layer that says some."""
         fresh = folder / "upper.new"
         fresh.mkdir(exist_ok=True)
         fresh.chmod(0o755)
+        if mapped:
+            os.chown(fresh, *mapped.ids.root)
         for diff_id in reversed(layers):
             record = self._layers.find(diff_id)
             if record is not None and record.root:
                 status = (self._paths.layer(diff_id) / "diff").stat()
-                os.chown(fresh, status.st_uid, status.st_gid)
+                uid, gid = status.st_uid, status.st_gid
+                os.chown(fresh, *(id_mapped.owner(mapped.ids, uid, gid) if mapped else (uid, gid)))
                 fresh.chmod(status.st_mode & 0o7777)
                 os.utime(fresh, ns=(status.st_mtime_ns, status.st_mtime_ns))
                 break

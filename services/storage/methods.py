@@ -29,9 +29,9 @@ from kernel.contracts.storage import (
 )
 from kernel.errors import FailedPrecondition
 from kernel.host.aio import Deadline, Joins, KeyedLock, Tasks
-from kernel.ids import ContainerId, DiffId, container_id, digest
+from kernel.ids import ContainerId, DiffId, container_id, digest, sandbox_id
 from services.storage import files, usage
-from services.storage.container import ContainerStore
+from services.storage.container import ContainerStore, Mapped
 from services.storage.layer import LayerStore
 
 _K = TypeVar("_K")
@@ -117,11 +117,20 @@ class StorageService:
         async with self._container_locks.hold(container):
             async with self._claims:
                 await asyncio.to_thread(self._containers.claim, container, request.layers, request.volumes)
+            mapped = self._mapped(request)
             if not await asyncio.to_thread(self._containers.is_mounted, container):
-                await asyncio.to_thread(self._containers.mount, container, request.layers, request.label)
+                await asyncio.to_thread(self._containers.mount, container, request.layers, request.label, mapped)
             if request.volumes:
-                await asyncio.to_thread(self._containers.mount_volumes, container, request.volumes, request.label)
+                await asyncio.to_thread(
+                    self._containers.mount_volumes, container, request.volumes, request.label, mapped
+                )
             return await asyncio.to_thread(_read_accounts, self._paths.rootfs(container))
+
+    def _mapped(self, request: MountRequest) -> Mapped | None:
+        if request.user_namespace is None or request.id_map is None:
+            return None
+        pin = self._paths.pod_namespace(sandbox_id(request.user_namespace), "user")
+        return Mapped(namespace=pin, ids=request.id_map)
 
     async def unmount(self, request: ContainerRequest, call: Call) -> Nothing:
         """Unmount a container's root and delete its writable layer."""

@@ -78,10 +78,15 @@ def plan_read_only(layers: Sequence[Path], nothing: Path, target: Path, label: s
     return Plan(lower=lower, target=target, label=label)
 
 
-def attach(plan: Plan) -> None:
-    """Mount what is planned."""
+def check(plan: Plan) -> None:
+    """InvalidInput for a label that could say more than a label."""
     if not _LABEL.fullmatch(plan.label):
         raise InvalidInput(f"label: {plan.label[:80]!r} is not an SELinux context")
+
+
+def attach(plan: Plan) -> None:
+    """Mount what is planned."""
+    check(plan)
     try:
         used = (*plan.lower, *(path for _, path in plan.writing))
         if max(len(os.fsencode(path)) for path in used) > _LONGEST_VALUE:

@@ -172,7 +172,6 @@ def test_no_command_anywhere_is_refused() -> None:
 
 
 UNSERVED: list[tuple[str, Change]] = [
-    ("uidMappings", mount(uidMappings=[cri.IDMapping(length=1)])),
     ("add_ambient_capabilities", security(lambda s: s.capabilities.add_ambient_capabilities.append("CHOWN"))),
 ]
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from kernel.contracts.runtime import Mount, Propagation
-from kernel.errors import InvalidInput, Unimplemented
+from kernel.errors import InvalidInput
 from kernel.front import mounts
 from kernel.front.generated import cri_pb2 as cri
 from kernel.ids import ImageId
@@ -80,10 +80,22 @@ def test_how_many_there_may_be() -> None:
 
 
 @pytest.mark.parametrize("given", [host(), image()])
-def test_mapped_ids_are_not_promised(given: cri.Mount) -> None:
+def test_mappings_of_ids_are_checked(given: cri.Mount) -> None:
     given.uidMappings.add(length=1)
-    with pytest.raises(Unimplemented, match="uidMappings"):
+    with pytest.raises(InvalidInput, match=r"uidMappings\[0\]\.host_id"):
         mounts.plan([given])
+    given.uidMappings[0].host_id = 5
+    with pytest.raises(InvalidInput, match="gidMappings"):
+        mounts.plan([given])
+
+
+def test_ids_of_a_host_path_are_mapped() -> None:
+    given = host()
+    given.uidMappings.add(host_id=5, length=1)
+    given.gidMappings.add(host_id=6, length=2)
+    (planned,) = mounts.plan([given])
+    assert planned.id_map is not None
+    assert planned.id_map.root == (5, 6)
 
 
 def test_devices() -> None:

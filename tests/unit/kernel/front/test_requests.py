@@ -8,7 +8,7 @@ import pytest
 
 from kernel.contracts.network import PortMapping
 from kernel.contracts.runtime import NamespaceMode
-from kernel.errors import CrispError, InvalidInput, Unimplemented
+from kernel.errors import CrispError, InvalidInput
 from kernel.front.generated import cri_pb2 as cri
 from kernel.front.requests import PodPlan, plan_pod
 from kernel.ids import SandboxId
@@ -114,17 +114,16 @@ def test_an_unknown_handler_is_named_with_those_there_are() -> None:
     assert "crun, runc" in caught.value.hint
 
 
-UNSERVED: list[tuple[str, Change]] = [
-    ("userns_options", security(lambda s: s.namespace_options.userns_options.uids.add(length=1))),
-]
-
-
-@pytest.mark.parametrize(("field", "change"), UNSERVED, ids=[field for field, _ in UNSERVED])
-def test_what_is_not_served_is_not_promised(field: str, change: Change) -> None:
+def test_a_user_namespace_reaches_both_workers() -> None:
     config = pod_config()
-    change(config)
-    with pytest.raises(Unimplemented, match=field):
-        plan(config)
+    options = config.linux.security_context.namespace_options.userns_options
+    options.uids.add(host_id=100000, length=65536)
+    options.gids.add(host_id=200000, length=65536)
+    planned = plan(config)
+    assert planned.pod.user_namespace is not None
+    assert planned.pod.user_namespace.root == (100000, 200000)
+    assert planned.attach is not None
+    assert planned.attach.user_namespace
 
 
 def test_what_the_kubelet_always_sends_is_taken() -> None:

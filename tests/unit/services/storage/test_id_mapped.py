@@ -1,0 +1,21 @@
+"""Whom files of a layer belong to in a user namespace."""
+
+from __future__ import annotations
+
+import pytest
+
+from kernel.contracts.oci import IdMap, IdRange
+from services.storage import id_mapped
+
+
+@pytest.mark.parametrize(("stored", "host"), [(0, 100000), (999, 100999), (1000, 100000), (65534, 100000)])
+def test_an_owner_that_is_not_known_is_root(stored: int, host: int) -> None:
+    assert id_mapped.host_id(IdRange(container_id=0, host_id=100000, length=1000), stored) == host
+
+
+def test_users_and_groups_are_apart() -> None:
+    ids = IdMap(
+        uids=IdRange(container_id=0, host_id=100000, length=10), gids=IdRange(container_id=0, host_id=200000, length=10)
+    )
+    assert id_mapped.owner(ids, 3, 4) == (100003, 200004)
+    assert ids.root == (100000, 200000)
