@@ -76,8 +76,8 @@ def test_ids_that_are_not_there(field: str, user: User) -> None:
 
 def test_what_a_user_namespace_cannot_have() -> None:
     nobody = User(uid=0, gid=0, supplemental_groups=())
+    shared = Mount(container_path="/a", host_path="/b", propagation=Propagation.BIDIRECTIONAL)
     with pytest.raises(InvalidInput, match=r"mounts\[0\]\.propagation"):
-        shared = Mount(container_path="/a", host_path="/b", propagation=Propagation.BIDIRECTIONAL)
         userns_spec.check(pod(), request(mounts=(shared,)), nobody)
     with pytest.raises(InvalidInput, match=r"namespace_options\.pid"):
         userns_spec.check(pod(), request(security=Security(pid=NamespaceMode.NODE)), nobody)
