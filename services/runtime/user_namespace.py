@@ -104,7 +104,7 @@ def _can_be_mapped(folder: Path, namespace: Path) -> bool:
         finally:
             os.close(fd)
     except OSError as error:
-        if error.errno in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM):
+        if error.errno in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.ENOENT):
             return False
         raise Internal(f"looking whether {folder} can be id-mapped: {error.strerror}") from error
     return True

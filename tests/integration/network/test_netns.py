@@ -75,3 +75,28 @@ async def test_a_spare_namespace_is_used_once_and_leaves_nothing(tmp_path: Path)
 def _is_netns(fd: str) -> bool:
     path = f"/proc/self/fd/{fd}"
     return os.path.exists(path) and os.readlink(path).startswith("net:")
+
+
+async def test_a_namespace_that_the_pod_has_is_adopted(tmp_path: Path) -> None:
+    made, pin = tmp_path / "made", tmp_path / new_id()
+    made.touch()
+    subprocess.run(["unshare", f"--net={made}", "true"], check=True, capture_output=True, timeout=10)
+    try:
+        await netns.adopt(made, pin)
+        assert pin.stat().st_ino == made.stat().st_ino
+        assert "LOOPBACK,UP" in inside(pin, "ip", "link", "show", "lo")
+        assert inside(pin, "cat", "/proc/sys/net/ipv6/conf/default/accept_ra").strip() == "0"
+        await netns.remove(pin)
+        assert netns.pinned(made), "the one that made it lost it"
+    finally:
+        await netns.remove(pin)
+        await netns.remove(made)
+
+
+async def test_a_namespace_to_adopt_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(Internal, match="made"):
+        await netns.adopt(tmp_path / "made", tmp_path / "pin")
+    (tmp_path / "made").touch()
+    with pytest.raises(Internal, match="made"):
+        await netns.adopt(tmp_path / "made", tmp_path / "pin")
+    assert not (tmp_path / "pin").exists()
