@@ -16,7 +16,7 @@ from pathlib import Path
 
 from kernel.errors import DeadlineExceeded, Internal
 from kernel.host.aio import Deadline
-from services.runtime import cgroup_path, pidfd
+from services.runtime import cgroup_path, pidfd, systemd
 
 _MOUNTINFO = Path("/proc/self/mountinfo")
 _ROUNDS_BEFORE_FREEZE = 3
@@ -107,10 +107,15 @@ class Cgroups:
     def enter(self, path: str, pid: int) -> None:
         """Put a process into a cgroup of its own making, for what it takes to be counted and found.
 
-        Each v1 hierarchy that a process moves through costs a wait inside the kernel: memory and pids are enough.
+        Each v1 hierarchy that a process moves through costs a wait inside the kernel: memory and pids are enough,
+        and the one by which a systemd would count it among our own processes, and end it with them.
         """
+        if path.endswith(".scope"):
+            systemd.make_scope(path, pid)
+            return
         v1 = self.hierarchies.v1
-        roots = [v1[name] for name in ("memory", "pids") if name in v1] or self._roots[:1]
+        names = ("memory", "pids", "systemd") if os.path.isdir("/run/systemd/system") else ("memory", "pids")
+        roots = list(dict.fromkeys(v1[name] for name in names if name in v1)) or self._roots[:1]
         for root in roots:
             folder = root / path.lstrip("/")
             try:
@@ -152,6 +157,10 @@ class Cgroups:
 
     def remove_if_empty(self, path: str) -> bool:
         """Remove a cgroup that has neither processes nor cgroups below it; whether it is gone everywhere."""
+        if path.endswith((".slice", ".scope")) and os.path.exists(systemd.BUS):
+            if self.below(path) or self.processes(path):
+                return False
+            systemd.stop(path.rpartition("/")[2])  # whose it is: without its folder it would still be listed
         gone = True
         for folder in self.folders(path):
             try:
@@ -181,6 +190,16 @@ class Cgroups:
             elif self.hierarchies.unified is not None:
                 (self.hierarchies.unified / path.lstrip("/") / "cgroup.freeze").write_text("1" if frozen else "0")
 
+    def kill_at_once(self, path: str) -> bool:
+        """SIGKILL to all in a cgroup, forks under way included; False where the host has no such means."""
+        if self.hierarchies.unified is None or not self.hierarchies.only_v2:
+            return False
+        try:
+            (self.hierarchies.unified / path.lstrip("/") / "cgroup.kill").write_text("1")
+        except OSError:  # gone, or a kernel before 5.14
+            return False
+        return True
+
     async def kill(self, paths: Iterable[str], deadline: Deadline) -> None:
         """SIGKILL to every process in the cgroups until there is none; DeadlineExceeded names what is left."""
         for path in paths:
@@ -191,7 +210,7 @@ class Cgroups:
         while pids := await asyncio.to_thread(self.processes, path):
             if deadline.remaining() <= 0:
                 raise DeadlineExceeded(f"cgroup {path}: processes {pids[:8]} do not end")
-            forks_on = turn >= _ROUNDS_BEFORE_FREEZE
+            forks_on = not await asyncio.to_thread(self.kill_at_once, path) and turn >= _ROUNDS_BEFORE_FREEZE
             if forks_on:
                 # frozen, it cannot make new ones while the list is read; the signals work once it thaws
                 await asyncio.to_thread(self.set_frozen, path, frozen=True)

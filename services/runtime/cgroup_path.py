@@ -53,7 +53,13 @@ class PodCgroup:
 
     def conmon(self, container: ContainerId) -> str:
         """Where the container's conmon goes; the pod's slice itself takes no process, so a child in both cases."""
-        return f"{self.path}/crisp-conmon-{container}"
+        suffix = ".scope" if self.driver == "systemd" else ""
+        return f"{self.path}/crisp-conmon-{container}{suffix}"
+
+
+def of_name(name: str) -> PodCgroup:
+    """A pod's cgroup by the name that its record holds: made with either driver, whichever is configured now."""
+    return PodCgroup(driver="cgroupfs" if name.startswith("/") else "systemd", name=name)
 
 
 def pod_cgroup(driver: Driver, parent: str, default_parent: str, sandbox: SandboxId) -> PodCgroup:

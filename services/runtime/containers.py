@@ -398,7 +398,7 @@ class Containers:
             known.close()
         runtimes = [setting.runtimes[state.handler]] if state and state.handler in setting.runtimes else []
         for runtime in runtimes:
-            if runtime.systemd or state is None or state.poststop or state.phase == "creating":
+            if state is None or state.cgroup.endswith(".scope") or state.poststop or state.phase == "creating":
                 await runtime.delete(container, deadline)
         await asyncio.to_thread(self._remove_parts, container, folder, state, runtimes)
 

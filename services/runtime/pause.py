@@ -98,7 +98,7 @@ async def remove(
     """Kill the pause process and forget it; gone already is success."""
     path = cgroup.pause(sandbox)
     await setting.cgroups.kill([path], deadline)
-    if runtime.systemd:
+    if cgroup.driver == "systemd":
         await runtime.delete(sandbox, deadline)
     await asyncio.to_thread(setting.cgroups.remove, path)
     await asyncio.to_thread(runtime.forget, sandbox)

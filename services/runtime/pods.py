@@ -28,6 +28,7 @@ from services.runtime import (
     pause,
     pidfd,
     sysctl,
+    systemd,
     thread,
     update,
     user_namespace,
@@ -48,10 +49,10 @@ _KILL_SECONDS = 30.0
 class Pod:
     """A pod as the worker holds it in memory."""
 
-    def __init__(self, record: PodRecord, folder: PodBundle, driver: cgroup_path.Driver) -> None:
+    def __init__(self, record: PodRecord, folder: PodBundle) -> None:
         self.record = record
         self.folder = folder
-        self.cgroup = PodCgroup(driver=driver, name=record.cgroup)
+        self.cgroup = cgroup_path.of_name(record.cgroup)
         self.pause: pidfd.Watched | None = None
 
     @property
@@ -140,7 +141,7 @@ class Pods:
             record = folder.record.read()
             if record is None or record.request.sandbox != sandbox:
                 continue  # half-made or damaged: inventoried, and removed on request
-            pod = self._pods[sandbox] = Pod(record, folder, self._setting.driver)
+            pod = self._pods[sandbox] = Pod(record, folder)
             self._watch(pod)
 
     async def make(self, request: PodRequest, deadline: Deadline) -> PodMade:
@@ -153,7 +154,7 @@ class Pods:
                 handler = request.handler or self._setting.config.runtime.default_handler
                 record = PodRecord(request=replace(request, handler=handler), cgroup=cgroup.name)
                 folder = PodBundle(self._setting.root, request.sandbox)
-                pod = self._pods[request.sandbox] = Pod(record, folder, self._setting.driver)
+                pod = self._pods[request.sandbox] = Pod(record, folder)
                 await self._make(pod, deadline)
             return PodMade(cgroup=pod.cgroup.path, pause_pid=pod.pause_pid)
 
@@ -237,8 +238,7 @@ class Pods:
         request, folder, owned = pod.request, pod.folder, pod.request.user_namespace is not None
         owner = request.user_namespace.root if request.user_namespace else (0, 0)
         self._note(pod)
-        if pod.cgroup.driver == "cgroupfs":
-            self._make_cgroup(pod.cgroup.path)
+        self._make_cgroup(pod.cgroup)
         hostname = host_name(request)
         if request.ipc is not NamespaceMode.NODE:
             namespaces.mount_shm(folder.shm, self._setting.config.runtime.shm_size, owner)
@@ -287,17 +287,20 @@ class Pods:
     def _remove_parts(self, folder: PodBundle, pod: Pod | None) -> None:
         for mounted in (folder.net, folder.ipc, folder.uts, folder.user, folder.shm):
             namespaces.unmount(mounted)
-        if pod is not None and pod.cgroup.driver == "cgroupfs":
+        if pod is not None:
             self._remove_cgroup(pod.cgroup.path)
         bundle.remove(folder.path)
 
-    def _make_cgroup(self, path: str) -> None:
+    def _make_cgroup(self, cgroup: PodCgroup) -> None:
         """Make the pod's cgroup, noting first which levels are not there: only those are ours to remove."""
         with self._cgroup_lock:
-            if missing := self._setting.cgroups.missing(path):
+            if missing := self._setting.cgroups.missing(cgroup.path):
                 noted = self._made_cgroups.read() or []
                 self._made_cgroups.write([*noted, *(level for level in missing if level not in noted)])
-            self._setting.cgroups.make(path)
+            if cgroup.driver == "cgroupfs":
+                self._setting.cgroups.make(cgroup.path)
+            elif missing:
+                systemd.make_slice(cgroup.name)
 
     def _remove_cgroup(self, path: str) -> None:
         """Remove what of a path was made here and is in use no more."""

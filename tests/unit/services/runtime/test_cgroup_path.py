@@ -26,6 +26,13 @@ def test_systemd() -> None:
     own = cgroup_path.pod_cgroup("systemd", "", "/crisp", SANDBOX)
     assert own.path == f"/crisp.slice/crisp-{SANDBOX}.slice"
     assert cgroup_path.base("systemd", "/crisp") == "/crisp.slice"
+    assert own.conmon(CONTAINER) == f"{own.path}/crisp-conmon-{CONTAINER}.scope"
+
+
+def test_a_record_tells_the_driver_that_it_was_made_with() -> None:
+    for driver in ("cgroupfs", "systemd"):
+        made = cgroup_path.pod_cgroup(driver, "", "/crisp", SANDBOX)
+        assert cgroup_path.of_name(made.name) == made
 
 
 @pytest.mark.parametrize(
