@@ -13,6 +13,7 @@ CNI_FILE=/etc/cni/net.d/10-crisp.conflist
 LOG=/var/log/crisp/crisp.log
 PID_FILE=/run/crisp-daemon.pid
 LINK=/usr/local/bin/crisp
+UNIT=/etc/systemd/system/crisp.service
 
 # The Debian packages that crisp needs, each with a probe that says whether what we want of it is here already,
 # from whatever package: a machine with another vendor's runc keeps it.
@@ -151,10 +152,22 @@ render_config() {
     fi
 }
 
+has_systemd() { [ -d /run/systemd/system ] && command -v systemctl >/dev/null; }
+
+# crisp.service with the paths of this checkout.
+render_unit() {
+    sed "s#/usr/bin/crisp#$VENV/bin/crisp#" "$CHECKOUT/deploy/systemd/crisp.service"
+}
+
+show_log() {
+    if has_systemd; then journalctl --no-pager --unit crisp --lines 20 >&2 || true; else tail -n 20 "$LOG" >&2; fi
+}
+
 # Whether a process runs; one that has ended and waits for its parent to notice does not.
 alive() { readlink "/proc/$1/exe" >/dev/null 2>&1; }
 
-# Every process of the machine's own daemon: named crisp-..., and either in its roster or with its log as stderr.
+# Every process of the machine's own daemon: named crisp-..., and in its roster, or with its log as stderr, or in its
+# service's cgroup.
 # Daemons with another configuration are left alone; so are conmons and containers.
 crisp_pids() {
     local dir pid roster
@@ -163,7 +176,7 @@ crisp_pids() {
         pid=${dir#/proc/}
         alive "$pid" || continue
         if [[ $(cat "$dir/comm" 2>/dev/null) == crisp-* ]]; then
-            if [[ " $roster" == *" $pid "* || $(readlink "$dir/fd/2" 2>/dev/null) == "$LOG"* ]]; then
+            if [[ " $roster" == *" $pid "* || $(readlink "$dir/fd/2" 2>/dev/null) == "$LOG"* || $(cat "$dir/cgroup" 2>/dev/null) == */crisp.service* ]]; then
                 printf '%s\n' "$pid"
             fi
         elif [ "$pid" = "$(cat "$PID_FILE" 2>/dev/null)" ] && tr '\0' ' ' <"$dir/cmdline" 2>/dev/null | grep -E 'crisp.* daemon' >/dev/null; then

@@ -7,15 +7,30 @@ import os
 import socket
 
 _LOG = logging.getLogger(__name__)
+_VARIABLE = "NOTIFY_SOCKET"
 
 
 def ready(main_pid: int) -> None:
     """Say that the daemon serves, and which process stands for it."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
+    _tell(f"READY=1\nMAINPID={main_pid}\n")
+
+
+def replaced(main_pid: int) -> None:
+    """Say that another process stands for the daemon now."""
+    _tell(f"MAINPID={main_pid}\n")
+
+
+def environment() -> dict[str, str]:
+    """What a process that is to tell the service manager some day needs."""
+    return {_VARIABLE: os.environ[_VARIABLE]} if _VARIABLE in os.environ else {}
+
+
+def _tell(words: str) -> None:
+    address = os.environ.get(_VARIABLE, "")
     if not address.startswith("/"):  # an abstract one cannot be reached from the supervisor's network namespace
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as end:
         try:
-            end.sendto(f"READY=1\nMAINPID={main_pid}\n".encode(), address)
+            end.sendto(words.encode(), address)
         except OSError as error:
             _LOG.warning("the service manager at %s cannot be told: %s", address, error)

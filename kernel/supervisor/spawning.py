@@ -21,7 +21,7 @@ from pathlib import Path
 from kernel.errors import DeadlineExceeded, Internal
 from kernel.host import process
 from kernel.host.aio import Deadline, Tasks
-from kernel.supervisor import link, policy, proc
+from kernel.supervisor import link, notify, policy, proc
 
 _LOG = logging.getLogger(__name__)
 _FORK_SECONDS = 20.0
@@ -182,7 +182,11 @@ class Spawning:
         _LOG.error("the spawner died; a new one follows after %.1f s", verdict.after)
         await asyncio.sleep(verdict.after)
         ours, theirs = link.pair()
-        environment = {**process.ENVIRONMENT, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+        environment = {
+            **process.ENVIRONMENT,
+            **notify.environment(),
+            "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
+        }
         started = await process.start(
             (
                 sys.executable, "-P", "-m", "kernel.supervisor.spawner", "--config", str(self._config_file),

@@ -98,7 +98,7 @@ class Supervisor:
             on_died=self._log_death,
             on_stop=self.begin_shutdown,
             on_hangup=self._begin_reload,
-            on_replaced=self._save,
+            on_replaced=self._spawner_replaced,
         )
         self.restarts = 0
         self._keepers: dict[str, asyncio.Task[None]] = {}
@@ -312,6 +312,10 @@ class Supervisor:
         told = self._ending.is_set() or self.workers[died.name].told_to_end
         level = logging.INFO if told else logging.WARNING
         _LOG.log(level, "the %s worker, pid %d, ended: %s", died.name, died.pid, describe(died.code))
+
+    def _spawner_replaced(self) -> None:
+        self._save()
+        notify.replaced(self.spawning.pid)
 
     async def _announce(self) -> None:
         """Tell the service manager, if there is one, when all workers serve for the first time."""

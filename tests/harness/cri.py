@@ -40,7 +40,7 @@ class Cri:
         service = self.runtime if method else self.images
         method = method or pb.DESCRIPTOR.services_by_name["ImageService"].methods_by_name[name]
         request = getattr(pb, method.input_type.name)(**fields)
-        return getattr(service, name)(request, timeout=limit, wait_for_ready=wait_for_ready)
+        return getattr(service, name)(request, timeout=limit * host.SLOWNESS, wait_for_ready=wait_for_ready)
 
     def status(self, verbose=False, **options):
         return self.call("Status", verbose=verbose, **options)

@@ -27,7 +27,9 @@ from tests.harness.cri import Cri
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 READY_LIMIT = 60.0
-STOP_LIMIT = 15.0
+STOP_LIMIT = 15.0 * host.SLOWNESS
+DRIVER = os.environ.get("CRISP_TEST_CGROUP_DRIVER", "cgroupfs")
+"""systemd only where systemd is process 1."""
 
 
 class Daemon:
@@ -45,7 +47,7 @@ class Daemon:
         self.bridge = self.name
         self.subnet = f"10.{secrets.randbelow(100) + 100}.{secrets.randbelow(256)}"
         self.leases = self.folder / "leases"
-        self.cgroup_parent = f"/{self.name}"
+        self.cgroup_parent = f"/{self.name}.slice" if DRIVER == "systemd" else f"/{self.name}"
         self.config_file = self.folder / "crisp.yaml"
         self.socket = self.run / "crisp.sock"
         self.process: subprocess.Popen[bytes] | None = None
@@ -65,7 +67,7 @@ class Daemon:
             "network": {"config_dir": str(self.folder / "cni"), "timeout": 20},
             "runtime": {
                 "cgroup_parent": self.cgroup_parent,
-                "cgroup_driver": "cgroupfs",
+                "cgroup_driver": DRIVER,
                 "handlers": {"runc": {"path": _program("runc")}, "crun": {"path": self._crun()}},
             },
         }  # fmt: skip
@@ -142,7 +144,8 @@ exec unshare --mount --propagation slave sh -c 'umount /sys/fs/cgroup/unified 2>
         """Run the command line on this daemon."""
         done = subprocess.run(
             [sys.executable, "-m", "kernel.cli.main", "--config", str(self.config_file), *argv],
-            cwd=CHECKOUT, capture_output=True, text=True, timeout=limit, check=False, stdin=subprocess.DEVNULL,
+            cwd=CHECKOUT, capture_output=True, text=True, timeout=limit * host.SLOWNESS, check=False,
+            stdin=subprocess.DEVNULL,
         )  # fmt: skip
         assert not check or done.returncode == 0, f"crisp {' '.join(argv)}: {done.returncode}: {done.stderr}"
         return done
@@ -240,6 +243,8 @@ exec unshare --mount --propagation slave sh -c 'umount /sys/fs/cgroup/unified 2>
             subprocess.run(["umount", "--lazy", point], capture_output=True, check=False)
         subprocess.run(["ip", "link", "delete", self.bridge], capture_output=True, check=False)
         host.remove_rules(self.name)
+        if DRIVER == "systemd":
+            subprocess.run(["systemctl", "stop", self.cgroup_parent[1:]], capture_output=True, check=False)
         for folder in host.cgroups(self.cgroup_parent):
             end = time.monotonic() + 5
             while folder.exists() and time.monotonic() < end:

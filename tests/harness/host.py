@@ -18,11 +18,14 @@ from typing import TypeVar
 import psutil
 
 CGROUPS = Path("/sys/fs/cgroup")
+SLOWNESS = float(os.environ.get("CRISP_TEST_SLOWNESS", "1"))
+"""How much more time everything may take, on a machine that is emulated."""
 _T = TypeVar("_T")
 
 
 def until(what: str, ask: Callable[[], _T], limit: float = 20.0, every: float = 0.02) -> _T:
     """Ask until the answer is true, where there is no event to wait for; fails with `what` after `limit` seconds."""
+    limit *= SLOWNESS
     end = time.monotonic() + limit
     while not (answer := ask()):
         if time.monotonic() > end:
@@ -33,7 +36,7 @@ def until(what: str, ask: Callable[[], _T], limit: float = 20.0, every: float = 
 
 def run(*argv: str, check: bool = True, limit: float = 30) -> str:
     """A program's standard output."""
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=limit, check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=limit * SLOWNESS, check=False)
     assert not check or done.returncode == 0, f"{' '.join(argv)}: {done.returncode}: {done.stderr or done.stdout}"
     return done.stdout
 

@@ -9,7 +9,7 @@ import pytest
 
 from kernel.front.generated import cri_pb2 as pb
 from tests.harness.cri import Cri, Pod, pod_config
-from tests.harness.daemon import Daemon
+from tests.harness.daemon import DRIVER, Daemon
 
 
 def namespace(pid: int | str, kind: str) -> str:
@@ -190,7 +190,11 @@ def test_limits_reach_the_containers_cgroup(pod: Pod, cri: Cri, daemon: Daemon) 
 
 def test_a_cgroup_parent_of_the_request_is_used(pods, cri: Cri, daemon: Daemon) -> None:
     config = pod_config(daemon.logs, "parent")
-    config.linux.cgroup_parent = f"{daemon.cgroup_parent}/burstable/pod1"
+    parent = f"{daemon.cgroup_parent}/burstable/pod1"
+    config.linux.cgroup_parent = parent
+    if DRIVER == "systemd":
+        config.linux.cgroup_parent = f"{daemon.name}-burstable-pod1.slice"
+        parent = f"{daemon.cgroup_parent}/{daemon.name}-burstable.slice/{daemon.name}-burstable-pod1.slice"
     pid = cri.pid(pods(config).shell("sleep 600"))
     paths = [line.split(":", 2)[2] for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines()]
-    assert any(path.startswith(f"{daemon.cgroup_parent}/burstable/pod1/") for path in paths)
+    assert any(path.startswith(f"{parent}/") for path in paths)

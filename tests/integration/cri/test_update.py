@@ -9,6 +9,7 @@ import pytest
 
 from kernel.front.generated import cri_pb2 as pb
 from tests.harness.cri import refused
+from tests.harness.daemon import DRIVER
 from tests.harness.host import until
 
 MIB = 1 << 20
@@ -38,7 +39,7 @@ def limits(cgroup: str) -> dict[str, str]:
 
 
 def cgroup_of(cri, pod, container: str) -> str:
-    return f"{cri.pod_info(pod.id)['cgroup']}/crisp-{container}"
+    return f"{cri.pod_info(pod.id)['cgroup']}/crisp-{container}{'.scope' if DRIVER == 'systemd' else ''}"
 
 
 def update(cri, container: str, **resources) -> None:
