@@ -184,6 +184,33 @@ def test_a_volume_may_have_a_mapping_of_its_own(mapped: Pod, cri: Cri, tmp_path:
     assert cri.output(container, "stat", "-c", "%u:%g", "/data").strip() == "7:8"
 
 
+def test_mounts_of_the_host_appear_in_a_volume(mapped: Pod, cri: Cri, tmp_path: Path) -> None:
+    host.run("mount", "-t", "tmpfs", "-o", "mode=755", "test", str(tmp_path))
+    try:
+        host.run("mount", "--make-shared", str(tmp_path))
+        (tmp_path / "later").mkdir()
+        receiving = volume(tmp_path, propagation=pb.PROPAGATION_HOST_TO_CONTAINER)
+        container = mapped.shell("sleep 600", security=inside(), mounts=[receiving])
+        host.run("mount", "-t", "tmpfs", "-o", "mode=755", "test", str(tmp_path / "later"))
+        try:
+            (tmp_path / "later" / "file").write_text("from the host")
+            assert cri.output(container, "cat", "/data/later/file") == "from the host"
+            cri.remove(container)
+            assert (tmp_path / "later" / "file").exists()
+        finally:
+            host.run("umount", str(tmp_path / "later"))
+    finally:
+        host.run("umount", str(tmp_path))
+
+
+def test_a_terminal_and_statistics(mapped: Pod, cri: Cri) -> None:
+    container = mapped.shell("tty; stat -c %u:%g $(tty); sleep 600", security=inside(), tty=True)
+    host.until("the terminal's lines are there", lambda: len(mapped.log(container)) >= 2)
+    assert [text.strip() for _, text in mapped.log(container)] == ["/dev/pts/0", "0:5"]
+    stats = cri.call("PodSandboxStats", pod_sandbox_id=mapped.id).stats
+    assert stats.linux.network.default_interface.name == "eth0"
+
+
 def test_an_image_is_a_volume_there_too(mapped: Pod, cri: Cri, busybox_ref: str) -> None:
     mount = pb.Mount(image=pb.ImageSpec(image=busybox_ref), container_path="/image", readonly=True)
     container = mapped.shell("sleep 600", security=inside(), mounts=[mount])
