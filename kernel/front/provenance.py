@@ -100,6 +100,8 @@ def _linux(linux: _Named, config: cri.ContainerConfig, settings: RuntimeSection)
         "maskedPaths": _first(request=context.masked_paths),
         "readonlyPaths": _first(request=context.readonly_paths),
         "sysctl": _first(request=True),
+        "uidMappings": _first(request=True),
+        "gidMappings": _first(request=True),
     }
     for name, origin in origins.items():
         if linux.get(name):
