@@ -25,6 +25,12 @@ def attach(plan: Plan, namespace: Path, stage: Path) -> None:
     """Mount what is planned, mapped as the user namespace pinned at `namespace` says. `stage` is a folder that the
     thread's mounts hide from itself."""
     overlay.check(plan)
+    longest = max(len(os.fsencode(path)) for path in (stage / "500", *(path for _, path in plan.writing)))
+    if longest > overlay.LONGEST_VALUE:
+        raise FailedPrecondition(
+            f"id-mapped overlay at {plan.target}: its paths are longer than {overlay.LONGEST_VALUE} bytes",
+            hint="a shorter `root` in the configuration",
+        )
     try:
         mount = _built(plan, namespace, stage)
         try:

@@ -21,7 +21,8 @@ from kernel.host import syscalls
 
 MAX_LAYERS = 500
 """OVL_MAX_STACK of the kernel."""
-_LONGEST_VALUE = 255
+LONGEST_VALUE = 255
+"""Of an option that fsconfig(2) takes."""
 _NOT_KNOWN = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 _READ_ONLY = syscalls.MOUNT_ATTR_RDONLY | syscalls.MOUNT_ATTR_NODEV | syscalls.MOUNT_ATTR_NOSUID
 _LABEL = re.compile(r"[A-Za-z0-9_.,:-]*", re.ASCII)
@@ -89,7 +90,7 @@ def attach(plan: Plan) -> None:
     check(plan)
     try:
         used = (*plan.lower, *(path for _, path in plan.writing))
-        if max(len(os.fsencode(path)) for path in used) > _LONGEST_VALUE:
+        if max(len(os.fsencode(path)) for path in used) > LONGEST_VALUE:
             mount_at_once(plan)
             return
         try:

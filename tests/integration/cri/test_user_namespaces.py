@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import grpc
@@ -294,3 +296,47 @@ def test_they_outlive_every_process_of_crisp(mapped: Pod, daemon: Daemon, cri: C
     mapped.remove()
     assert (tmp_path / "after").exists()
     assert not [point for point in host.mounts(daemon.run / "runtime") if mapped.id in point or before in point]
+
+
+@pytest.mark.parametrize("name", ["storage", "network", "runtime"])
+@pytest.mark.parametrize("after", [0.0, 0.05, 0.15])
+def test_a_worker_dies_while_they_are_made(
+    daemon: Daemon, cri: Cri, busybox_ref: str, tmp_path: Path, name: str, after: float
+) -> None:
+    def make(config: pb.PodSandboxConfig) -> tuple[str, str]:
+        pod = Pod(cri, daemon.logs, busybox_ref, config)
+        return pod.id, pod.shell("sleep 600", security=inside(), mounts=[volume(tmp_path)])
+
+    (tmp_path / "kept").touch()
+    victim = daemon.workers()[name]
+    with ThreadPoolExecutor(3) as threads:
+        futures = [threads.submit(make, mapped_config(daemon)) for _ in range(3)]
+        wait(futures, after)
+        os.kill(victim, signal.SIGKILL)
+        made = [future.result(60) for future in futures]
+    for sandbox, container in made:
+        assert cri.output(container, "stat", "-c", "%u:%g", "/", "/data").split() == ["0:0"] * 2
+        assert cri.pod(sandbox).network.ip in cri.output(container, "ip", "addr")
+        cri.remove_pod(sandbox)
+    assert (tmp_path / "kept").exists()
+    assert daemon.leaks() == []
+
+
+@pytest.mark.parametrize(
+    ("field", "uids"),
+    [
+        ("uids: are 0", []),
+        ("uids: are 2", [mapping(UIDS), pb.IDMapping(container_id=1, host_id=UIDS, length=5)]),
+        ("uids[0].length", [mapping(UIDS, 0)]),
+        ("uids[0].host_id", [mapping(0)]),
+        ("uids[0].host_id", [mapping(0xFFFFFFFF)]),
+        ("uids[0].container_id", [pb.IDMapping(container_id=1, host_id=UIDS, length=5)]),
+    ],
+)
+def test_mappings_that_cannot_be(daemon: Daemon, cri: Cri, field: str, uids: list[pb.IDMapping]) -> None:
+    config = mapped_config(daemon)
+    options = config.linux.security_context.namespace_options.userns_options
+    del options.uids[:]
+    options.uids.extend(uids)
+    with refused(INVALID, f"userns_options.{field}"):
+        cri.run_pod(config)

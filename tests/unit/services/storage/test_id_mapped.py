@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from kernel.contracts.oci import IdMap, IdRange
-from services.storage import id_mapped
+from kernel.errors import FailedPrecondition
+from services.storage import id_mapped, overlay
 
 
 @pytest.mark.parametrize(("stored", "host"), [(0, 100000), (999, 100999), (1000, 100000), (65534, 100000)])
@@ -19,3 +22,10 @@ def test_users_and_groups_are_apart() -> None:
     )
     assert id_mapped.owner(ids, 3, 4) == (100003, 200004)
     assert ids.root == (100000, 200000)
+
+
+def test_paths_that_the_kernel_would_not_take() -> None:
+    stage = Path("/" + "x" * 255)
+    plan = overlay.plan_mount([Path("/l")], stage, Path("/c"), Path("/c/rootfs"))
+    with pytest.raises(FailedPrecondition, match="longer than 255"):
+        id_mapped.attach(plan, Path("/pin"), stage)
