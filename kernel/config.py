@@ -60,7 +60,9 @@ class ImageSection(Struct, kw_only=True, frozen=True):
     certs_dir: str = "/etc/containers/certs.d"
     parallel_downloads: int = 6
     progress_timeout: float = 60.0
-    """Seconds without a byte after which a download is given up."""
+    """Seconds without a byte after which a connection is given up."""
+    download_retries: int = 5
+    """How often a download that stalls or breaks off is tried again in a row, with nothing come in between."""
     platform: str = ""
     """os/architecture[/variant] to choose from an index; the host's where empty."""
     user: str = "crisp-image"

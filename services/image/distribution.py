@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 import threading
 import time
 import urllib.parse
@@ -35,12 +36,18 @@ from services.image import address, challenge, manifest
 from services.image.address import Origin, Url
 from services.image.challenge import Challenge, Token
 from services.image.registries import Endpoint
-from services.image.transport import Response, Transport, status_text
+from services.image.transport import Passing, Response, Transport, status_text
 
 _TOKEN_LIMIT = 1 << 20
 _ERROR_LIMIT = 64 << 10
 _CHUNK = 256 << 10
 _CACHED = 256
+_INTERVAL = 0.5
+"""Seconds after which bytes are given on though the piece is not full."""
+_LEAST = 4096
+"""The least bytes of a blob within the progress timeout: fewer are a stall."""
+_BUSY = frozenset({408, 429, 500, 502, 503, 504})
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", re.ASCII)
 _CODES = frozenset({
     "BLOB_UNKNOWN", "DENIED", "MANIFEST_INVALID", "MANIFEST_UNKNOWN", "NAME_INVALID", "NAME_UNKNOWN", "TAG_INVALID",
     "TOOMANYREQUESTS", "UNAUTHORIZED", "UNAVAILABLE", "UNKNOWN", "UNSUPPORTED",
@@ -83,6 +90,60 @@ class Tokens:
             self._tokens.pop(key, None)
 
 
+class Body:
+    """A blob on its way: exactly its size, not yet hashed."""
+
+    def __init__(self, response: Response, blob: Descriptor, what: str, offset: int, timeout: float) -> None:
+        self._response = response
+        self._size = blob.size
+        self._what = f"registry {response.host}: {what}"
+        self._timeout = timeout
+        self.offset = offset
+        """Where in the blob its first byte belongs."""
+        self.etag = response.header("ETag")
+
+    def pieces(self) -> Iterator[memoryview]:
+        """The bytes as they arrive. Each piece is valid until the next; what came before a break is given."""
+        response, left = self._response, self._size - self.offset
+        try:
+            if response.length is not None and response.length != left:
+                raise Corrupt(f"{self._what}: sends {response.length} bytes where the manifest says {left}")
+            buffer, filled = memoryview(bytearray(min(_CHUNK, left + 1))), 0
+            window, since = 0, time.monotonic()
+            given = since
+            while left:
+                try:
+                    count = response.readinto(buffer[filled : min(filled + left, len(buffer))])
+                    if not count:
+                        raise Unavailable(
+                            f"{self._what}: broke off after {self._size - left} of {self._size} bytes"
+                        ) from Passing()
+                    now = time.monotonic()
+                    window += count
+                    if now - since > self._timeout:
+                        if window < min(_LEAST, left):
+                            raise Unavailable(
+                                f"{self._what}: stalled: {window} bytes within the progress timeout"
+                            ) from Passing()
+                        window, since = 0, now
+                except Unavailable:
+                    if filled:
+                        yield buffer[:filled]
+                    raise
+                filled += count
+                left -= count
+                if filled == len(buffer) or not left or now - given > _INTERVAL:
+                    yield buffer[:filled]
+                    filled, given = 0, now
+            if response.length is None and response.readinto(buffer[:1]):
+                raise Corrupt(f"{self._what}: sends more than the {self._size} bytes of the manifest")
+        finally:
+            if left:
+                response.abandon()
+            else:
+                response.close()
+
+
 class Repository:
     """One repository at one endpoint, over one job's connections."""
 
@@ -104,6 +165,11 @@ class Repository:
         self._token_servers = token_servers
         self._authorization = ""
 
+    @property
+    def name(self) -> str:
+        """Where it is, with its path."""
+        return f"{self._home}/{self._endpoint.path}"
+
     def says(self, what: str) -> str:
         """`what` with the registry that it came from, as errors name it."""
         return f"registry {self._home}: {what}"
@@ -124,43 +190,37 @@ class Repository:
         """A blob in memory, verified; `limit` bounds its size."""
         if blob.size > limit:
             raise FailedPrecondition(f"registry {self._home}: {what}: {blob.size} bytes, more than {limit}")
-        body = b"".join(bytes(chunk) for chunk in self.blob(blob, what))
+        body = b"".join(bytes(chunk) for chunk in self.blob(blob, what).pieces())
         manifest.verify(body, blob, f"registry {self._home}: {what}")
         return body
 
-    def blob(self, blob: Descriptor, what: str) -> Iterator[memoryview]:
-        """The bytes of a blob as they arrive: exactly its size, not yet hashed. Each piece is valid until the next."""
-        response = self._get(f"blobs/{blob.digest}", "*/*", what)
-        try:
-            if response.length is not None and response.length != blob.size:
-                raise Corrupt(f"registry {response.host}: {what}: sends {response.length} bytes where the manifest "
-                              f"says {blob.size}")  # fmt: skip
-            buffer, left = memoryview(bytearray(min(_CHUNK, blob.size + 1))), blob.size
-            while left:
-                count = response.readinto(buffer[: min(left, _CHUNK)])
-                if not count:
-                    raise Unavailable(f"registry {response.host}: {what}: broke off after {blob.size - left} of "
-                                      f"{blob.size} bytes")  # fmt: skip
-                left -= count
-                yield buffer[:count]
-            if response.length is None and response.readinto(buffer[:1]):
-                raise Corrupt(
-                    f"registry {response.host}: {what}: sends more than the {blob.size} bytes of the manifest"
-                )
-        finally:
-            response.close()
+    def blob(self, blob: Descriptor, what: str, offset: int = 0, etag: str = "") -> Body:
+        """A blob's bytes from `offset` on, or from the first where the registry will not, or cannot be believed.
 
-    def _get(self, path: str, accept: str, what: str) -> Response:
+        `etag`: what it called the bytes before that offset, where it is known.
+        """
+        response = None
+        if offset:
+            response = self._get(f"blobs/{blob.digest}", "*/*", what, f"bytes={offset}-")
+            if (response.status == 206 and not _continues(response, blob.size, offset, etag)) or response.status == 416:
+                response.close()
+                response = None
+        if response is None:
+            response = self._get(f"blobs/{blob.digest}", "*/*", what)
+        return Body(response, blob, what, offset if response.status == 206 else 0, self._transport.timeout)
+
+    def _get(self, path: str, accept: str, what: str, byte_range: str = "") -> Response:
         url = Url(self._home, f"/v2/{self._endpoint.path}/{path}")
+        headers = {"Accept": accept, **({"Range": byte_range} if byte_range else {})}
         if not self._authorization:
             self._authorization = self._known()
-        response = self._transport.get(url, {"Accept": accept}, authorization=self._authorization)
+        response = self._transport.get(url, headers, authorization=self._authorization)
         if response.status == 401:
             asked = challenge.parse(response.headers("WWW-Authenticate"))
             response.close()
             self._authorization = self._answer(asked, what)
-            response = self._transport.get(url, {"Accept": accept}, authorization=self._authorization)
-        if response.status != 200:
+            response = self._transport.get(url, headers, authorization=self._authorization)
+        if response.status != 200 and not (byte_range and response.status in (206, 416)):
             self._refused(response, what)
         return response
 
@@ -234,7 +294,16 @@ class Repository:
         elif response.status == 429:
             kind = ResourceExhausted
             text += ": too many requests"
-        raise kind(text)
+        raise kind(text) from (Passing() if response.status in _BUSY else None)
+
+
+def _continues(response: Response, size: int, offset: int, etag: str) -> bool:
+    """Whether a partial answer is what was asked for: the rest of the same blob."""
+    found = _CONTENT_RANGE.fullmatch(response.header("Content-Range").strip())
+    if found is None or (int(found[1]), int(found[2])) != (offset, size - 1) or found[3] not in ("*", str(size)):
+        return False
+    new = response.header("ETag")
+    return response.length in (None, size - offset) and not (etag and new and etag != new)
 
 
 def _basic(auth: Auth) -> str:

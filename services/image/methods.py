@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
@@ -48,6 +49,7 @@ _SMALL_JOBS = 16
 _SPARE = 4
 """Threads beyond the downloads' own: a given-up job may hold one a moment longer."""
 _SIZE_LIMIT = 1 << 50
+_COLLECT_SECONDS = 3600.0
 
 
 async def create(config: Config) -> ImageService:
@@ -75,6 +77,7 @@ class ImageService:
         self._loads: Joins[str, Loaded] = Joins(self._tasks)
         self._transfers: dict[Digest, Transfer] = {}
         self._jobs: set[Job] = set()
+        self._tasks.start(self._collect(), "collect partial blobs")
 
     async def resolve(self, request: ResolveRequest, call: Call) -> Resolved:
         """Find what a reference names, for the platform."""
@@ -128,7 +131,7 @@ class ImageService:
             return Blobs(blobs=await asyncio.to_thread(self._blobs.sizes))
 
     async def close(self) -> None:
-        """End all work; partial files go with it."""
+        """End all work; what downloads have brought so far stays for the next worker."""
         await self._tasks.close()
         for job in list(self._jobs):
             job.give_up()
@@ -151,6 +154,15 @@ class ImageService:
         task = self._tasks.start(attempt(), f"fetch {blob.digest}")
         transfer.run(task, lambda: self._transfers.pop(blob.digest, None))
         return transfer
+
+    async def _collect(self) -> None:
+        """Drop what downloads left that nobody went on with for a day."""
+        while True:
+            await asyncio.sleep(_COLLECT_SECONDS)
+            try:
+                await asyncio.to_thread(self._blobs.collect, time.time())
+            except CrispError as error:
+                _LOG.warning("broken-off downloads stay: %s", error)
 
     async def _load(self, name: str) -> Loaded:
         async with Deadline.after(LOAD.deadline).limit(f"archive {name[:200]!a}"):

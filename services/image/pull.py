@@ -2,31 +2,51 @@
 
 Blocking; runs in threads of the worker's pool, one `Job` each. Endpoints are tried in the configured order; the
 last one is the registry itself, so what it says decides which error comes out, and the others are named beside it.
+A download that stalls or breaks off is tried again after a pause, longer each time, and goes on where it was, also
+at another endpoint: the digest decides in the end.
 """
 
 from __future__ import annotations
 
+import logging
+import random
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 from kernel.config import Config
 from kernel.contracts.image import Resolved
 from kernel.contracts.oci import Auth, Descriptor
-from kernel.errors import Cancelled, CrispError, FailedPrecondition, InvalidInput
+from kernel.errors import (
+    Cancelled,
+    Corrupt,
+    CrispError,
+    FailedPrecondition,
+    Internal,
+    InvalidInput,
+    ResourceExhausted,
+    Unavailable,
+)
 from kernel.ids import Digest
 from kernel.reference import Reference
 from services.image import manifest
-from services.image.blobs import BlobFolder
+from services.image.blobs import BlobFolder, Incoming
 from services.image.certificates import Certificates
 from services.image.distribution import Repository, Tokens
 from services.image.manifest import Index, Manifest, Platform
 from services.image.registries import Endpoint, Registries, plan
-from services.image.transport import Transport
+from services.image.transport import Transport, is_passing
 
 _T = TypeVar("_T")
+_LOG = logging.getLogger(__name__)
 _REMEMBERED = 512
+_FIRST_PAUSE = 0.5
+_LONGEST_PAUSE = 15.0
+"""Seconds before a download is tried again."""
+_WORTH = 64 << 10
+"""Bytes that an attempt must bring so that the next one counts as the first."""
 
 
 class Job:
@@ -34,17 +54,22 @@ class Job:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._given_up = False
+        self._given_up = threading.Event()
         self._transport: Transport | None = None
 
     def given_up(self) -> bool:
         """Whether nobody wants the result any more."""
-        return self._given_up
+        return self._given_up.is_set()
+
+    def pause(self, seconds: float) -> None:
+        """Wait; Cancelled once given up."""
+        if self._given_up.wait(seconds):
+            raise Cancelled("given up")
 
     def give_up(self) -> None:
         """From the event loop: end at the next moment."""
         with self._lock:
-            self._given_up = True
+            self._given_up.set()
             if self._transport is not None:
                 self._transport.abort()
 
@@ -52,8 +77,67 @@ class Job:
         """The job's thread goes on over these connections."""
         with self._lock:
             self._transport = transport
-            if self._given_up:
+            if self._given_up.is_set():
                 raise Cancelled("given up")
+
+
+class _OwnFiles(Exception):
+    """Our own disk failed: no endpoint can help."""
+
+    def __init__(self, error: CrispError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+@contextmanager
+def _own_files() -> Iterator[None]:
+    try:
+        yield
+    except (ResourceExhausted, Internal) as error:
+        raise _OwnFiles(error) from error
+
+
+class _Download:
+    """A blob on its way into its file, over several answers, maybe of several endpoints."""
+
+    def __init__(self, incoming: Incoming, arrived: Callable[[int], None]) -> None:
+        self.incoming = incoming
+        self._arrived = arrived
+        self._etags: dict[str, str] = {}
+        self._sources = {"the disk"} if incoming.size else set()
+
+    def go_on(self, repository: Repository, blob: Descriptor) -> None:
+        """Get the bytes that are missing; Corrupt where this endpoint's bytes, all its own, are not the blob."""
+        while True:
+            try:
+                return self._rest(repository, blob)
+            except Corrupt:
+                others = self._sources - {repository.name}
+                self._restart()
+                if not others:
+                    raise
+                _LOG.info("blob %s: what was there of it is wrong: from the first byte again", blob.digest)
+
+    def _rest(self, repository: Repository, blob: Descriptor) -> None:
+        incoming = self.incoming
+        if incoming.size < blob.size or not blob.size:
+            etag = self._etags.get(repository.name, "")
+            body = repository.blob(blob, f"blob {blob.digest}", incoming.size, etag)
+            self._etags[repository.name] = body.etag
+            if body.offset != incoming.size:
+                self._restart()
+            for chunk in body.pieces():
+                self._sources.add(repository.name)
+                with _own_files():
+                    incoming.write(chunk)
+                self._arrived(incoming.size)
+        with _own_files():
+            incoming.seal(blob.digest, repository.says("the download"))
+
+    def _restart(self) -> None:
+        self._sources.clear()
+        with _own_files():
+            self.incoming.restart()
 
 
 class Puller:
@@ -61,6 +145,7 @@ class Puller:
 
     def __init__(self, config: Config, blobs: BlobFolder, platform: Platform) -> None:
         self._timeout = config.image.progress_timeout
+        self._retries = config.image.download_retries
         self._blobs = blobs
         self._platform = platform
         self._registries = Registries(Path(config.image.registries_conf))
@@ -77,11 +162,40 @@ class Puller:
 
     def fetch(self, job: Job, name: Reference, blob: Descriptor, auth: Auth, arrived: Callable[[int], None]) -> None:
         """Put a blob into the folder. `arrived` is told how many bytes there are so far."""
-        self._blobs.check_room(blob.size)
         endpoints = plan(name, self._registries.rules())
         if (served := self._served.get(name.name)) in endpoints:
             endpoints = (served, *(other for other in endpoints if other != served))
-        self._first(job, endpoints, name, auth, lambda found: self._fetch(found, blob, arrived))
+        arrived(0)
+        with self._blobs.resume(blob, job.given_up) as incoming:
+            self._blobs.check_room(blob.size - incoming.size)
+            try:
+                self._complete(job, endpoints, name, blob, auth, _Download(incoming, arrived))
+            except _OwnFiles as failure:
+                raise failure.error from failure
+            incoming.commit()
+
+    def _complete(
+        self,
+        job: Job,
+        endpoints: Sequence[Endpoint],
+        name: Reference,
+        blob: Descriptor,
+        auth: Auth,
+        download: _Download,
+    ) -> None:
+        """Have all bytes of a blob written and verified, in as many attempts as bring it on."""
+        failed = 0
+        while True:
+            before = download.incoming.size
+            try:
+                return self._first(job, endpoints, name, auth, lambda found: download.go_on(found, blob))
+            except CrispError as error:
+                failed = 1 if download.incoming.size - before >= _WORTH else failed + 1
+                if not is_passing(error) or failed > self._retries:
+                    raise
+                _LOG.info("blob %s: trying again behind %d bytes: %s", blob.digest, download.incoming.size, error)
+            longest = min(_FIRST_PAUSE * 2 ** (failed - 1), _LONGEST_PAUSE)
+            job.pause(longest * random.uniform(0.5, 1))
 
     def _resolve(self, repository: Repository, reference: Reference) -> Resolved:
         what = f"image {reference}"
@@ -99,15 +213,6 @@ class Puller:
         config = repository.small_blob(parsed.config, manifest.SIZE_LIMIT, f"configuration of {what}")
         manifest.check_config(config, len(parsed.layers), repository.says(what))
         return _resolved(reference, digest, chosen, tuple(documents), config, parsed)
-
-    def _fetch(self, repository: Repository, blob: Descriptor, arrived: Callable[[int], None]) -> None:
-        arrived(0)
-        with self._blobs.begin() as incoming:
-            for chunk in repository.blob(blob, f"blob {blob.digest}"):
-                incoming.write(chunk)
-                arrived(incoming.size)
-            incoming.seal(blob.digest, repository.says("the download"))
-            incoming.commit()
 
     def _first(
         self,
@@ -168,4 +273,6 @@ def _together(failures: Sequence[CrispError]) -> CrispError:
     if not mirrors:
         return own
     text = "; ".join(f"mirror: {error.message}" for error in mirrors)
-    return type(own)(f"{own.message} ({text})", hint=own.hint)
+    together = type(own)(f"{own.message} ({text})", hint=own.hint)
+    together.__cause__ = next((error.__cause__ for error in (own, *mirrors) if is_passing(error)), own)
+    return together

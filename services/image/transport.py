@@ -30,6 +30,16 @@ _HEADER_VALUE = re.compile(r"[\t -~\x80-\xff]{0,16384}")
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _REDIRECT_LIMIT = 5
 
+
+class Passing(Exception):
+    """As the cause of an error: the network or a busy server was in the way; asked again, it may go well."""
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether the same request may succeed in a moment."""
+    return isinstance(error.__cause__, Passing)
+
+
 TlsContexts = Callable[[bool], ssl.SSLContext]
 """The TLS context for one endpoint; called with whether certificates are verified."""
 
@@ -57,8 +67,20 @@ class Response:
         return self._raw.headers.get_all(name, [])
 
     def readinto(self, buffer: memoryview) -> int:
-        """Read some bytes of the body; 0 at its end. Unavailable where it stalls or breaks off."""
-        return _guarded(self.host, lambda: self._raw.readinto(buffer))
+        """Read the bytes of the body that have come, waiting for one; 0 at its end. Unavailable where it stalls."""
+        return _guarded(self.host, lambda: self._readinto(buffer))
+
+    def _readinto(self, buffer: memoryview) -> int:
+        if self._raw.isclosed():
+            return 0
+        if self._raw.chunked or self.length is None or self._raw.length is None:
+            return self._raw.readinto(buffer)
+        # HTTPResponse.readinto waits until the buffer is full, and a break loses what it had
+        count = self._raw.fp.readinto1(buffer[: self._raw.length])
+        self._raw.length -= count
+        if not self._raw.length:
+            self._raw.readinto(buffer[:0])  # it notices its end
+        return count
 
     def read(self, limit: int) -> bytes:
         """The whole body; Unavailable where it is longer than `limit`."""
@@ -67,19 +89,27 @@ class Response:
             self.close()
             raise Unavailable(f"registry {self.host}: its answer is longer than {limit} bytes")
         if self.length is not None and len(body) != self.length:
-            raise Unavailable(f"registry {self.host}: broke off after {len(body)} of {self.length} bytes")
+            raise Unavailable(
+                f"registry {self.host}: broke off after {len(body)} of {self.length} bytes"
+            ) from Passing()
         return body
 
     def close(self) -> None:
         """Done with this answer: keep the connection where little is left to read, else close it."""
-        if not self._raw.isclosed() and self.length is not None and self.length <= _DRAIN_LIMIT:
+        sock = self._connection.sock
+        little = self.length is not None and self.length <= _DRAIN_LIMIT
+        if little and sock is not None and not self._raw.isclosed():
             with suppress(OSError, http.client.HTTPException):  # then it is closed below
-                self._connection.sock.settimeout(_DRAIN_TIMEOUT)
+                sock.settimeout(_DRAIN_TIMEOUT)
                 self._raw.read(self.length)
-                self._connection.sock.settimeout(self._connection.timeout)
+                sock.settimeout(self._connection.timeout)
         if not self._raw.isclosed():
-            self._raw.close()
-            self._connection.close()
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Done with this answer and its connection, whatever is left to read."""
+        self._raw.close()
+        self._connection.close()
 
     def _content_length(self) -> int | None:
         texts = self.headers("Content-Length")
@@ -99,7 +129,7 @@ class Transport:
         """`timeout`: seconds to wait for a byte."""
         self._tls = tls
         self._insecure = insecure
-        self._timeout = timeout
+        self.timeout = timeout
         self._connections: dict[Origin, http.client.HTTPConnection] = {}
         self._lock = threading.Lock()
         self._aborted = False
@@ -180,13 +210,17 @@ class Transport:
         if authorization:
             sent["Authorization"] = authorization
         host = str(url.origin)
-        reused = url.origin in self._connections
+        known = self._connections.get(url.origin)
+        if known is not None and known.sock is None:  # closed after its last answer
+            self._drop(url.origin)
+            known = None
+        reused = known is not None
         try:
             return self._send(method, url, sent, body, credentials=bool(authorization))
         except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError) as error:
             self._drop(url.origin)
             if not reused or self._aborted:
-                raise self._gone(host, error) from error
+                raise self._gone(host, error) from _cause(error)
         # the server ended a connection that had been idle: once more on a new one
         return _guarded(host, lambda: self._send(method, url, sent, body, credentials=bool(authorization)))
 
@@ -202,10 +236,10 @@ class Transport:
             raise
         except (OSError, http.client.HTTPException, ValueError) as error:
             self._drop(url.origin)
-            raise self._gone(host, error) from error
+            raise self._gone(host, error) from _cause(error)
 
     def _connect(self, origin: Origin, *, credentials: bool) -> http.client.HTTPConnection:
-        connect_timeout = min(_CONNECT_TIMEOUT, self._timeout)
+        connect_timeout = min(_CONNECT_TIMEOUT, self.timeout)
         connection: http.client.HTTPConnection
         if origin.scheme == "https":
             own = self._home is not None and origin.host == self._home.host
@@ -234,9 +268,9 @@ class Transport:
         except OSError as error:
             sock.close()
             self._drop(origin)
-            raise self._gone(str(origin), error) from error
-        connection.timeout = self._timeout
-        connection.sock.settimeout(self._timeout)
+            raise self._gone(str(origin), error) from _cause(error)
+        connection.timeout = self.timeout
+        connection.sock.settimeout(self.timeout)
         self._check(origin)
         return connection
 
@@ -245,7 +279,7 @@ class Transport:
         try:
             found = socket.getaddrinfo(origin.host.rstrip("."), origin.port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
-            raise Unavailable(f"registry {origin}: its name cannot be resolved: {_reason(error)}") from error
+            raise Unavailable(f"registry {origin}: its name cannot be resolved: {_reason(error)}") from Passing()
         last: OSError | None = None
         for family, kind, protocol, _, place in found:
             distance = address.distance(str(place[0]))
@@ -266,7 +300,7 @@ class Transport:
             if origin == self._home:
                 self._distance = distance
             return sock
-        raise Unavailable(f"registry {origin}: cannot be reached: {_reason(last)}") from last
+        raise Unavailable(f"registry {origin}: cannot be reached: {_reason(last)}") from Passing()
 
     def _check(self, origin: Origin) -> None:
         """Cancelled once the job was aborted: a moment in which there was no socket to end may have passed."""
@@ -307,7 +341,12 @@ def _guarded(host: str, step: Callable[[], _T]) -> _T:
     try:
         return step()
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise Unavailable(f"registry {host}: {_reason(error)}") from error
+        raise Unavailable(f"registry {host}: {_reason(error)}") from _cause(error)
+
+
+def _cause(error: Exception) -> Exception:
+    passing = isinstance(error, OSError | http.client.IncompleteRead | http.client.RemoteDisconnected)
+    return Passing() if passing else error
 
 
 def _reason(error: Exception | None) -> str:

@@ -93,6 +93,7 @@ async def workers(tmp_path: Path) -> AsyncIterator[Callable[..., object]]:
             "registries_conf": str(root / "registries.conf"),
             "certs_dir": str(root / "certs.d"),
             "progress_timeout": 5.0,
+            "download_retries": 0,
             "platform": "linux/amd64",
         }
         config = Config(root=str(root), run=str(tmp_path / "run"), image=ImageSection(**(settings | section)))

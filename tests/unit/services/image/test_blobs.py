@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from pathlib import Path
 
 import pytest
 
 from kernel.contracts.oci import Descriptor
-from kernel.errors import Corrupt, Internal, InvalidInput, ResourceExhausted
+from kernel.errors import Cancelled, Corrupt, Internal, InvalidInput, ResourceExhausted
 from kernel.ids import Digest
-from services.image.blobs import BlobFolder, failed
+from services.image.blobs import BlobFolder, Incoming, failed
 
 DATA = b"some bytes"
 DIGEST = Digest(f"sha256:{hashlib.sha256(DATA).hexdigest()}")
@@ -93,3 +94,78 @@ def test_a_full_disk_while_writing(blobs: BlobFolder, folder: Path, monkeypatch:
     with blobs.begin() as incoming, pytest.raises(ResourceExhausted):
         incoming.write(DATA)
     assert everything(folder) == []
+
+
+def whole(size: int) -> tuple[bytes, Descriptor]:
+    data = os.urandom(size)
+    return data, Descriptor(media_type="x", digest=Digest(f"sha256:{hashlib.sha256(data).hexdigest()}"), size=size)
+
+
+def resume(blobs: BlobFolder, blob: Descriptor) -> Incoming:
+    return blobs.resume(blob, lambda: False)
+
+
+def test_a_broken_off_blob_is_gone_on_with(blobs: BlobFolder, folder: Path) -> None:
+    data, blob = whole(200_000)
+    with resume(blobs, blob) as incoming:
+        incoming.write(data[:100_000])
+    BlobFolder(folder).prepare()
+    with resume(blobs, blob) as incoming:
+        assert incoming.size == 100_000
+        incoming.write(data[100_000:])
+        incoming.seal(blob.digest, "x")
+        incoming.commit()
+    assert [path.read_bytes() for path in everything(folder)] == [data]
+
+
+def test_few_bytes_are_not_kept(blobs: BlobFolder, folder: Path) -> None:
+    data, blob = whole(200_000)
+    with resume(blobs, blob) as incoming:
+        incoming.write(data[:1000])
+    assert everything(folder) == []
+    resume(blobs, blob).write(data[:1000])  # as a process leaves it that dies
+    BlobFolder(folder).prepare()
+    assert everything(folder) == []
+
+
+def test_more_bytes_than_the_blob_has_are_not_its(blobs: BlobFolder) -> None:
+    data, blob = whole(200_000)
+    with resume(blobs, blob) as incoming:
+        incoming.write(data + b"x")
+    with resume(blobs, blob) as incoming:
+        assert incoming.size == 0
+
+
+def test_one_writer_at_a_time(blobs: BlobFolder, folder: Path) -> None:
+    data, blob = whole(200_000)
+    with resume(blobs, blob) as first, resume(blobs, blob) as second:
+        first.write(data[:100_000])
+        second.write(data)
+        second.seal(blob.digest, "x")
+        second.commit()
+        blobs.collect(time.time(), most_bytes=0)
+        assert len(everything(folder)) == 2
+    assert blobs.has(blob)
+
+
+def test_giving_up_while_hashing(blobs: BlobFolder, folder: Path) -> None:
+    data, blob = whole(200_000)
+    with resume(blobs, blob) as incoming:
+        incoming.write(data[:100_000])
+    with pytest.raises(Cancelled):
+        blobs.resume(blob, lambda: True)
+    assert [path.stat().st_size for path in everything(folder)] == [100_000]
+
+
+def test_old_and_too_many_broken_off_blobs_go(blobs: BlobFolder, folder: Path) -> None:
+    now = time.time()
+    for age in (90_000, 7200, 3600):
+        data, blob = whole(200_000)
+        with resume(blobs, blob) as incoming:
+            incoming.write(data[:100_000])
+        newest = folder.parent / "partial" / f"{blob.digest.removeprefix('sha256:')}.partial"
+        os.utime(newest, (now - age, now - age))
+    blobs.collect(now)
+    assert len(everything(folder)) == 2
+    blobs.collect(now, most_bytes=150_000)
+    assert everything(folder) == [newest]
