@@ -101,7 +101,7 @@ def _after_mark(frame: bytes) -> memoryview:
 def _decode(decoder: msgspec.msgpack.Decoder[_T], data: bytes | memoryview | msgspec.Raw, what: str) -> _T:
     try:
         return decoder.decode(data)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:  # a key that is no text escapes msgspec
         raise InvalidInput(f"{what} does not fit the contract: {error}") from error
 
 

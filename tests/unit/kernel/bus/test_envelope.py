@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kernel.bus.envelope import (
@@ -57,6 +57,7 @@ def test_an_unknown_error_is_internal() -> None:
 
 
 @given(st.binary(max_size=300), st.sampled_from([b"", MARK, MARK + b"\x83\xa4type\xa3ask"]))
+@example(b"\xaa" + bytes(9) + b"\x80", MARK + b"\x83\xa4type\xa3ask")
 def test_no_bytes_do_more_than_be_refused(data: bytes, start: bytes) -> None:
     for unpack in (unpack_for_worker, unpack_for_caller):
         with pytest.raises(InvalidInput):
