@@ -58,6 +58,9 @@ class Handler(Struct, kw_only=True, frozen=True):
 class ImageSection(Struct, kw_only=True, frozen=True):
     registries_conf: str = "/etc/containers/registries.conf"
     certs_dir: str = "/etc/containers/certs.d"
+    global_auth_file: str = ""
+    """An auth.json below /etc/containers that the image worker's user can read: credentials by registry, or with a
+    path below it, for pulls that bring none. None where empty; read again when it changes."""
     parallel_downloads: int = 6
     progress_timeout: float = 60.0
     """Seconds without a byte after which a connection is given up."""

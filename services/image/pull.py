@@ -13,6 +13,7 @@ import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,13 +28,13 @@ from kernel.errors import (
     Internal,
     InvalidInput,
     ResourceExhausted,
-    Unavailable,
 )
 from kernel.ids import Digest
 from kernel.reference import Reference
 from services.image import manifest
 from services.image.blobs import BlobFolder, Incoming
 from services.image.certificates import Certificates
+from services.image.credentials import Credentials
 from services.image.distribution import Repository, Tokens
 from services.image.manifest import Index, Manifest, Platform
 from services.image.registries import Endpoint, Registries, plan
@@ -150,6 +151,8 @@ class Puller:
         self._platform = platform
         self._registries = Registries(Path(config.image.registries_conf))
         self._certificates = Certificates(Path(config.image.certs_dir))
+        file = config.image.global_auth_file
+        self._credentials = Credentials(Path(file) if file else None)
         self._tokens = Tokens()
         self._token_servers = frozenset(config.image.token_servers)
         self._schemes: dict[str, str] = {}
@@ -225,6 +228,7 @@ class Puller:
         """What the first endpoint gives that can do the step."""
         failures: list[CrispError] = []
         for endpoint in endpoints:
+            found = self._credentials_for(endpoint, reference, auth)
             transport = Transport(
                 self._certificates.of(endpoint.registry), insecure=endpoint.insecure, timeout=self._timeout
             )
@@ -232,7 +236,7 @@ class Puller:
                 with transport:
                     job.over(transport)
                     home = transport.open(endpoint.host, self._schemes)
-                    result = step(Repository(transport, home, endpoint, auth, self._tokens, self._token_servers))
+                    result = step(Repository(transport, home, *found, self._tokens, self._token_servers))
             except (Cancelled, InvalidInput):
                 raise
             except CrispError as error:
@@ -241,6 +245,14 @@ class Puller:
                 self._remember(reference.name, endpoint)
                 return result
         raise _together(failures)
+
+    def _credentials_for(self, endpoint: Endpoint, reference: Reference, auth: Auth) -> tuple[Endpoint, Auth]:
+        """What an endpoint is asked with: the request's credentials are for the reference's own registry first of all,
+        the node's are for whom they name."""
+        if auth != Auth() and endpoint.registry == reference.registry.lower():
+            return endpoint, auth
+        named = self._credentials.of(endpoint.registry, endpoint.path)
+        return (endpoint, auth) if named == Auth() else (replace(endpoint, credentials=True), named)
 
     def _remember(self, name: str, endpoint: Endpoint) -> None:
         if len(self._served) >= _REMEMBERED:

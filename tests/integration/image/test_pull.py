@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import json
+from pathlib import Path
+
 import pytest
 
 from deploy.demo_image import Image, image
@@ -76,3 +80,31 @@ async def test_mirrors_come_first_and_fall_back(worker: Worker, registries, smal
     worker.registries('[[registry]]\nprefix = "docker.io/library"\nlocation = "x"\nblocked = true\n')
     with pytest.raises(FailedPrecondition, match="blocked"):
         await worker.resolve("app")
+
+
+async def test_the_nodes_own_credentials(workers, registries, small: Image, tmp_path: Path) -> None:
+    """Scoped by repository, for the registry and for a mirror; a request's own credentials go before them."""
+    file = tmp_path / "auth.json"
+    worker: Worker = await workers(global_auth_file=str(file))
+    registry = registries(login=("ann", SECRET))
+    registry.push(small, "team/app", "latest")
+    reference = f"{registry.address}/team/app"
+    with pytest.raises(Unauthenticated, match="wants a user name"):
+        await worker.resolve(reference)
+    good = base64.b64encode(f"ann:{SECRET}".encode()).decode()
+    bad = base64.b64encode(b"ann:wrong").decode()
+    auths = {f"{registry.address}/team": {"auth": good}, registry.address: {"auth": bad}}
+    file.write_text(json.dumps({"auths": auths}))
+    await worker.pull(reference, small)
+    with pytest.raises(Unauthenticated, match="refused"):
+        await worker.resolve(f"{registry.address}/other/app")
+    with pytest.raises(Unauthenticated, match="refused"):
+        await worker.resolve(reference, Auth(username="bob", password="x"))
+    worker.registries(f"""
+        [[registry]]
+        location = "far.invalid"
+        [[registry.mirror]]
+        location = "{registry.address}"
+    """)
+    await worker.pull("far.invalid/team/app", small)
+    await worker.pull("far.invalid/team/app", small, Auth(username="far", password="other"))
