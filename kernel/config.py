@@ -58,6 +58,12 @@ class Handler(Struct, kw_only=True, frozen=True):
 class ImageSection(Struct, kw_only=True, frozen=True):
     registries_conf: str = "/etc/containers/registries.conf"
     certs_dir: str = "/etc/containers/certs.d"
+    http_proxy: str = ""
+    """`http://[user:password@]host:port` for registries that are reached by http."""
+    https_proxy: str = ""
+    """The same for https, by CONNECT."""
+    no_proxy: str = ""
+    """Hosts reached directly: addresses, networks, and domains with all below them, with commas between."""
     global_auth_file: str = ""
     """An auth.json below /etc/containers that the image worker's user can read: credentials by registry, or with a
     path below it, for pulls that bring none. None where empty; read again when it changes."""

@@ -31,7 +31,7 @@ from kernel.errors import (
 )
 from kernel.ids import Digest
 from kernel.reference import Reference
-from services.image import manifest
+from services.image import manifest, proxies
 from services.image.blobs import BlobFolder, Incoming
 from services.image.certificates import Certificates
 from services.image.credentials import Credentials
@@ -153,6 +153,7 @@ class Puller:
         self._certificates = Certificates(Path(config.image.certs_dir))
         file = config.image.global_auth_file
         self._credentials = Credentials(Path(file) if file else None)
+        self._proxies = proxies.parse(config.image.http_proxy, config.image.https_proxy, config.image.no_proxy)
         self._tokens = Tokens()
         self._token_servers = frozenset(config.image.token_servers)
         self._schemes: dict[str, str] = {}
@@ -230,7 +231,10 @@ class Puller:
         for endpoint in endpoints:
             found = self._credentials_for(endpoint, reference, auth)
             transport = Transport(
-                self._certificates.of(endpoint.registry), insecure=endpoint.insecure, timeout=self._timeout
+                self._certificates.of(endpoint.registry),
+                insecure=endpoint.insecure,
+                timeout=self._timeout,
+                proxies=self._proxies,
             )
             try:
                 with transport:

@@ -21,6 +21,7 @@ from typing import TypeVar
 from kernel.errors import Cancelled, Unavailable
 from services.image import address
 from services.image.address import Distance, Origin, Url
+from services.image.proxies import Proxies, Proxy
 
 _T = TypeVar("_T")
 _CONNECT_TIMEOUT = 15.0
@@ -125,9 +126,10 @@ class Response:
 class Transport:
     """The connections of one job to one endpoint and to the hosts that it names."""
 
-    def __init__(self, tls: TlsContexts, *, insecure: bool, timeout: float) -> None:
+    def __init__(self, tls: TlsContexts, *, insecure: bool, timeout: float, proxies: Proxies | None = None) -> None:
         """`timeout`: seconds to wait for a byte."""
         self._tls = tls
+        self._proxies = proxies or Proxies()
         self._insecure = insecure
         self.timeout = timeout
         self._connections: dict[Origin, http.client.HTTPConnection] = {}
@@ -229,8 +231,11 @@ class Transport:
     ) -> Response:
         connection = self._connections.get(url.origin) or self._connect(url.origin, credentials=credentials)
         host = str(url.origin)
+        proxy = self._proxies.to(url.origin) if url.origin.scheme == "http" else None
+        target = f"http://{url.origin}{url.target}" if proxy else url.target
+        sent = {**headers, **(proxy.headers if proxy else {})}
         try:
-            connection.request(method, url.target, body=body, headers=dict(headers))
+            connection.request(method, target, body=body, headers=sent)
             return Response(connection.getresponse(), connection, host)
         except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
             raise
@@ -247,7 +252,13 @@ class Transport:
             connection = http.client.HTTPSConnection(origin.host, origin.port, timeout=connect_timeout, context=context)
         else:
             connection = http.client.HTTPConnection(origin.host, origin.port, timeout=connect_timeout)
-        sock = self._socket(origin, connect_timeout, credentials=credentials)
+        proxy = self._proxies.to(origin)
+        if proxy is None:
+            sock = self._socket(origin, connect_timeout, credentials=credentials)
+        else:
+            sock = self._to_proxy(proxy, origin, connect_timeout, credentials=credentials)
+            if origin.scheme == "https":
+                connection.set_tunnel(origin.host, origin.port, proxy.headers)
         # http.client's hook for the TCP connection: the address was checked, and must be the one that is used
         connection._create_connection = lambda *_: sock  # type: ignore[attr-defined]
         with self._lock:
@@ -264,10 +275,15 @@ class Transport:
             sock.close()
             self._drop(origin)
             reason = error.reason if isinstance(error, ssl.SSLError) else error.strerror
-            raise Unavailable(f"registry {origin}: TLS failed: {reason or 'the connection was closed'}") from error
+            raise Unavailable(f"registry {origin}: TLS failed: {reason or 'the connection was closed'}") from (
+                Passing() if isinstance(error, ConnectionError) else error
+            )
         except OSError as error:
             sock.close()
             self._drop(origin)
+            if proxy is not None and error.errno is None and not isinstance(error, TimeoutError):
+                # what http.client says when CONNECT is refused, in the proxy's own words
+                raise Unavailable(f"registry {origin}: the proxy {proxy} does not lead there") from None
             raise self._gone(str(origin), error) from _cause(error)
         connection.timeout = self.timeout
         connection.sock.settimeout(self.timeout)
@@ -301,6 +317,25 @@ class Transport:
                 self._distance = distance
             return sock
         raise Unavailable(f"registry {origin}: cannot be reached: {_reason(last)}") from Passing()
+
+    def _to_proxy(self, proxy: Proxy, origin: Origin, timeout: float, *, credentials: bool) -> socket.socket:
+        """A TCP connection to the proxy. It looks names up itself: here, addresses alone can be judged."""
+        try:
+            distance = address.distance(origin.host)
+        except ValueError:
+            distance = Distance.PUBLIC
+        if origin == self._home:
+            self._distance = distance
+        elif not address.may_lead_to(self._distance, distance, credentials=credentials):
+            raise Unavailable(
+                f"registry {self._home}: it names the host {origin}, which is {distance.name.lower()}: not followed"
+            )
+        try:
+            sock = socket.create_connection((proxy.host, proxy.port), timeout)
+        except (OSError, UnicodeError) as error:
+            raise Unavailable(f"registry {origin}: proxy {proxy}: cannot be reached: {_reason(error)}") from Passing()
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return sock
 
     def _check(self, origin: Origin) -> None:
         """Cancelled once the job was aborted: a moment in which there was no socket to end may have passed."""
