@@ -76,6 +76,8 @@ class ImageSection(Struct, kw_only=True, frozen=True):
     """os/architecture[/variant] to choose from an index; the host's where empty."""
     user: str = "crisp-image"
     pinned: tuple[str, ...] = ()
+    foreign_layers: bool = False
+    """Whether the registry is asked for layers that are marked as not to be distributed; other URLs never are."""
     token_servers: tuple[str, ...] = ()
     """Further hosts (`host[:port]`) that registries may name as token server and that then get the credentials;
     those of a registry's own domain always may."""

@@ -35,9 +35,14 @@ LAYER_GZIP = f"{LAYER_TAR}+gzip"
 LAYER_ZSTD = f"{LAYER_TAR}+zstd"
 
 _CONFIGS = ("application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json")
+_NONDISTRIBUTABLE = "application/vnd.oci.image.layer.nondistributable.v1.tar"
 _DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
 _LAYERS = (
     LAYER_TAR, LAYER_GZIP, LAYER_ZSTD, _DOCKER_LAYER, f"{_DOCKER_LAYER}.gzip", f"{_DOCKER_LAYER}.zstd",
+)  # fmt: skip
+_FOREIGN = (
+    f"{_NONDISTRIBUTABLE}", f"{_NONDISTRIBUTABLE}+gzip", f"{_NONDISTRIBUTABLE}+zstd",
+    "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
 )  # fmt: skip
 _SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1"
 _GENERIC = ("", "application/json", "application/octet-stream", "text/plain", "binary/octet-stream")
@@ -121,8 +126,10 @@ class Manifest:
     layers: tuple[Descriptor, ...]
 
 
-def parse(data: bytes, content_type: str, what: str) -> Manifest | Index:
+def parse(data: bytes, content_type: str, what: str, *, foreign: bool = False) -> Manifest | Index:
     """Read a manifest or an index that was sent as `content_type`; `what` is its name in errors.
+
+    `foreign`: whether layers are taken that registries need not have; from elsewhere they never are.
 
     FailedPrecondition for what crisp does not run, Corrupt for what is malformed.
     """
@@ -139,7 +146,7 @@ def parse(data: bytes, content_type: str, what: str) -> Manifest | Index:
     kind = _kind(document, sent_as, what)
     if kind in (OCI_INDEX, DOCKER_INDEX):
         return _index(document, what)
-    return _manifest(document, what)
+    return _manifest(document, what, foreign=foreign)
 
 
 def choose(index: Index, platform: Platform, what: str) -> Descriptor:
@@ -254,7 +261,7 @@ def _index(document: _Document, what: str) -> Index:
     )
 
 
-def _manifest(document: _Document, what: str) -> Manifest:
+def _manifest(document: _Document, what: str, *, foreign: bool) -> Manifest:
     if document.config is None or document.layers is None:
         raise Corrupt(f"{what}: a manifest without config or layers")
     if document.config.media_type not in _CONFIGS:
@@ -263,7 +270,14 @@ def _manifest(document: _Document, what: str) -> Manifest:
     if len(document.layers) > _LAYER_LIMIT:
         raise FailedPrecondition(f"{what}: more than {_LAYER_LIMIT} layers")
     for layer in document.layers:
-        if layer.media_type not in _LAYERS:
+        if layer.media_type.endswith("+encrypted"):
+            raise FailedPrecondition(f"{what}: its layers are encrypted, which crisp does not support")
+        if layer.media_type in _FOREIGN and not foreign:
+            raise FailedPrecondition(
+                f"{what}: a layer is foreign, not to be had from every registry ({_text(layer.media_type)})",
+                hint="image.foreign_layers of the configuration lets the registry be asked for it",
+            )
+        if layer.media_type not in (*_LAYERS, *_FOREIGN):
             raise FailedPrecondition(f"{what}: a layer of media type {_text(layer.media_type)} is not supported")
     config = _descriptor(document.config, f"{what}: config")
     if config.size > SIZE_LIMIT:

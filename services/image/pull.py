@@ -146,6 +146,7 @@ class Puller:
 
     def __init__(self, config: Config, blobs: BlobFolder, platform: Platform) -> None:
         self._timeout = config.image.progress_timeout
+        self._foreign = config.image.foreign_layers
         self._retries = config.image.download_retries
         self._blobs = blobs
         self._platform = platform
@@ -204,18 +205,19 @@ class Puller:
     def _resolve(self, repository: Repository, reference: Reference) -> Resolved:
         what = f"image {reference}"
         data, content_type, digest = repository.manifest(reference.digest or reference.tag, what)
-        parsed, chosen = manifest.parse(data, content_type, repository.says(what)), digest
+        says = repository.says(what)
+        parsed, chosen = manifest.parse(data, content_type, says, foreign=self._foreign), digest
         documents = [data]
         if isinstance(parsed, Index):
-            entry = manifest.choose(parsed, self._platform, repository.says(what))
+            entry = manifest.choose(parsed, self._platform, says)
             data, content_type, chosen = repository.manifest(entry.digest, what)
-            manifest.verify(data, entry, repository.says(what))
+            manifest.verify(data, entry, says)
             documents.append(data)
-            parsed = manifest.parse(data, content_type, repository.says(what))
+            parsed = manifest.parse(data, content_type, says, foreign=self._foreign)
         if not isinstance(parsed, Manifest):
-            raise FailedPrecondition(f"{repository.says(what)}: an index within an index")
+            raise FailedPrecondition(f"{says}: an index within an index")
         config = repository.small_blob(parsed.config, manifest.SIZE_LIMIT, f"configuration of {what}")
-        manifest.check_config(config, len(parsed.layers), repository.says(what))
+        manifest.check_config(config, len(parsed.layers), says)
         return _resolved(reference, digest, chosen, tuple(documents), config, parsed)
 
     def _first(

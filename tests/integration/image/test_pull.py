@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.demo_image import Image, image
+from deploy.demo_image import Image, digest, image
 from kernel.contracts.oci import Auth
 from kernel.errors import FailedPrecondition, NotFound, Unauthenticated, Unavailable
 from tests.harness.registry import free_port
@@ -108,3 +108,27 @@ async def test_the_nodes_own_credentials(workers, registries, small: Image, tmp_
     """)
     await worker.pull("far.invalid/team/app", small)
     await worker.pull("far.invalid/team/app", small, Auth(username="far", password="other"))
+
+
+async def test_a_pull_through_mirror(worker: Worker, registries, small: Image, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real registry that fetches from another what it has not, and serves on when that one is gone."""
+    registry = registries()
+    registry.push(small, "library/app", "latest")
+    monkeypatch.setenv("REGISTRY_PROXY_REMOTEURL", f"http://{registry.address}")
+    mirror = registries()
+    worker.registries(f"""
+        [[registry]]
+        prefix = "docker.io"
+        location = "127.0.0.1:{free_port()}"
+        [[registry.mirror]]
+        location = "{mirror.address}"
+        pull-from-mirror = "tag-only"
+        [[registry.mirror]]
+        location = "{mirror.address}"
+        pull-from-mirror = "digest-only"
+    """)
+    await worker.pull("app", small)
+    for layer in small.layers:
+        worker.config.paths.blob(digest(layer)).unlink()
+    registry.stop()
+    await worker.pull(f"app@{small.digest}", small)

@@ -182,3 +182,18 @@ def test_host_platforms() -> None:
 def test_a_configuration_lists_one_diff_id_per_layer(config: object) -> None:
     with pytest.raises(Corrupt):
         manifest.check_config(json.dumps(config).encode(), 1, "x")
+
+
+FOREIGN = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
+
+
+def test_foreign_and_encrypted_layers() -> None:
+    data = json.dumps(image(layers=[blob(FOREIGN, urls=["http://evil/"])])).encode()
+    with pytest.raises(FailedPrecondition, match=r"foreign.*image\.foreign_layers"):
+        manifest.parse(data, OCI_MANIFEST, "x")
+    found = manifest.parse(data, OCI_MANIFEST, "x", foreign=True)
+    assert isinstance(found, Manifest)
+    assert found.layers[0].media_type == FOREIGN
+    for kind in (f"{manifest.LAYER_GZIP}+encrypted", f"{FOREIGN}+encrypted"):
+        with pytest.raises(FailedPrecondition, match="encrypted, which crisp does not"):
+            manifest.parse(json.dumps(image(layers=[blob(kind)])).encode(), OCI_MANIFEST, "x", foreign=True)
