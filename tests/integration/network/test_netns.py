@@ -54,9 +54,10 @@ async def test_a_namespace_that_cannot_be_made_leaves_no_file(tmp_path: Path) ->
 
 async def test_a_spare_namespace_is_used_once_and_leaves_nothing(tmp_path: Path) -> None:
     descriptors = len(os.listdir("/proc/self/fd"))
+    others = namespaces_held()
     spare, first, second = netns.Spare(), tmp_path / new_id(), tmp_path / new_id()
     await spare.refill()
-    made_ahead = {os.stat(f"/proc/self/fd/{fd}").st_ino for fd in os.listdir("/proc/self/fd") if _is_netns(fd)}
+    made_ahead = namespaces_held() - others
     await spare.refill()
     try:
         await spare.pin(first)
@@ -72,31 +73,7 @@ async def test_a_spare_namespace_is_used_once_and_leaves_nothing(tmp_path: Path)
     assert len(os.listdir("/proc/self/fd")) == descriptors
 
 
-def _is_netns(fd: str) -> bool:
-    path = f"/proc/self/fd/{fd}"
-    return os.path.exists(path) and os.readlink(path).startswith("net:")
-
-
-async def test_a_namespace_that_the_pod_has_is_adopted(tmp_path: Path) -> None:
-    made, pin = tmp_path / "made", tmp_path / new_id()
-    made.touch()
-    subprocess.run(["unshare", f"--net={made}", "true"], check=True, capture_output=True, timeout=10)
-    try:
-        await netns.adopt(made, pin)
-        assert pin.stat().st_ino == made.stat().st_ino
-        assert "LOOPBACK,UP" in inside(pin, "ip", "link", "show", "lo")
-        assert inside(pin, "cat", "/proc/sys/net/ipv6/conf/default/accept_ra").strip() == "0"
-        await netns.remove(pin)
-        assert netns.pinned(made), "the one that made it lost it"
-    finally:
-        await netns.remove(pin)
-        await netns.remove(made)
-
-
-async def test_a_namespace_to_adopt_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(Internal, match="made"):
-        await netns.adopt(tmp_path / "made", tmp_path / "pin")
-    (tmp_path / "made").touch()
-    with pytest.raises(Internal, match="made"):
-        await netns.adopt(tmp_path / "made", tmp_path / "pin")
-    assert not (tmp_path / "pin").exists()
+def namespaces_held() -> set[int]:
+    """Inodes of the network namespaces that this process has open."""
+    paths = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
+    return {os.stat(path).st_ino for path in paths if os.path.exists(path) and os.readlink(path).startswith("net:")}

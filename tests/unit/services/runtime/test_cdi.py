@@ -66,7 +66,7 @@ def test_fields_and_annotations_name_devices_once() -> None:
 def test_what_is_no_name_is_refused(name: str) -> None:
     with pytest.raises(InvalidInput, match=r"CDI_devices\[0\]"):
         cdi.asked([name], {})
-    with pytest.raises(InvalidInput, match="cdi.k8s.io/a"):
+    with pytest.raises(InvalidInput, match=r"cdi\.k8s\.io/a"):
         cdi.asked([], {"cdi.k8s.io/a": name})
 
 

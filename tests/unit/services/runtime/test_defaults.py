@@ -70,5 +70,5 @@ def test_default_mounts() -> None:
     text = "# comment\n\n/src/a:/dst//a\n/both\n"
     assert defaults.mounts(text, "f") == [("/dst/a", "/src/a"), ("/both", "/both")]
     for wrong in ("a:/b", "/a:b", "/a:/", "/a:/../b", "/..:/b"):
-        with pytest.raises(FailedPrecondition, match="mounts.conf, line 1"):
+        with pytest.raises(FailedPrecondition, match=r"mounts\.conf, line 1"):
             defaults.mounts(wrong, "/etc/mounts.conf")
