@@ -106,6 +106,10 @@ def cpuset(field: str, value: str) -> str:
     """A list of CPUs or memory nodes: `0-3,7`. May be empty."""
     if value and not _CPUSET.fullmatch(value[:MAX_TEXT]):
         refuse(field, f"{value[:80]!r} is not a list such as '0-3,7'")
+    for part in value.split(",") if value else ():
+        first, _, last = part.partition("-")
+        if last and int(last) < int(first):
+            refuse(field, f"{part!r} is a range that ends before it begins")
     return value
 
 

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import NoReturn, cast
 
 import grpc
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from kernel.errors import (
     AlreadyExists,
@@ -74,15 +74,17 @@ _UnaryCall = Callable[[Front, Message, Call], Awaitable[Message | bytes]]
 _StreamCall = Callable[[Front, Message, Call], AsyncIterator[Message | bytes]]
 
 
-def unary(front: Front, rpc: str, serve: Serve) -> Callable[[Message, _Context], Awaitable[Message | bytes]]:
+def unary(
+    front: Front, rpc: str, serve: Serve
+) -> Callable[[Message | DecodeError, _Context], Awaitable[Message | bytes]]:
     """The gRPC handler of a unary RPC."""
     inner = cast("_UnaryCall", serve)
 
-    async def handle(request: Message, context: _Context) -> Message | bytes:
+    async def handle(request: Message | DecodeError, context: _Context) -> Message | bytes:
         call, started = _begin(rpc, context)
         try:
             async with call.deadline.limit(rpc):
-                reply = await inner(front, request, call)
+                reply = await inner(front, _whole(request), call)
         except CrispError as caught:
             error = caught
         except asyncio.CancelledError:
@@ -99,14 +101,16 @@ def unary(front: Front, rpc: str, serve: Serve) -> Callable[[Message, _Context],
     return handle
 
 
-def stream(front: Front, rpc: str, serve: ServeStream) -> Callable[[Message, _Context], AsyncIterator[Message | bytes]]:
+def stream(
+    front: Front, rpc: str, serve: ServeStream
+) -> Callable[[Message | DecodeError, _Context], AsyncIterator[Message | bytes]]:
     """The gRPC handler of a server-streaming RPC. It has no deadline but the caller's."""
     inner = cast("_StreamCall", serve)
 
-    async def handle(request: Message, context: _Context) -> AsyncIterator[Message | bytes]:
+    async def handle(request: Message | DecodeError, context: _Context) -> AsyncIterator[Message | bytes]:
         call, started = _begin(rpc, context)
         try:
-            async for part in inner(front, request, call):
+            async for part in inner(front, _whole(request), call):
                 yield part
         except CrispError as caught:
             error = caught
@@ -132,6 +136,13 @@ async def unserved(front: Front, request: Message, call: Call) -> Message:
 def unserved_stream(front: Front, request: Message, call: Call) -> AsyncIterator[Message]:
     """A streaming RPC of the interface that crisp does not serve."""
     raise Unimplemented(f"{call.rpc} is not served by crisp")
+
+
+def _whole(request: Message | DecodeError) -> Message:
+    """The request; InvalidInput for bytes that are none."""
+    if isinstance(request, DecodeError):
+        raise InvalidInput(f"request: {request}")
+    return request
 
 
 def status_of(error: CrispError) -> grpc.StatusCode:

@@ -7,13 +7,14 @@ folder of its socket. Every RPC of every service is registered; those without a 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.internal import api_implementation
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from kernel.bus.client import Client
@@ -121,12 +122,24 @@ def handlers(front: Front, service: ServiceDescriptor, rpcs: Rpcs) -> grpc.Gener
 def _handler(
     front: Front, method: MethodDescriptor, spine: Serve | ServeStream | None
 ) -> grpc.RpcMethodHandler[Message, Message | bytes]:
-    parse = GetMessageClass(method.input_type).FromString
+    parse = _parser(GetMessageClass(method.input_type))
     if method.server_streaming:
         stream = cast("ServeStream", spine or interceptor.unserved_stream)
         return grpc.unary_stream_rpc_method_handler(interceptor.stream(front, method.name, stream), parse, _serialise)
     unary = cast("Serve", spine or interceptor.unserved)
     return grpc.unary_unary_rpc_method_handler(interceptor.unary(front, method.name, unary), parse, _serialise)
+
+
+def _parser(kind: type[Message]) -> Callable[[bytes], Message]:
+    """A parser that gives its error to the interceptor, in the request's place; gRPC itself would answer UNKNOWN."""
+
+    def parse(data: bytes) -> Message | DecodeError:
+        try:
+            return kind.FromString(data)
+        except DecodeError as error:
+            return error
+
+    return cast("Callable[[bytes], Message]", parse)
 
 
 def _serialise(reply: Message | bytes) -> bytes:

@@ -32,6 +32,9 @@ _REOPEN = b"2 0 0\n"
 """The control message that makes conmon open its log anew."""
 _INOTIFY_EVENT = struct.Struct("=iIII")
 """Watch, mask, cookie, length of the name that follows (inotify(7))."""
+_NO_LOG = frozenset({
+    errno.ELOOP, errno.EXDEV, errno.ENOTDIR, errno.EISDIR, errno.ENXIO, errno.ENAMETOOLONG
+})  # fmt: skip
 _BENEATH = syscalls.RESOLVE_BENEATH | syscalls.RESOLVE_NO_SYMLINKS | syscalls.RESOLVE_NO_MAGICLINKS
 
 
@@ -175,7 +178,8 @@ def strays(bundle: ContainerBundle) -> list[int]:
 def prepare_log(pod: PodRequest, request: CreateRequest) -> Path | None:
     """Make the container's log file and the folders to it; its path, or None where no log is wanted.
 
-    The log directory is the kubelet's; below it no component may be a symbolic link, and the file must be a plain one.
+    The log directory is the kubelet's; neither it nor a component below it may be a symbolic link (a container that
+    sees the folder of all logs could have put one there), and the file must be a plain one.
     """
     if not request.log_path or not pod.log_directory:
         return None
@@ -187,7 +191,7 @@ def prepare_log(pod: PodRequest, request: CreateRequest) -> Path | None:
     names = [part for part in parts if part not in ("", ".")]
     try:
         os.makedirs(pod.log_directory, mode=0o755, exist_ok=True)
-        top = os.open(pod.log_directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        top = os.open(pod.log_directory, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
         raise InvalidInput(f"log_directory: {pod.log_directory!r}: {error.strerror}") from error
     try:
@@ -196,7 +200,7 @@ def prepare_log(pod: PodRequest, request: CreateRequest) -> Path | None:
                 _make_folder(top, names[:count])
         _check_log(top, names)
     except OSError as error:
-        if error.errno in (errno.ELOOP, errno.EXDEV, errno.ENOTDIR, errno.EISDIR, errno.ENXIO):
+        if error.errno in _NO_LOG:
             raise InvalidInput(f"log_path: {request.log_path!r} is not a plain file below the log directory") from error
         raise Internal(f"log {pod.log_directory}/{request.log_path}: {error.strerror}") from error
     finally:

@@ -10,7 +10,7 @@ from pathlib import Path
 from kernel.contracts.runtime import CreateRequest
 from kernel.errors import InvalidInput
 from kernel.host import syscalls
-from services.runtime import capabilities
+from services.runtime import capabilities, limits
 from services.runtime.cgroup import Hierarchies
 from services.runtime.oci_spec import Host
 
@@ -28,7 +28,18 @@ def read(found: Hierarchies) -> Host:
         oom_score_adj=int(Path("/proc/self/oom_score_adj").read_text()),
         may_lower_oom_score=bool(int(status["CapEff"], 16) >> _CAP_SYS_RESOURCE & 1),
         hostname=socket.gethostname(),
+        cpus=_there("cpu", found),
+        mems=_there("node", found),
     )
+
+
+def _there(kind: str, found: Hierarchies) -> frozenset[int] | None:
+    """CPUs or memory nodes that a cpuset may name: cgroup v1 takes only those that are on."""
+    with suppress(OSError):  # a kernel without NUMA tells of no nodes
+        return limits.numbers(
+            Path(f"/sys/devices/system/{kind}/{'possible' if found.only_v2 else 'online'}").read_text()
+        )
+    return None
 
 
 def host_name() -> str:

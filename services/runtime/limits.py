@@ -90,6 +90,29 @@ def check_use(asked: Resources, used: int) -> None:
         raise FailedPrecondition(f"{_FIELD}.memory_limit_in_bytes: {limit} is below the current use of {used} bytes")
 
 
+def check_sets(asked: Resources, cpus: frozenset[int] | None, mems: frozenset[int] | None) -> None:
+    """InvalidInput for a CPU or memory node that the host has not; None where the host does not say."""
+    for name, text, there in (("cpuset_cpus", asked.cpuset_cpus, cpus), ("cpuset_mems", asked.cpuset_mems, mems)):
+        if there is None:
+            continue
+        for first, last in _ranges(text):
+            if last < first or last > max(there, default=-1) or not there.issuperset(range(first, last + 1)):
+                raise InvalidInput(f"{_FIELD}.{name}: the host has not all of {text[:64]!r}")
+
+
+def numbers(text: str) -> frozenset[int]:
+    """The numbers of a list such as `0-3,7`, which the kernel wrote."""
+    return frozenset(number for first, last in _ranges(text.strip()) for number in range(first, last + 1))
+
+
+def _ranges(text: str) -> list[tuple[int, int]]:
+    try:
+        ends = [part.partition("-") for part in text.split(",") if part]
+        return [(int(first), int(last or first)) for first, _, last in ends]
+    except ValueError as error:
+        raise InvalidInput(f"{_FIELD}: {text[:64]!r} is not a list of numbers and ranges") from error
+
+
 def spec(asked: Resources, support: Support) -> dict[str, object]:
     """The part of OCI's `linux.resources` that the CRI's limits make; what the host lacks is left out."""
     found: dict[str, object] = {}

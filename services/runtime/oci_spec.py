@@ -62,6 +62,9 @@ class Host:
     oom_score_adj: int
     may_lower_oom_score: bool
     hostname: str = ""
+    cpus: frozenset[int] | None = None
+    """Those that a cpuset may have; None where the host does not say."""
+    mems: frozenset[int] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,6 +250,7 @@ def _namespaces(pod: PodRequest, request: CreateRequest, host: Host, place: Plac
 def resources(asked: Resources, place: Place, host: Host, defaults: Defaults, *, privileged: bool = False) -> Spec:
     """The `linux.resources`, which the OCI runtime turns into v1 or v2 files; what the host lacks is left out."""
     check_resources(asked)
+    limits.check_sets(asked, host.cpus, host.mems)
     found: Spec = {"devices": _device_rules(place.devices, privileged=privileged)}
     known = limits.Support(unified=host.unified, controllers=host.controllers, swap=host.swap_accounting)
     found.update(limits.spec(asked, known))

@@ -38,6 +38,7 @@ async def container(
         raise FailedPrecondition(f"{what} has exited: it has no resources to update")
     limits.check_least(asked, runtime.settings.least_memory, runtime.name)
     allowed = host.read(setting.cgroups.hierarchies)
+    limits.check_sets(asked, allowed.cpus, allowed.mems)
     known = support(allowed)
 
     def write() -> Resources:

@@ -36,7 +36,7 @@ def test_a_cpuset(value: str) -> None:
     assert fields.cpuset("f", value) == value
 
 
-@pytest.mark.parametrize("value", ["0-99999999", "a", "1,", "-1", "0\n"])
+@pytest.mark.parametrize("value", ["0-99999999", "a", "1,", "-1", "0\n", "0,3-2"])
 def test_no_cpuset(value: str) -> None:
     with pytest.raises(InvalidInput, match="f: "):
         fields.cpuset("f", value)

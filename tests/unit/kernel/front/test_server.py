@@ -43,6 +43,24 @@ async def test_an_error_says_what_and_what_to_do(runtime: rpc.RuntimeServiceAsyn
     assert error.code() is grpc.StatusCode.NOT_FOUND
 
 
+@pytest.mark.parametrize("body", [b"\x0a\xff", b"\x0a\x04\x12\x02\xff\xfe", b"\x0b" * 10_000])
+@pytest.mark.parametrize("rpc_name", ["RunPodSandbox", "StreamContainers"])
+async def test_bytes_that_are_no_request(
+    front: Front, runtime: rpc.RuntimeServiceAsyncStub, tmp_path: Path, rpc_name: str, body: bytes
+) -> None:
+    serving = await server.serve(front, tmp_path / "raw.sock")
+    try:
+        async with grpc.aio.insecure_channel(f"unix:{tmp_path}/raw.sock") as channel:
+            path = f"/runtime.v1.RuntimeService/{rpc_name}"
+            asked = (channel.unary_stream if rpc_name.startswith("Stream") else channel.unary_unary)(path)
+            call = asked(body, timeout=5)
+            code, details = await call.code(), await call.details()
+    finally:
+        await serving.stop(0)
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert "request: " in (details or "")
+
+
 async def test_our_own_bug_is_internal_and_logged(
     runtime: rpc.RuntimeServiceAsyncStub,
     front: Front,

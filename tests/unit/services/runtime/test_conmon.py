@@ -59,7 +59,17 @@ def test_a_log_is_made_with_the_folders_to_it(tmp_path: Path) -> None:
     assert prepare(tmp_path, "") is None
 
 
-@pytest.mark.parametrize("path", ["../x", "/x", "a/../../x", "link/x", "folder", "fifo", "filelink", "x" * 5000, "a\0"])
+def test_a_log_directory_is_no_link(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "logs").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InvalidInput, match="log_directory"):
+        prepare(tmp_path, "0.log")
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+@pytest.mark.parametrize(
+    "path", ["../x", "/x", "a/../../x", "link/x", "folder", "fifo", "filelink", "x" * 5000, "x" * 300, "a\0"]
+)
 def test_a_log_stays_below_its_directory(tmp_path: Path, path: str) -> None:
     logs = tmp_path / "logs"
     logs.mkdir()

@@ -17,6 +17,17 @@ def files(asked: Resources, held: Resources | None, support: Support) -> dict[st
     return {write.file: write.value for write in limits.writes(asked, whole, support)}
 
 
+@pytest.mark.parametrize("text", ["0-4", "4", "9-8", "0,60000", "70000-80000", "0-99999999999"])
+def test_a_cpu_that_the_host_has_not_is_refused(text: str) -> None:
+    there = limits.numbers("0-3,6\n")
+    assert there == {0, 1, 2, 3, 6}
+    with pytest.raises(InvalidInput, match=r"linux\.resources\.cpuset_cpus"):
+        limits.check_sets(Resources(cpuset_cpus=text), there, None)
+    with pytest.raises(InvalidInput, match=r"linux\.resources\.cpuset_mems"):
+        limits.check_sets(Resources(cpuset_mems=text), None, there)
+    limits.check_sets(Resources(cpuset_cpus="0-2,6", cpuset_mems=text), there, None)
+
+
 def test_what_an_update_leaves_unset_stays() -> None:
     held = Resources(cpu_shares=512, memory_limit_in_bytes=64 * MIB, hugepage_limits={"2MB": 1}, unified={"a.b": "1"})
     asked = Resources(cpu_quota=1000, hugepage_limits={"1GB": 2}, unified={"a.b": "2"})
