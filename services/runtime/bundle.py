@@ -50,6 +50,8 @@ class ContainerState(msgspec.Struct, frozen=True, kw_only=True):
     conmon_cgroup: str
     poststop: bool = False
     """Whether the OCI runtime has hooks to run at the container's removal."""
+    oom_kills_before: int = 0
+    """What the pod's cgroup had counted for containers that were gone already."""
     process: Identity | None = None
     conmon: Identity | None = None
     created: Created | None = None

@@ -95,6 +95,10 @@ class Cgroups:
             level for level in cgroup_path.levels(path) if not any(folder.exists() for folder in self.folders(level))
         ]
 
+    def exists(self, path: str) -> bool:
+        """Whether a cgroup is there in any hierarchy."""
+        return any(folder.exists() for folder in self.folders(path))
+
     def make(self, path: str) -> None:
         """Make a cgroup and those above it in every hierarchy; there already is success."""
         try:
@@ -134,20 +138,35 @@ class Cgroups:
         found.discard(0)  # how v1 shows a process of another PID namespace
         return sorted(found)
 
-    def oom_kills(self, path: str) -> int:
-        """How often the kernel's out-of-memory killer struck in a cgroup."""
+    def oom_kills(self, path: str) -> int | None:
+        """How often the kernel's out-of-memory killer struck in a cgroup; None where the cgroup is gone."""
         root, name = (
             (self.hierarchies.unified, "memory.events") if self.hierarchies.only_v2
             else (self.hierarchies.v1.get("memory"), "memory.oom_control")
         )  # fmt: skip
         if root is None:
             return 0
-        with suppress(OSError):  # gone: nobody can say
-            for line in (root / path.lstrip("/") / name).read_text().splitlines():
-                key, _, value = line.partition(" ")
-                if key == "oom_kill":
-                    return int(value)
-        return 0
+        try:
+            text = (root / path.lstrip("/") / name).read_text()
+        except OSError:  # removed, or being removed
+            return None
+        counts = dict(line.split(" ", 1) for line in text.splitlines())
+        return int(counts.get("oom_kill", 0))
+
+    def lost_oom_kills(self, path: str) -> int:
+        """How often it struck in cgroups directly below this one that are gone. cgroup v2 only: v1 counts each alone.
+
+        systemd removes a scope when its last process ends, mostly before anybody has read what the scope counted.
+        """
+        if not self.hierarchies.only_v2:
+            return 0
+        (folder,) = self.folders(path)
+        try:
+            names = [entry.name for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)]
+        except OSError:  # gone with all that was in it
+            return 0
+        there = sum(self.oom_kills(f"{path}/{name}") or 0 for name in names)
+        return max((self.oom_kills(path) or 0) - there, 0)
 
     def remove(self, path: str) -> None:
         """Remove an empty cgroup and all below it, in every hierarchy; gone already is success."""

@@ -353,6 +353,7 @@ class Containers:
             state=ContainerState(
                 phase="creating", sandbox=request.sandbox, handler=runtime.name, cgroup=cgroup,
                 conmon_cgroup=pod.cgroup.conmon(request.container),
+                oom_kills_before=setting.cgroups.lost_oom_kills(pod.cgroup.path),
                 poststop=any(stage == "poststop" for stage, _ in (*cdi_edits.hooks, *hooks.hooks)),
             ),
         )  # fmt: skip

@@ -111,6 +111,8 @@ class Exits:
         self._cgroups = cgroups
         self._watchers = watchers
         self._events = ProcConnector()
+        self._told_oom_kills: dict[str, int] = {}
+        """Of each pod's cgroup, the kills that have been told of a container that is over."""
 
     def follow(self, container: Container, after: Callable[[Container], Awaitable[None]]) -> None:
         """Watch a container that has a process, or whose conmon may still say how it ended."""
@@ -174,11 +176,23 @@ class Exits:
             container.exit_code, container.finished_at = UNKNOWN if code is None else code, time.time_ns()
             if code is not None:
                 self._keep(container)
-        container.oom_killed = container.bundle.oom_killed() or self._cgroups.oom_kills(container.state.cgroup) > 0
+        container.oom_killed = self._out_of_memory(container)
         if container.oom_killed:
             with suppress(OSError):  # the folder goes: so does the container
                 container.bundle.oom.touch()
         container.exited.set()
+
+    def _out_of_memory(self, container: Container) -> bool:
+        """Whether conmon, the container's cgroup or, where that is gone, the pod's has counted such a kill."""
+        path = container.state.cgroup
+        above = path.rpartition("/")[0]
+        own, lost = self._cgroups.oom_kills(path), self._cgroups.lost_oom_kills(above)
+        told = max(container.state.oom_kills_before, self._told_oom_kills.get(above, 0))
+        killed = container.bundle.oom_killed() or bool(own) or (own is None and lost > told)
+        if killed:
+            there = {one: count for one, count in self._told_oom_kills.items() if self._cgroups.exists(one)}
+            self._told_oom_kills = {**there, above: lost + (own or 0)}
+        return killed
 
     def _keep(self, container: Container) -> None:
         """Write the exit file that conmon did not, for the next start of this worker."""

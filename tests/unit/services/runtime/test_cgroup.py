@@ -45,3 +45,20 @@ def test_an_empty_slice_is_ended_by_systemd(tmp_path: Path, monkeypatch: pytest.
 def test_the_driver_follows_the_configuration() -> None:
     assert cgroup.driver("systemd") == "systemd"
     assert cgroup.driver("cgroupfs") == "cgroupfs"
+
+
+def count(folder: Path, kills: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "memory.events").write_text(f"low 0\nhigh 3\nmax 9\noom {kills}\noom_kill {kills}\noom_group_kill 0\n")
+
+
+def test_kills_of_a_cgroup_that_is_gone_are_still_counted_above_it(tmp_path: Path) -> None:
+    groups = Cgroups(Hierarchies(unified=tmp_path, v1={}))
+    count(tmp_path / "pod", 3)
+    count(tmp_path / "pod" / "a", 1)
+    (tmp_path / "pod" / "starting").mkdir()
+    assert groups.oom_kills("/pod/a") == 1
+    assert groups.oom_kills("/pod/gone") is None
+    assert groups.lost_oom_kills("/pod") == 2
+    assert groups.lost_oom_kills("/gone") == 0
+    assert Cgroups(Hierarchies(unified=tmp_path, v1={"memory": tmp_path})).lost_oom_kills("/pod") == 0
