@@ -98,7 +98,7 @@ def test_updates_that_cannot_be_are_refused_by_name(cri, pods):
         update(cri, container, cpu_period=-5)
     with refused(grpc.StatusCode.INVALID_ARGUMENT, "memory_swap_limit_in_bytes"):
         update(cri, container, memory_limit_in_bytes=64 * MIB, memory_swap_limit_in_bytes=32 * MIB)
-    with refused(grpc.StatusCode.INVALID_ARGUMENT, "cpuset.cpus"):
+    with refused(grpc.StatusCode.INVALID_ARGUMENT, "linux.resources.cpuset_cpus"):
         update(cri, container, cpuset_cpus="4093")
     with refused(grpc.StatusCode.NOT_FOUND):
         update(cri, "f" * 64, cpu_shares=2)
