@@ -65,7 +65,7 @@ class ImageSection(Struct, kw_only=True, frozen=True):
     no_proxy: str = ""
     """Hosts reached directly: addresses, networks, and domains with all below them, with commas between."""
     global_auth_file: str = ""
-    """An auth.json below /etc/containers that the image worker's user can read: credentials by registry, or with a
+    """An auth.json that the image worker's user can read: credentials by registry, or with a
     path below it, for pulls that bring none. None where empty; read again when it changes."""
     parallel_downloads: int = 6
     progress_timeout: float = 60.0

@@ -156,7 +156,8 @@ def _front_writes(config: Config) -> tuple[Path, ...]:
 
 
 def _image_reads(config: Config) -> tuple[Path, ...]:
-    settings = (config.image.registries_conf, f"{config.image.registries_conf}.d", config.image.certs_dir)
+    given = (config.image.registries_conf, config.image.certs_dir, config.image.global_auth_file)
+    settings = (f"{config.image.registries_conf}.d", *(path for path in given if path))
     trust = ("/etc/containers", "/etc/ssl", "/etc/pki", "/etc/ca-certificates")
     # Archives to load lie in `incoming`; registries, their certificates and the host's certificate authorities.
     return (*_paths(_LIBRARIES, _RESOLVER, _KERNEL, settings, trust), config.paths.incoming)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kernel.config import Config
+from kernel.config import Config, ImageSection
 from kernel.contracts.contract import Contract
 from kernel.errors import NotFound
 from kernel.supervisor import workers
@@ -85,3 +85,12 @@ def test_every_grant_says_what_needs_it() -> None:
     granted = [line.strip() for line in source if line.strip().split(" ")[0] in names]
     assert granted
     assert all("  # " in line for line in granted), granted
+
+
+def test_the_image_worker_reads_the_credentials_that_are_configured() -> None:
+    given = Config(image=ImageSection(global_auth_file="/etc/crisp/auth.json"))
+    assert IMAGE.landlock is not None
+    assert IMAGE.landlock.files is not None
+    readable = IMAGE.landlock.files.readable
+    assert Path("/etc/crisp/auth.json") in readable(given)
+    assert all(path.is_absolute() for path in readable(CONFIG))
