@@ -40,9 +40,9 @@ from kernel.contracts.runtime import (
     UpdateRequest,
 )  # fmt: skip
 from kernel.contracts.stats import Stats, StatsRequest
-from services.runtime.checkpoint import refuse
 from kernel.host.aio import Deadline, Joins
 from services.runtime import cgroup_path, setting, stats, thread, user_namespace
+from services.runtime.checkpoint import refuse
 from services.runtime.containers import Containers
 from services.runtime.pods import Pods
 from services.runtime.setting import Setting
