@@ -37,6 +37,12 @@ class Command:
     add: Add = _no_arguments
 
 
+def _shutdown(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--wait", type=float, default=0, metavar="SECONDS", help="return when it has ended; fail after that time"
+    )
+
+
 def _run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", default="", help="name of pod and container; one after the image where not given")
     parser.add_argument("-e", "--env", action="append", default=[], metavar="NAME=VALUE", help="set a variable")
@@ -154,7 +160,7 @@ COMMANDS = (
     ),
     Command("config", "show the configuration in force", "daemon:config"),
     Command("daemon", "be the daemon, in the foreground", "daemon:daemon"),
-    Command("shutdown", "end the daemon; containers run on", "workers:shutdown"),
+    Command("shutdown", "end the daemon; containers run on", "workers:shutdown", _shutdown),
     Command("version", "show the version", "daemon:version"),
 )  # fmt: skip
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import select
+import time
 from argparse import Namespace
+from collections.abc import Iterable
 
 from msgspec import structs
 
@@ -12,7 +16,8 @@ from kernel.cli.output import Column, Row, duration, size, state_style
 from kernel.cli.session import Session
 from kernel.contracts.contract import Nothing
 from kernel.contracts.supervisor import RELOAD, RESTART, SHUTDOWN, WORKERS, RestartRequest, WorkerStatus
-from kernel.errors import CrispError
+from kernel.errors import CrispError, DeadlineExceeded
+from kernel.supervisor import roster
 from kernel.supervisor.workers import CAPABILITIES
 
 
@@ -82,14 +87,39 @@ def reload(session: Session, _: Namespace) -> Exit:
     return Exit.OK
 
 
-def shutdown(session: Session, _: Namespace) -> Exit:
+def shutdown(session: Session, options: Namespace) -> Exit:
     """End the daemon; containers run on."""
-    ask_supervisor(session.paths, SHUTDOWN, Nothing())
+    known = roster.load(session.paths.run / "workers.json").values()
+    ends = [pidfd for entry in known if (pidfd := roster.adopt(entry)) is not None]
+    try:
+        ask_supervisor(session.paths, SHUTDOWN, Nothing())
+        ended = wait_for_ends(ends, options.wait) if options.wait else False
+    finally:
+        for pidfd in ends:
+            os.close(pidfd)
     if session.out.json:
-        session.out.document({"ending": True})
+        session.out.document({"ending": not ended})
     else:
-        session.out.line("the daemon is ending; containers run on")
+        session.out.line(f"the daemon {'has ended' if ended else 'is ending'}; containers run on")
     return Exit.OK
+
+
+def wait_for_ends(pidfds: Iterable[int], seconds: float) -> bool:
+    """True once all these processes have ended; DeadlineExceeded where they take longer."""
+    until = time.monotonic() + seconds
+    left = select.poll()
+    count = 0
+    for pidfd in pidfds:
+        left.register(pidfd, select.POLLIN)
+        count += 1
+    while count:
+        ended = left.poll(max(until - time.monotonic(), 0) * 1000)
+        if not ended:
+            raise DeadlineExceeded(f"{count} processes of the daemon have not ended within {seconds:g} s")
+        for pidfd, _ in ended:
+            left.unregister(pidfd)
+            count -= 1
+    return True
 
 
 def status(session: Session, _: Namespace) -> Exit:

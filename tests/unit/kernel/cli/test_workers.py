@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
 from kernel.cli.output import Output, plain
-from kernel.cli.workers import COLUMNS, row
+from kernel.cli.workers import COLUMNS, row, wait_for_ends
 from kernel.contracts.supervisor import WorkerStatus
+from kernel.errors import DeadlineExceeded
 from kernel.supervisor.workers import CAPABILITIES
 
 
@@ -48,3 +50,23 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     (found,) = json.loads(capsys.readouterr().out)
     assert (found["name"], found["pid"], found["capabilities"]) == ("image", 42, ["CHOWN"])
     assert found["memory"] == 12_000_000
+
+
+def test_the_ends_of_processes_are_awaited() -> None:
+    assert wait_for_ends([], 0)
+    release, held = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(held)
+        os.read(release, 1)  # until the test lets go
+        os._exit(0)
+    pidfd = os.pidfd_open(child)
+    try:
+        with pytest.raises(DeadlineExceeded, match="1 processes of the daemon have not ended"):
+            wait_for_ends([pidfd], 0)
+    finally:
+        os.close(held)
+        assert wait_for_ends([pidfd], 30)
+        os.waitpid(child, 0)
+        os.close(pidfd)
+        os.close(release)
