@@ -42,6 +42,11 @@ class PodCgroup:
         """What `linux.cgroupsPath` of the OCI specification says."""
         return f"{self.name}:crisp:{container}" if self.driver == "systemd" else self.container(container)
 
+    @property
+    def annotations(self) -> dict[str, str]:
+        """For the OCI runtime: the container goes into its scope itself, where crun would make a cgroup in it."""
+        return {"run.oci.systemd.subgroup": ""} if self.driver == "systemd" else {}
+
     def pause(self, sandbox: SandboxId) -> str:
         """The path of the pod's pause process from the root of the hierarchy."""
         suffix = ".scope" if self.driver == "systemd" else ""

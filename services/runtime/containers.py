@@ -308,6 +308,7 @@ class Containers:
         place = oci_spec.Place(
             rootfs=str(rootfs),
             cgroups_path=pod.cgroup.oci(request.container),
+            annotations=pod.cgroup.annotations,
             netns=netns,
             ipc=str(folder.ipc),
             uts=str(folder.uts),

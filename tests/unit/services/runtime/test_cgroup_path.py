@@ -12,6 +12,7 @@ SANDBOX, CONTAINER = SandboxId("a" * 64), ContainerId("c" * 64)
 def test_cgroupfs() -> None:
     own = cgroup_path.pod_cgroup("cgroupfs", "", "/crisp", SANDBOX)
     assert own.path == f"/crisp/{SANDBOX}"
+    assert own.annotations == {}
     assert own.oci(CONTAINER) == own.container(CONTAINER) == f"/crisp/{SANDBOX}/crisp-{CONTAINER}"
     given = cgroup_path.pod_cgroup("cgroupfs", "/kubepods/burstable/podX/", "/crisp", SANDBOX)
     assert given.conmon(CONTAINER) == f"/kubepods/burstable/podX/crisp-conmon-{CONTAINER}"
@@ -26,6 +27,7 @@ def test_systemd() -> None:
     own = cgroup_path.pod_cgroup("systemd", "", "/crisp", SANDBOX)
     assert own.path == f"/crisp.slice/crisp-{SANDBOX}.slice"
     assert cgroup_path.base("systemd", "/crisp") == "/crisp.slice"
+    assert own.annotations == {"run.oci.systemd.subgroup": ""}
     assert own.conmon(CONTAINER) == f"{own.path}/crisp-conmon-{CONTAINER}.scope"
 
 
