@@ -9,6 +9,7 @@ Errors name the host and a reason in our own words, never a byte of what the reg
 from __future__ import annotations
 
 import http.client
+import os
 import re
 import socket
 import ssl
@@ -272,15 +273,15 @@ class Transport:
                 hint="put its CA into the certs_dir of the configuration",
             ) from error
         except (ssl.SSLError, ConnectionError) as error:
-            sock.close()
             self._drop(origin)
+            _end(sock)
             reason = error.reason if isinstance(error, ssl.SSLError) else error.strerror
             raise Unavailable(f"registry {origin}: TLS failed: {reason or 'the connection was closed'}") from (
                 Passing() if isinstance(error, ConnectionError) else error
             )
         except OSError as error:
-            sock.close()
             self._drop(origin)
+            _end(sock)
             if proxy is not None and error.errno is None and not isinstance(error, TimeoutError):
                 # what http.client says when CONNECT is refused, in the proxy's own words
                 raise Unavailable(f"registry {origin}: the proxy {proxy} does not lead there") from None
@@ -361,6 +362,12 @@ def status_text(status: int) -> str:
         return f"{status} {HTTPStatus(status).phrase}"
     except ValueError:
         return str(status)
+
+
+def _end(sock: socket.socket) -> None:
+    """Close a socket now, even where http.client left a reader of a refused CONNECT behind, which keeps it open."""
+    if (fd := sock.detach()) >= 0:
+        os.close(fd)
 
 
 def _identity(response: Response) -> Response:
