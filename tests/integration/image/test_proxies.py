@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-import select
 import gc
+import select
 import shutil
 import socket
 from collections.abc import Callable
