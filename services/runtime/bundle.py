@@ -48,6 +48,8 @@ class ContainerState(msgspec.Struct, frozen=True, kw_only=True):
     handler: str
     cgroup: str
     conmon_cgroup: str
+    inner_cgroup: str = ""
+    """Where processes and limits are, if the OCI runtime made another cgroup inside: crun does in scopes."""
     poststop: bool = False
     """Whether the OCI runtime has hooks to run at the container's removal."""
     oom_kills_before: int = 0
@@ -56,6 +58,11 @@ class ContainerState(msgspec.Struct, frozen=True, kw_only=True):
     conmon: Identity | None = None
     created: Created | None = None
     started_at: int = 0
+
+    @property
+    def limits_cgroup(self) -> str:
+        """The cgroup that has the container's limits, and counts what it uses."""
+        return self.inner_cgroup or self.cgroup
 
 
 def write(path: Path, content: bytes, mode: int = 0o600) -> None:

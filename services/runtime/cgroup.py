@@ -138,6 +138,15 @@ class Cgroups:
         found.discard(0)  # how v1 shows a process of another PID namespace
         return sorted(found)
 
+    def inner(self, path: str, pid: int) -> str:
+        """The cgroup of a process where that lies inside the named one, on a host with v2 alone; else empty."""
+        if not self.hierarchies.only_v2:
+            return ""
+        try:
+            return cgroup_path.inside(path, Path(f"/proc/{pid}/cgroup").read_text())
+        except OSError:  # it has ended
+            return ""
+
     def oom_kills(self, path: str) -> int | None:
         """How often the kernel's out-of-memory killer struck in a cgroup; None where the cgroup is gone."""
         root, name = (

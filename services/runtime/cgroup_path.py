@@ -42,11 +42,6 @@ class PodCgroup:
         """What `linux.cgroupsPath` of the OCI specification says."""
         return f"{self.name}:crisp:{container}" if self.driver == "systemd" else self.container(container)
 
-    @property
-    def annotations(self) -> dict[str, str]:
-        """For the OCI runtime: the container goes into its scope itself, where crun would make a cgroup in it."""
-        return {"run.oci.systemd.subgroup": ""} if self.driver == "systemd" else {}
-
     def pause(self, sandbox: SandboxId) -> str:
         """The path of the pod's pause process from the root of the hierarchy."""
         suffix = ".scope" if self.driver == "systemd" else ""
@@ -98,6 +93,14 @@ def levels(path: str) -> list[str]:
     """A path and those above it, the outermost first."""
     parts = path.strip("/").split("/")
     return ["/" + "/".join(parts[: count + 1]) for count in range(len(parts))]
+
+
+def inside(path: str, listed: str) -> str:
+    """The cgroup of v2 that /proc/PID/cgroup lists, where it lies inside a path; else empty."""
+    for line in listed.splitlines():
+        if line.startswith(f"0::{path}/"):
+            return line[3:]
+    return ""
 
 
 def owner(path: str) -> str:

@@ -105,7 +105,7 @@ class Containers:
         found: dict[SandboxId, list[ContainerPlace]] = {}
         for container in self._containers.values():
             if container.state.process is not None and not container.exited.is_set():
-                pid, cgroup = container.state.process.pid, container.state.cgroup
+                pid, cgroup = container.state.process.pid, container.state.limits_cgroup
                 place = ContainerPlace(container=container.id, cgroup=cgroup, pid=pid)
                 found.setdefault(container.state.sandbox, []).append(place)
         return found
@@ -308,7 +308,6 @@ class Containers:
         place = oci_spec.Place(
             rootfs=str(rootfs),
             cgroups_path=pod.cgroup.oci(request.container),
-            annotations=pod.cgroup.annotations,
             netns=netns,
             ipc=str(folder.ipc),
             uts=str(folder.uts),
@@ -378,6 +377,7 @@ class Containers:
         state = msgspec.structs.replace(
             plan.state, phase="created", process=process, conmon=conmon.conmon_of(folder),
             created=msgspec.structs.replace(plan.created, pid=pid),
+            inner_cgroup=self._setting.cgroups.inner(plan.state.cgroup, pid),
         )  # fmt: skip
         folder.state.write(state)
         return state

@@ -73,8 +73,6 @@ class Place:
 
     rootfs: str
     cgroups_path: str
-    annotations: Mapping[str, str] = field(default_factory=dict)
-    """What the cgroup driver has to say to the OCI runtime."""
     netns: str = ""
     ipc: str = ""
     uts: str = ""
@@ -106,7 +104,7 @@ def plan(pod: PodRequest, request: CreateRequest, user: User, host: Host, place:
         "process": {**_process(pod, request, user, host, defaults), **confinement.process(place.confinement)},
         "root": {"path": place.rootfs, "readonly": request.security.readonly_rootfs},
         "mounts": oci_mounts.plan(pod, request, place.sources),
-        "annotations": {**_annotations(pod, request), **place.annotations},
+        "annotations": _annotations(pod, request),
         "linux": _linux(pod, request, host, place, defaults),
     }
 

@@ -49,7 +49,6 @@ def plan(record: PodRecord, folder: PodBundle, cgroup: PodCgroup, binary: str) -
             {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755", "size=64k"]},
             {"destination": "/pause", "type": "bind", "source": binary, "options": ["bind", "ro", "nosuid", "nodev"]},
         ],
-        "annotations": cgroup.annotations,
         "linux": {
             "namespaces": namespaces,
             "cgroupsPath": cgroup.oci_pause(record.request.sandbox),

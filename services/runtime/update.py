@@ -46,7 +46,7 @@ async def container(
         if made_from is None:
             raise Internal(f"{what}: its request does not read back")
         held = limits.merge(made_from.resources, asked)
-        apply(setting.cgroups, changed.state.cgroup, asked, held, known, what)
+        apply(setting.cgroups, changed.state.limits_cgroup, asked, held, known, what)
         if asked.oom_score_adj:
             score = (
                 asked.oom_score_adj if allowed.may_lower_oom_score else max(asked.oom_score_adj, allowed.oom_score_adj)

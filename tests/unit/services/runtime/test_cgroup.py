@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,10 @@ def test_kills_of_a_cgroup_that_is_gone_are_still_counted_above_it(tmp_path: Pat
     assert groups.lost_oom_kills("/pod") == 2
     assert groups.lost_oom_kills("/gone") == 0
     assert Cgroups(Hierarchies(unified=tmp_path, v1={"memory": tmp_path})).lost_oom_kills("/pod") == 0
+
+
+def test_where_a_process_is_inside_a_cgroup_is_asked_of_v2_alone(tmp_path: Path) -> None:
+    groups = Cgroups(Hierarchies(unified=tmp_path, v1={}))
+    assert groups.inner("/elsewhere", os.getpid()) == ""
+    assert groups.inner("/elsewhere", 2**22 + 1) == ""
+    assert Cgroups(Hierarchies(unified=tmp_path, v1={"memory": tmp_path})).inner("", os.getpid()) == ""

@@ -12,7 +12,6 @@ SANDBOX, CONTAINER = SandboxId("a" * 64), ContainerId("c" * 64)
 def test_cgroupfs() -> None:
     own = cgroup_path.pod_cgroup("cgroupfs", "", "/crisp", SANDBOX)
     assert own.path == f"/crisp/{SANDBOX}"
-    assert own.annotations == {}
     assert own.oci(CONTAINER) == own.container(CONTAINER) == f"/crisp/{SANDBOX}/crisp-{CONTAINER}"
     given = cgroup_path.pod_cgroup("cgroupfs", "/kubepods/burstable/podX/", "/crisp", SANDBOX)
     assert given.conmon(CONTAINER) == f"/kubepods/burstable/podX/crisp-conmon-{CONTAINER}"
@@ -27,7 +26,6 @@ def test_systemd() -> None:
     own = cgroup_path.pod_cgroup("systemd", "", "/crisp", SANDBOX)
     assert own.path == f"/crisp.slice/crisp-{SANDBOX}.slice"
     assert cgroup_path.base("systemd", "/crisp") == "/crisp.slice"
-    assert own.annotations == {"run.oci.systemd.subgroup": ""}
     assert own.conmon(CONTAINER) == f"{own.path}/crisp-conmon-{CONTAINER}.scope"
 
 
@@ -55,3 +53,9 @@ def test_levels_and_owners() -> None:
     assert cgroup_path.levels("/a/b/c") == ["/a", "/a/b", "/a/b/c"]
     assert cgroup_path.owner(f"/a/crisp-conmon-{CONTAINER}") == CONTAINER
     assert cgroup_path.owner("/a/b") == ""
+
+
+def test_a_cgroup_inside_another() -> None:
+    assert cgroup_path.inside("/a/x.scope", "1:cpu:/a/x.scope/y\n0::/a/x.scope/container\n") == "/a/x.scope/container"
+    assert cgroup_path.inside("/a/x.scope", "0::/a/x.scope\n") == ""
+    assert cgroup_path.inside("/a/x", "0::/a/xy/container\n") == ""

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 from typing import cast
 
 import msgspec
@@ -194,15 +193,6 @@ def test_resources() -> None:
 def test_limits_that_cannot_be(asked: Resources) -> None:
     with pytest.raises(InvalidInput, match=r"linux\.resources\."):
         oci_spec.resources(asked, PLACE, HOST, DEFAULTS)
-
-
-def test_the_cgroup_driver_speaks_to_the_oci_runtime() -> None:
-    said = {"run.oci.systemd.subgroup": ""}
-    place = dataclasses.replace(PLACE, annotations=said)
-    assert (
-        part(plan(change(annotations={"run.oci.systemd.subgroup": "x"}), place=place), "annotations").items()
-        >= said.items()
-    )
 
 
 def test_annotations_that_could_switch_the_runtime_are_left_out() -> None:
