@@ -114,7 +114,11 @@ async def _in_thread(work: Callable[[], int]) -> int:
             outcome = work()
         except OSError as error:
             outcome = error
-        loop.call_soon_threadsafe(settle, outcome)
+        try:
+            loop.call_soon_threadsafe(settle, outcome)
+        except RuntimeError:  # the worker has ended meanwhile, and its loop is closed
+            if not isinstance(outcome, OSError):
+                os.close(outcome)
 
     threading.Thread(target=run, name="netns", daemon=True).start()
     return await done

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from kernel.errors import DeadlineExceeded
@@ -49,5 +50,5 @@ def _tell(
         else:
             done.set_result(result)  # type: ignore[arg-type]  # None only where _T is
 
-    if not loop.is_closed():
+    with suppress(RuntimeError):  # the loop is closed: the worker has ended meanwhile
         loop.call_soon_threadsafe(settle)

@@ -158,12 +158,21 @@ class Pod:
 
     def log(self, container: str) -> list[tuple[str, str]]:
         """Whole lines of a container's log as (stream, text)."""
-        path = Path(self.cri.container(container).log_path)
-        lines = [parse_log_line(line) for line in path.read_text().splitlines()]
-        return [(stream, text) for _, stream, _, text in lines]
+        return whole_lines(Path(self.cri.container(container).log_path).read_text())
 
     def remove(self) -> None:
         self.cri.remove_pod(self.id)
+
+
+def whole_lines(log: str) -> list[tuple[str, str]]:
+    """A log in the CRI format as (stream, text) for each line that was printed: one that came in pieces is one."""
+    lines: list[tuple[str, str]] = []
+    begun: dict[str, str] = {}
+    for _, stream, tag, text in map(parse_log_line, log.splitlines()):
+        begun[stream] = begun.get(stream, "") + text
+        if tag == "F":
+            lines.append((stream, begun.pop(stream)))
+    return lines + list(begun.items())
 
 
 def parse_log_line(line: str) -> tuple[str, str, str, str]:

@@ -1,5 +1,6 @@
 """Pinned namespaces."""
 
+import asyncio
 import os
 import subprocess
 import threading
@@ -77,3 +78,27 @@ def namespaces_held() -> set[int]:
     """Inodes of the network namespaces that this process has open."""
     paths = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
     return {os.stat(path).st_ino for path in paths if os.path.exists(path) and os.readlink(path).startswith("net:")}
+
+
+def test_a_namespace_that_is_made_while_the_worker_ends_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, over, descriptors = netns._make, threading.Event(), []
+
+    def slowly() -> int:
+        over.wait()
+        descriptors.append(made())
+        return descriptors[0]
+
+    monkeypatch.setattr(netns, "_make", slowly)
+
+    async def worker() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(netns.Spare().refill(), 0.01)
+
+    asyncio.run(worker())
+    late = [one for one in threading.enumerate() if one.name == "netns"]
+    over.set()
+    for one in late:
+        one.join(10)  # an exception in it would fail the test
+    assert len(late) == 1
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptors[0])

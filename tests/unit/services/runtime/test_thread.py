@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import threading
 
 import pytest
@@ -24,3 +25,19 @@ async def test_one_that_hangs_is_left_alone() -> None:
     with pytest.raises(DeadlineExceeded, match="a dead mount"):
         await thread.run(over.wait, Deadline.after(0.05), "a dead mount")
     over.set()
+
+
+def test_one_that_outlives_its_worker_ends_quietly() -> None:
+    over, seen = threading.Event(), []
+
+    async def worker() -> None:
+        with pytest.raises(DeadlineExceeded):
+            await thread.run(lambda: over.wait() and seen.extend(threading.enumerate()), Deadline.after(0.01), "late")
+
+    asyncio.run(worker())
+    late = [one for one in threading.enumerate() if one.name == "late"]
+    over.set()
+    for one in late:
+        one.join(10)  # an exception in it would fail the test
+    assert len(late) == 1
+    assert late[0] in seen
