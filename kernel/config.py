@@ -260,6 +260,16 @@ class Paths:
         with a user namespace is made with it, and pinned again at `netns` by the network worker."""
         return self.runtime_state / "pods" / sandbox / "ns" / kind
 
+    @property
+    def stream_dir(self) -> Path:
+        """The stream process's own folder."""
+        return self.run / "stream"
+
+    @property
+    def stream_fds(self) -> Path:
+        """The socket on which the stream process takes descriptors from the runtime and network workers."""
+        return self.stream_dir / "fds.sock"
+
     def bus_dir(self, worker: str) -> Path:
         """The folder of a worker's socket; only its callers can enter."""
         return self.run / "bus" / worker

@@ -20,8 +20,11 @@ ImageId = NewType("ImageId", Digest)
 """The digest of an image's configuration."""
 DiffId = NewType("DiffId", Digest)
 """The digest of a layer's uncompressed tar."""
+SessionId = NewType("SessionId", str)
+"""A streaming session, and the token in its URL: 128 random bits."""
 
 _ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_SESSION = re.compile(r"[A-Za-z0-9_-]{22}", re.ASCII)
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 
 
@@ -42,6 +45,18 @@ def container_id(text: str) -> ContainerId:
     if not _ID.fullmatch(text):
         raise InvalidInput(f"container id {text!r} is not 64 lower-case hex digits")
     return ContainerId(text)
+
+
+def new_session() -> SessionId:
+    """A fresh session id."""
+    return SessionId(secrets.token_urlsafe(16))
+
+
+def session_id(text: str) -> SessionId:
+    """Check a session id; InvalidInput, which does not repeat it, where it is not one."""
+    if not _SESSION.fullmatch(text):
+        raise InvalidInput("a session id is 22 letters, digits, _ and -")
+    return SessionId(text)
 
 
 def digest(text: str) -> Digest:

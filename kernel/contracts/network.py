@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Literal
 
 from kernel.contracts.contract import Contract, Message, Method, Nothing
-from kernel.ids import SandboxId
+from kernel.ids import SandboxId, SessionId
 
 
 class PortMapping(Message, frozen=True, kw_only=True):
@@ -51,6 +51,18 @@ class SandboxRequest(Message, frozen=True, kw_only=True):
     sandbox: SandboxId
 
 
+class DialRequest(Message, frozen=True, kw_only=True):
+    """A connection into a pod for a port-forward."""
+
+    session: SessionId
+    connection: int
+    """The stream process's own number of it."""
+    sandbox: SandboxId
+    port: int
+    host_network: bool = False
+    """The pod has no network namespace of its own: the port is the host's."""
+
+
 class Readiness(Message, frozen=True, kw_only=True):
     """CRI NetworkReady: a reason in CamelCase and a message for people where it is not."""
 
@@ -79,5 +91,9 @@ CHECK_READY = Method("check_ready", Nothing, Readiness, deadline=10)
 WATCH_READY = Method("watch_ready", Nothing, Nothing, deadline=0, progress=Readiness, watch=True)
 """The readiness now, then each change."""
 INVENTORY = Method("inventory", Nothing, Inventory, deadline=30)
+DIAL = Method("dial", DialRequest, Nothing, deadline=30)
+"""Connect to the port on 127.0.0.1, then ::1, and hand the connection to the stream process. InvalidInput for a port
+that is none, NotFound for a pod without its namespace, FailedPrecondition with the reason where nobody takes the
+connection, Unavailable where the stream process does not take it."""
 
-CONTRACT = Contract("network", ATTACH, DETACH, CHECK_READY, WATCH_READY, INVENTORY)
+CONTRACT = Contract("network", ATTACH, DETACH, CHECK_READY, WATCH_READY, INVENTORY, DIAL)

@@ -14,7 +14,7 @@ from typing import Literal
 from kernel.contracts.contract import Contract, Message, Method, Nothing
 from kernel.contracts.oci import IdMap, ImageConfig
 from kernel.contracts.stats import Stats, StatsRequest
-from kernel.ids import ContainerId, SandboxId
+from kernel.ids import ContainerId, SandboxId, SessionId
 
 
 class NamespaceMode(enum.Enum):
@@ -247,6 +247,35 @@ class Executed(Message, frozen=True, kw_only=True):
     exit_code: int
 
 
+class OpenExecRequest(Message, frozen=True, kw_only=True):
+    """A command in a running container, its input and output to be handed to the stream process."""
+
+    session: SessionId
+    container: ContainerId
+    cmd: tuple[str, ...]
+    tty: bool = False
+    stdin: bool = False
+    stdout: bool = False
+    stderr: bool = False
+    """Those not wanted are /dev/null; a terminal is all three."""
+    width: int = 0
+    height: int = 0
+    """Of the terminal, where it is known already; it can be set at any time later."""
+
+
+class OpenAttachRequest(Message, frozen=True, kw_only=True):
+    """A connection to a container's own input and output, to be handed to the stream process."""
+
+    session: SessionId
+    container: ContainerId
+
+
+class SessionRequest(Message, frozen=True, kw_only=True):
+    """A session by id."""
+
+    session: SessionId
+
+
 class ContainerFact(Message, frozen=True, kw_only=True):
     """What the host says of a container."""
 
@@ -379,6 +408,14 @@ REMOVE = Method("remove", ContainerRequest, Nothing, deadline=60)
 """Kill what runs and delete all but the root file system; gone already is success."""
 EXEC = Method("exec", ExecRequest, Executed, deadline=3600, repeat=False)
 """Not repeated: the command may have run."""
+OPEN_EXEC = Method("open_exec", OpenExecRequest, Nothing, deadline=60, repeat=False)
+"""Start the command and hand its descriptors over (roles stdin, stdout, stderr as asked, or terminal; and status).
+Not repeated: the command may have run. FailedPrecondition where the container does not run, Internal with the OCI
+runtime's words where the command cannot be started, Unavailable where the stream process does not take it."""
+OPEN_ATTACH = Method("open_attach", OpenAttachRequest, Nothing, deadline=30)
+"""Hand over a new connection to the container's attach socket (role attach, and control where it has a terminal)."""
+CLOSE_SESSION = Method("close_session", SessionRequest, Nothing, deadline=30)
+"""Kill what is left of the session's command; none of it left, or no such session, is success."""
 REOPEN_LOG = Method("reopen_log", ContainerRequest, Nothing, deadline=10)
 UPDATE = Method("update", UpdateRequest, Updated, deadline=30)
 """Of a created or running container; all of it or nothing. FailedPrecondition for a memory limit below what is used."""
@@ -399,7 +436,8 @@ STATS = Method("stats", StatsRequest, Stats, deadline=10)
 """Read from the kernel at this moment, never from memory; calls with the same request join."""
 
 CONTRACT = Contract(
-    "runtime", MAKE_POD, STOP_POD, REMOVE_POD, CREATE, START, STOP, REMOVE, EXEC, REOPEN_LOG, UPDATE,
+    "runtime", MAKE_POD, STOP_POD, REMOVE_POD, CREATE, START, STOP, REMOVE, EXEC, OPEN_EXEC, OPEN_ATTACH,
+    CLOSE_SESSION, REOPEN_LOG, UPDATE,
     UPDATE_POD, CHECKPOINT, INSPECT, PLATFORM,
     MOUNT_LABEL, WATCH, INVENTORY, SWEEP, STATS,
 )  # fmt: skip

@@ -16,11 +16,11 @@ import msgspec
 from kernel.bus.worker import Call
 from kernel.config import Config
 from kernel.contracts.contract import Nothing
-from kernel.contracts.network import Attached, AttachRequest, Inventory, Readiness, SandboxRequest
+from kernel.contracts.network import Attached, AttachRequest, DialRequest, Inventory, Readiness, SandboxRequest
 from kernel.errors import Cancelled, Corrupt, CrispError, Internal
 from kernel.host.aio import Deadline, KeyedLock, Tasks
 from kernel.ids import SandboxId, sandbox_id
-from services.network import capability, lease, netns, result, running
+from services.network import capability, dial, lease, netns, result, running
 from services.network.attachments import Attachment, Attachments
 from services.network.cni import INTERFACE, Chain
 from services.network.conf_dir import ConfDir
@@ -91,6 +91,11 @@ class NetworkService:
     async def inventory(self, request: Nothing, call: Call) -> Inventory:
         """What is on the host of ours."""
         return await asyncio.to_thread(self._inventory)
+
+    async def dial(self, request: DialRequest, call: Call) -> Nothing:
+        """Connect to a pod's port for a port-forward."""
+        await dial.dial(self._paths, request, call.deadline)
+        return Nothing()
 
     async def _attach(
         self, request: AttachRequest, arguments: str, values: dict[str, object], caller: _Caller, deadline: Deadline

@@ -94,6 +94,20 @@ async def adopt(made: Path, path: Path) -> None:
         raise Internal(f"network namespace {made} cannot be pinned at {path}: {error.strerror}{what}") from error
 
 
+async def open_socket(pin: Path, family: socket.AddressFamily) -> int:
+    """A descriptor of a TCP socket that belongs to the namespace at `pin`, wherever it is used later."""
+
+    def make() -> int:
+        fd = os.open(pin, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            syscalls.setns(fd, syscalls.CLONE_NEWNET)
+        finally:
+            os.close(fd)
+        return socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC).detach()
+
+    return await _in_thread(make)
+
+
 async def _in_thread(work: Callable[[], int]) -> int:
     """Run `work` in a thread of its own, not one of a pool: it stays in the new namespace until it ends."""
     loop = asyncio.get_running_loop()

@@ -29,10 +29,13 @@ from kernel.contracts.runtime import (
     Inventory,
     Label,
     LabelRequest,
+    OpenAttachRequest,
+    OpenExecRequest,
     Platform,
     PodMade,
     PodRequest,
     SandboxRequest,
+    SessionRequest,
     Started,
     StopRequest,
     Updated,
@@ -40,6 +43,7 @@ from kernel.contracts.runtime import (
     UpdateRequest,
 )  # fmt: skip
 from kernel.contracts.stats import Stats, StatsRequest
+from kernel.errors import Unimplemented
 from kernel.host.aio import Deadline, Joins
 from services.runtime import cgroup_path, setting, stats, thread, user_namespace
 from services.runtime.checkpoint import refuse
@@ -119,6 +123,15 @@ class Runtime:
 
     async def exec(self, request: ExecRequest, call: Call) -> Executed:
         return await self._containers.execute(request, call.deadline)
+
+    async def open_exec(self, request: OpenExecRequest, call: Call) -> Nothing:
+        raise Unimplemented("sessions are not served yet")
+
+    async def open_attach(self, request: OpenAttachRequest, call: Call) -> Nothing:
+        raise Unimplemented("sessions are not served yet")
+
+    async def close_session(self, request: SessionRequest, call: Call) -> Nothing:
+        return Nothing()
 
     async def reopen_log(self, request: ContainerRequest, call: Call) -> Nothing:
         await self._containers.reopen_log(request, call.deadline.earlier(contract.REOPEN_LOG.deadline))

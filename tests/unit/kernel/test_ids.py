@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kernel.errors import InvalidInput
-from kernel.ids import container_id, digest, digest_hex, new_id, sandbox_id
+from kernel.ids import container_id, digest, digest_hex, new_id, new_session, sandbox_id, session_id
 
 HEX = "0123456789abcdef" * 4
 
@@ -32,3 +32,11 @@ def test_a_wrong_digest_is_refused(text: str) -> None:
 
 def test_a_digest_names_a_file_by_its_hex() -> None:
     assert digest_hex(digest("sha256:" + HEX)) == HEX
+
+
+def test_a_session_id_has_128_bits_and_is_never_told() -> None:
+    assert session_id(new_session()) != session_id(new_session())
+    for text in ("", "a" * 21, "a" * 23, "a" * 21 + "/", "a" * 21 + "\n", "../" + "a" * 19):
+        with pytest.raises(InvalidInput) as caught:
+            session_id(text)
+        assert not text or text not in str(caught.value)

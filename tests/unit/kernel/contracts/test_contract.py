@@ -38,9 +38,9 @@ def test_a_contract_is_named_for_its_module(contract: Contract) -> None:
     assert all(name == method.name for name, method in contract.methods.items())
 
 
-def test_only_exec_is_not_repeated() -> None:
+def test_only_commands_are_not_repeated() -> None:
     once = [m.values[0].name for m in METHODS if not m.values[0].repeat]  # type: ignore[attr-defined]
-    assert once == ["exec"]
+    assert once == ["exec", "open_exec"]
 
 
 def test_a_wrong_type_is_refused_by_its_path() -> None:
