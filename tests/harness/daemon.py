@@ -68,7 +68,9 @@ class Daemon:
             "runtime": {
                 "cgroup_parent": self.cgroup_parent,
                 "cgroup_driver": DRIVER,
-                "handlers": {"runc": {"path": _program("runc")}, "crun": {"path": self._crun()}},
+                "handlers": {
+                    "runc": {"path": _program("runc")}, "crun": {"path": host.crun(self.folder, _program("crun"))}
+                },
             },
         }  # fmt: skip
         self.config.update(settings)
@@ -100,20 +102,6 @@ class Daemon:
             ],
         }
         (self.folder / "cni" / "10-test.conflist").write_text(json.dumps(conflist))
-
-    def _crun(self) -> str:
-        """crun; on a host with a hybrid cgroup tree, which Debian 12's refuses, inside a view without the v2 part."""
-        real = _program("crun")
-        if not Path("/sys/fs/cgroup/unified").is_dir():
-            return real
-        wrapper = self.folder / "crun-legacy"
-        wrapper.write_text(
-            f"""#!/bin/sh
-exec unshare --mount --propagation slave sh -c 'umount /sys/fs/cgroup/unified 2>/dev/null; exec {real} "$@"' crun "$@"
-"""
-        )
-        wrapper.chmod(0o755)
-        return str(wrapper)
 
     def start(self, *, wait: bool = True) -> None:
         """Start it and wait until it serves."""

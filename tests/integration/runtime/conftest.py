@@ -40,6 +40,7 @@ from kernel.host.aio import Deadline
 from kernel.ids import ContainerId, SandboxId, new_id
 from services.runtime import methods
 from services.runtime.methods import Runtime
+from tests.harness import host
 
 CGROUPS = Path("/sys/fs/cgroup")
 PASSWD = b"root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1:daemon:/:/bin/false\nwww:x:33:33:www:/var/www:/bin/sh\n"
@@ -269,18 +270,10 @@ def config(base: Path, parent: str) -> Config:
 @pytest.fixture
 def crun_config(base: Path, config: Config) -> Config:
     """crun refuses a hybrid cgroup tree: there it gets a mount namespace without the unified part."""
-    wrapper = base / "crun"
-    wrapper.write_text(
-        "#!/bin/sh\n"
-        "if mountpoint -q /sys/fs/cgroup/unified; then\n"
-        "  exec unshare --mount --propagation slave"
-        ' sh -c \'umount /sys/fs/cgroup/unified && exec crun "$@"\' crun "$@"\n'
-        "fi\n"
-        'exec crun "$@"\n'
-    )
-    wrapper.chmod(0o755)
-    runtime = msgspec.structs.replace(config.runtime, handlers={"runc": config.runtime.handlers["runc"],
-                                                                 "crun": Handler(path=str(wrapper))})  # fmt: skip
+    program = shutil.which("crun")
+    assert program, "crun is not installed: deploy/up installs it"
+    handlers = {"runc": config.runtime.handlers["runc"], "crun": Handler(path=host.crun(base, program))}
+    runtime = msgspec.structs.replace(config.runtime, handlers=handlers)
     return msgspec.structs.replace(config, runtime=runtime)
 
 
