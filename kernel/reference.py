@@ -88,6 +88,18 @@ def parse(text: str) -> Reference:
     return Reference(registry, path, tag or "", found_digest)
 
 
+def is_short(text: str) -> bool:
+    """Whether a reference names no registry: what it means then is registries.conf's to say."""
+    return not _registry_of(text.partition("@")[0])
+
+
+def repository(text: str) -> str:
+    """A reference as it is written, without its tag and digest."""
+    name = text.partition("@")[0]
+    first, slash, path = name.rpartition("/")
+    return f"{first}{slash}{path.partition(':')[0]}"
+
+
 def _digest(text: str, digest_text: str) -> Digest:
     try:
         return digest(digest_text)
@@ -97,13 +109,19 @@ def _digest(text: str, digest_text: str) -> Digest:
 
 def _split(rest: str) -> tuple[str, str, str | None]:
     """Registry, path and tag of what stands before the digest; only Docker Hub may be left out."""
-    first, slash, remainder = rest.partition("/")
-    # As distribution/reference tells a host from a path: a dot, a port, an upper-case letter, or `localhost`.
-    is_host = slash and (any(mark in first for mark in ".:[") or first == "localhost" or first != first.lower())
-    registry, path = (first, remainder) if is_host else (DEFAULT_REGISTRY, rest)
+    registry = _registry_of(rest)
+    registry, path = (registry, rest[len(registry) + 1 :]) if registry else (DEFAULT_REGISTRY, rest)
     if registry in {"index.docker.io", "registry-1.docker.io"}:
         registry = DEFAULT_REGISTRY
     path, colon, tag = path.partition(":")
     if registry == DEFAULT_REGISTRY and path and "/" not in path:
         path = f"library/{path}"
     return registry, path, tag if colon else None
+
+
+def _registry_of(rest: str) -> str:
+    """The registry that a name begins with; empty where it has none."""
+    first, slash, _ = rest.partition("/")
+    # As distribution/reference tells a host from a path: a dot, a port, an upper-case letter, or `localhost`.
+    is_host = slash and (any(mark in first for mark in ".:[") or first == "localhost" or first != first.lower())
+    return first if is_host else ""

@@ -18,7 +18,10 @@ class ResolveRequest(Message, frozen=True, kw_only=True):
     """An image by reference, as the user wrote it."""
 
     reference: str
+    """Of a registry: short names have been made whole."""
     auth: Auth | None = None
+    namespace: str = ""
+    """The Kubernetes namespace of the pod that it is pulled for; empty where there is none."""
 
 
 class Resolved(Message, frozen=True, kw_only=True):
@@ -42,10 +45,11 @@ class Resolved(Message, frozen=True, kw_only=True):
 class FetchRequest(Message, frozen=True, kw_only=True):
     """One blob of a resolved image."""
 
-    name: str
-    """As in Resolved."""
+    reference: str
+    """As in ResolveRequest: mirrors may be for tags or for digests only."""
     blob: Descriptor
     auth: Auth | None = None
+    namespace: str = ""
 
 
 class Progress(Message, frozen=True, kw_only=True):

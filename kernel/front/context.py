@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Never
 
 from google.protobuf.message import Message
@@ -21,6 +22,7 @@ from kernel.contracts.runtime import PLATFORM, Platform
 from kernel.front.events import Events
 from kernel.front.image_memory import ImageMemory
 from kernel.front.replica import Replica
+from kernel.front.short_names import ShortNames
 from kernel.front.stats_items import StatsItems
 from kernel.front.stats_memory import StatsMemory
 from kernel.front.views import LIST_FIELD, Items, container_item, pod_item
@@ -62,7 +64,7 @@ class Front:
     creates: Joins[tuple[str, ...], ContainerId]
     """CreateContainer by sandbox, name and attempt."""
     pulls: Joins[tuple[str, ...], ImageId]
-    """PullImage by normalised reference and credentials."""
+    """PullImage by what its name may mean, credentials and namespace."""
     ends: Joins[tuple[str, ...], None]
     """Every flow that answers with nothing, by its kind and the id it is about."""
     locks: KeyedLock[str] = field(default_factory=KeyedLock)
@@ -74,6 +76,8 @@ class Front:
     stats: StatsMemory = field(default_factory=StatsMemory)
     """What pods and containers used when they were last read."""
     stats_items: StatsItems = field(init=False)
+    short_names: ShortNames = field(init=False)
+    """What references without a registry stand for."""
     pod_items: Items[Sandbox] = field(default_factory=lambda: Items(pod_item, LIST_FIELD))
     container_items: Items[Container] = field(default_factory=lambda: Items(container_item, LIST_FIELD))
     """What lists are made of."""
@@ -82,6 +86,8 @@ class Front:
 
     def __post_init__(self) -> None:
         self.stats_items = StatsItems(str(self.config.paths.containers))
+        self.short_names = ShortNames(Path(self.config.image.registries_conf))
+        self.replica.expand = self.short_names.local
 
     async def platform(self, deadline: Deadline) -> Platform:
         """The runtime as it is on this host; asked for where it is not known yet."""

@@ -21,10 +21,20 @@ from kernel.contracts.oci import Auth, Descriptor, Layer
 from kernel.contracts.records import Image, Intent, IntentKind
 from kernel.contracts.storage import Usage
 from kernel.contracts.supervisor import Commit
-from kernel.errors import Corrupt, CrispError, InvalidInput
+from kernel.errors import (
+    Cancelled,
+    Corrupt,
+    CrispError,
+    DeadlineExceeded,
+    Internal,
+    InvalidInput,
+    NotFound,
+    ResourceExhausted,
+)
 from kernel.front import image_config, image_records, manifest_chain
 from kernel.front.context import Front
 from kernel.front.image_memory import Phase, PullProgress
+from kernel.front.image_requests import PullPlan
 from kernel.host.aio import Deadline
 from kernel.ids import DiffId, Digest, ImageId, digest
 from kernel.reference import Reference, parse
@@ -47,20 +57,38 @@ class _Plan:
     """Each layer once."""
     source: str
     """For messages: the reference or the archive."""
-    repository: str = ""
-    """Where blobs are fetched from, in the image worker's words; empty where they lie in the blob folder already."""
+    reference: str = ""
+    """What blobs are fetched by; empty where they lie in the blob folder already."""
     auth: Auth | None = None
+    namespace: str = ""
     tags: tuple[str, ...] = ()
     digests: tuple[str, ...] = ()
     manifest_digests: tuple[Digest, ...] = ()
     progress: PullProgress = field(default_factory=PullProgress)
 
 
+async def first(front: Front, plan: PullPlan, progress: PullProgress, deadline: Deadline) -> ImageId:
+    """Pull the first image that can be had of those that a name may mean."""
+    failures: list[CrispError] = []
+    for reference, auth in plan.candidates:
+        try:
+            return await pull(front, reference, auth, plan.namespace, progress, deadline)
+        except (ResourceExhausted, DeadlineExceeded, Cancelled, Internal):
+            raise  # our own trouble, not the registry's
+        except CrispError as error:
+            failures.append(error)
+    telling = next((error for error in failures if not isinstance(error, NotFound)), failures[0])
+    if len(failures) == 1:
+        raise telling
+    others = "; ".join(error.message for error in failures if error is not telling)
+    raise type(telling)(f"{telling.message}; {others}", hint=telling.hint)
+
+
 async def pull(
-    front: Front, reference: Reference, auth: Auth | None, progress: PullProgress, deadline: Deadline
+    front: Front, reference: Reference, auth: Auth | None, namespace: str, progress: PullProgress, deadline: Deadline
 ) -> ImageId:
     """Pull an image; its layers that are on the host already are not fetched."""
-    asked = image.ResolveRequest(reference=str(reference), auth=auth)
+    asked = image.ResolveRequest(reference=str(reference), auth=auth, namespace=namespace)
     resolved = await front.image.call(image.RESOLVE, asked, deadline=deadline)
     named = digest(resolved.digest)
     manifest = digest(resolved.manifest_digest)
@@ -75,8 +103,9 @@ async def pull(
             parsed=parsed,
             layers=layers,
             source=str(reference),
-            repository=resolved.name,
+            reference=str(reference),
             auth=auth,
+            namespace=namespace,
             tags=(reference.tagged,) if reference.tagged else (),
             digests=tuple(dict.fromkeys(f"{reference.name}@{value}" for value in (named, manifest))),
             manifest_digests=(manifest,),
@@ -229,9 +258,9 @@ async def _fetch_and_unpack(front: Front, plan: _Plan, layer: Layer, deadline: D
         if isinstance(message, image.Progress):
             plan.progress.set(blob.digest, Phase.DOWNLOADING, blob.size, message.done)
 
-    if plan.repository:
+    if plan.reference:
         plan.progress.set(blob.digest, Phase.DOWNLOADING, blob.size)
-        fetch = image.FetchRequest(name=plan.repository, blob=blob, auth=plan.auth)
+        fetch = image.FetchRequest(reference=plan.reference, blob=blob, auth=plan.auth, namespace=plan.namespace)
         await front.image.call(image.FETCH, fetch, deadline=deadline, on_progress=on_progress)
     plan.progress.set(blob.digest, Phase.UNPACKING, blob.size, blob.size)
     try:

@@ -7,15 +7,32 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from kernel.contracts.oci import Auth
 from kernel.errors import InvalidInput
 from kernel.front.generated import cri_pb2
-from kernel.reference import DEFAULT_REGISTRY, Reference, parse
+from kernel.reference import DEFAULT_REGISTRY, Reference, is_short
 
+_NAMESPACE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 _MAX_SECRET = 64 << 10
 _DOCKER_HUB = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
+
+
+@dataclass(frozen=True, slots=True)
+class PullPlan:
+    """A pull as it was asked for."""
+
+    candidates: tuple[tuple[Reference, Auth | None], ...]
+    """What to try in this order, each with the credentials of the request that are for it; one but for short names."""
+    namespace: str = ""
+    """Of the pod that it is for."""
+
+    def __str__(self) -> str:
+        return " or ".join(str(reference) for reference, _ in self.candidates)
 
 
 def name_of(spec: cri_pb2.ImageSpec) -> str:
@@ -25,19 +42,30 @@ def name_of(spec: cri_pb2.ImageSpec) -> str:
     return spec.image
 
 
-def reference_of(spec: cri_pb2.ImageSpec) -> Reference:
-    """The reference that a request wants pulled."""
+def pull_of(
+    spec: cri_pb2.ImageSpec, auth: cri_pb2.AuthConfig, namespace: str, candidates: Callable[[str], Sequence[Reference]]
+) -> PullPlan:
+    """What a request wants pulled; `candidates` says what its name may mean."""
+    name = name_of(spec)
     try:
-        return parse(name_of(spec))
+        found = candidates(name)
     except InvalidInput as error:
         raise InvalidInput(f"image.image: {error.message.removeprefix('image.image: ')}", hint=error.hint) from error
+    if namespace and not _NAMESPACE.fullmatch(namespace):
+        raise InvalidInput(f"sandbox_config.metadata.namespace: {namespace[:80]!r} is not a namespace's name")
+    short = is_short(name)
+    return PullPlan(tuple((one, auth_of(auth, one.registry, short=short)) for one in found), namespace)
 
 
-def auth_of(config: cri_pb2.AuthConfig, registry: str) -> Auth | None:
-    """The credentials for `registry`; None where there are none, or where they are another host's."""
+def auth_of(config: cri_pb2.AuthConfig, registry: str, *, short: bool = False) -> Auth | None:
+    """The credentials for `registry`; None where there are none, or where they are another host's.
+
+    With a `short` name those that name no server are docker.io's: the kubelet looked them up for it.
+    """
     for field in ("username", "password", "auth", "identity_token", "registry_token", "server_address"):
         _check(field, getattr(config, field))
-    if config.server_address and _host(config.server_address) != _host(registry):
+    server = config.server_address or (DEFAULT_REGISTRY if short else registry)
+    if _host(server) != _host(registry):
         return None
     username, password = config.username, config.password
     if not username and not password and config.auth:
@@ -52,11 +80,16 @@ def auth_of(config: cri_pb2.AuthConfig, registry: str) -> Auth | None:
     )
 
 
-def join_key(reference: Reference, auth: Auth | None) -> tuple[str, ...]:
-    """What equal pulls have in common. Other credentials are another pull: they may be refused."""
-    if auth is None:
-        return (str(reference),)
-    return (str(reference), auth.username, auth.password, auth.identity_token, auth.registry_token)
+def join_key(plan: PullPlan) -> tuple[str, ...]:
+    """What equal pulls have in common. Other credentials are another pull: they may be refused; another namespace may
+    have other credentials."""
+    key = [plan.namespace]
+    for reference, auth in plan.candidates:
+        key += [
+            str(reference),
+            *((auth.username, auth.password, auth.identity_token, auth.registry_token) if auth else ()),
+        ]
+    return tuple(key)
 
 
 def _check(field: str, value: str) -> None:

@@ -10,7 +10,6 @@ from contextlib import suppress
 
 from kernel.contracts import storage
 from kernel.contracts.contract import Nothing
-from kernel.contracts.oci import Auth
 from kernel.contracts.records import Image, Intent, IntentKind
 from kernel.contracts.supervisor import Commit
 from kernel.errors import CrispError, FailedPrecondition, InvalidInput
@@ -18,9 +17,9 @@ from kernel.front import image_pull, image_records, image_requests
 from kernel.front.context import Call, Front, Rpcs
 from kernel.front.generated import cri_pb2
 from kernel.front.image_memory import PullProgress, PullUnderWay
+from kernel.front.image_requests import PullPlan
 from kernel.host.aio import Deadline
 from kernel.ids import ImageId
-from kernel.reference import Reference
 
 _LOG = logging.getLogger(__name__)
 _CHUNK = 100
@@ -33,42 +32,49 @@ _MEASURE = ("measure file systems",)
 
 async def pull_image(front: Front, request: cri_pb2.PullImageRequest, call: Call) -> cri_pb2.PullImageResponse:
     """Pull an image; equal pulls join, and one whose caller left goes on."""
-    reference = image_requests.reference_of(request.image)
-    auth = image_requests.auth_of(request.auth, reference.registry)
-    under_way = begin_pull(front, reference, auth, call)
+    namespace = request.sandbox_config.metadata.namespace
+    under_way = await begin_pull(front, request.image, request.auth, namespace, call)
     return cri_pb2.PullImageResponse(image_ref=await asyncio.shield(under_way.task))
 
 
-def begin_pull(front: Front, reference: Reference, auth: Auth | None, call: Call) -> PullUnderWay:
-    """The pull of a reference: the one that runs already, or a new one."""
-    key = image_requests.join_key(reference, auth)
+async def begin_pull(
+    front: Front, spec: cri_pb2.ImageSpec, auth: cri_pb2.AuthConfig, namespace: str, call: Call
+) -> PullUnderWay:
+    """The pull that a request asks for: the one that runs already, or a new one."""
+    await front.short_names.refresh(spec.image)
+    plan = image_requests.pull_of(spec, auth, namespace, front.short_names.candidates)
+    key = image_requests.join_key(plan)
     pulls = front.images.pulls
     if not front.pulls.running(key):
         progress = PullProgress()
-        flow = _pull(front, reference, auth, progress, call.flow_deadline(image_pull.PULL_SECONDS))
-        task = front.pulls.begin(key, flow, f"pull {reference}")
+        flow = _pull(front, plan, progress, call.flow_deadline(image_pull.PULL_SECONDS))
+        task = front.pulls.begin(key, flow, f"pull {plan}")
         pulls[key] = PullUnderWay(progress, task)
         task.add_done_callback(lambda _: pulls.pop(key, None))
     return pulls[key]
 
 
-async def _pull(
-    front: Front, reference: Reference, auth: Auth | None, progress: PullProgress, deadline: Deadline
-) -> ImageId:
-    image = await image_pull.pull(front, reference, auth, progress, deadline)
+async def _pull(front: Front, plan: PullPlan, progress: PullProgress, deadline: Deadline) -> ImageId:
+    image = await image_pull.first(front, plan, progress, deadline)
     _measure_again(front)
     return image
 
 
 async def image_status(front: Front, request: cri_pb2.ImageStatusRequest, call: Call) -> cri_pb2.ImageStatusResponse:
     """One image; an empty answer where there is none."""
-    found = front.replica.image(image_requests.name_of(request.image))
+    found = await _named(front, request.image)
     if found is None:
         return cri_pb2.ImageStatusResponse()
     return cri_pb2.ImageStatusResponse(
         image=image_records.to_cri(found, front.config.image.pinned),
         info=image_records.info(found) if request.verbose else None,
     )
+
+
+async def _named(front: Front, spec: cri_pb2.ImageSpec) -> Image | None:
+    name = image_requests.name_of(spec)
+    await front.short_names.refresh(name)
+    return front.replica.image(name)
 
 
 async def list_images(front: Front, request: cri_pb2.ListImagesRequest, call: Call) -> cri_pb2.ListImagesResponse:
@@ -98,7 +104,7 @@ def _listed(front: Front, wanted: cri_pb2.ImageFilter) -> list[cri_pb2.Image]:
 
 async def remove_image(front: Front, request: cri_pb2.RemoveImageRequest, call: Call) -> cri_pb2.RemoveImageResponse:
     """Remove an image with all its names, and the layers that no other image has; gone already is success."""
-    found = front.replica.image(image_requests.name_of(request.image))
+    found = await _named(front, request.image)
     if found is not None:
         key = ("remove image", found.id)
         if not front.ends.running(key):

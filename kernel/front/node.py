@@ -6,9 +6,8 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 
-from kernel.contracts.oci import Auth
 from kernel.errors import CrispError, InvalidInput
-from kernel.front import doctor, image_pull, image_requests, images
+from kernel.front import doctor, image_pull, images
 from kernel.front.context import Call, Front, Rpcs
 from kernel.front.generated import cri_pb2, node_pb2
 from kernel.front.image_memory import LayerProgress, Phase, PullUnderWay
@@ -36,11 +35,8 @@ async def pull_image(
     front: Front, request: node_pb2.PullImageRequest, call: Call
 ) -> AsyncIterator[node_pb2.PullImageResponse]:
     """Pull as PullImage of the CRI does, and join it; how far it is comes first, the id last."""
-    reference = image_requests.reference_of(cri_pb2.ImageSpec(image=request.image))
-    auth: Auth | None = image_requests.auth_of(
-        cri_pb2.AuthConfig(username=request.username, password=request.password), reference.registry
-    )
-    under_way = images.begin_pull(front, reference, auth, call)
+    auth = cri_pb2.AuthConfig(username=request.username, password=request.password)
+    under_way = await images.begin_pull(front, cri_pb2.ImageSpec(image=request.image), auth, "", call)
     async for message in _watched(under_way):
         yield message
     yield node_pb2.PullImageResponse(id=await asyncio.shield(under_way.task))

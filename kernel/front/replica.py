@@ -82,6 +82,8 @@ class Replica:
         self._waiting: dict[ContainerId, set[asyncio.Future[None]]] = {}
         self._members: dict[SandboxId, dict[ContainerId, None]] = {}
         self._image_names: dict[str, ImageId] = {}
+        self.expand: Callable[[str], Sequence[reference.Reference]] = lambda text: (reference.parse(text),)
+        """What a reference may mean; InvalidInput where it is none."""
         self.on_change: Callable[[Sequence[Change]], None] = _nobody
         """Called with the changes of each commit that was applied."""
         self.sandboxes: dict[SandboxId, Sandbox] = {}
@@ -173,14 +175,16 @@ class Replica:
         if name in self._image_names:
             return self.images[self._image_names[name]]
         if not name.startswith("sha256:") and not (found and len(found.group(1)) == _HEX_DIGITS):
-            asked = reference.parse(name)
-            spelling = f"{asked.name}@{asked.digest}" if asked.digest else str(asked)
-            if spelling in self._image_names:
-                return self.images[self._image_names[spelling]]
+            for asked in self.expand(name):
+                spelling = f"{asked.name}@{asked.digest}" if asked.digest else str(asked)
+                if spelling in self._image_names:
+                    return self.images[self._image_names[spelling]]
         elif not prefix:
             raise InvalidInput(f"image {name!r} is not sha256: and 64 lower-case hex digits")
         matches = [image for image in self.images.values() if prefix and image.id.startswith(prefix)]
-        return matches[0] if len(matches) == 1 else None
+        if len(matches) > 1:
+            raise InvalidInput(f"image.image: {name!r} is the beginning of more than one image's id")
+        return matches[0] if matches else None
 
     def listed_sandboxes(self) -> Iterator[Sandbox]:
         """All but those being made."""

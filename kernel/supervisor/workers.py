@@ -146,8 +146,9 @@ def _paths(*groups: tuple[str, ...]) -> tuple[Path, ...]:
     return tuple(Path(path) for group in groups for path in group)
 
 
-def _front_reads(_: Config) -> tuple[Path, ...]:
-    return _paths(_LIBRARIES, _KERNEL)
+def _front_reads(config: Config) -> tuple[Path, ...]:
+    # What short names stand for; by its folder, as files that are written anew are others to Landlock.
+    return (*_paths(_LIBRARIES, _KERNEL), *_around(config.image.registries_conf))
 
 
 def _front_writes(config: Config) -> tuple[Path, ...]:
@@ -156,11 +157,20 @@ def _front_writes(config: Config) -> tuple[Path, ...]:
 
 
 def _image_reads(config: Config) -> tuple[Path, ...]:
-    given = (config.image.registries_conf, config.image.certs_dir, config.image.global_auth_file)
-    settings = (f"{config.image.registries_conf}.d", *(path for path in given if path))
+    image = config.image
+    settings = (*_around(image.registries_conf), *_around(image.global_auth_file), Path(image.certs_dir))
     trust = ("/etc/containers", "/etc/ssl", "/etc/pki", "/etc/ca-certificates")
     # Archives to load lie in `incoming`; registries, their certificates and the host's certificate authorities.
-    return (*_paths(_LIBRARIES, _RESOLVER, _KERNEL, settings, trust), config.paths.incoming)
+    return (*_paths(_LIBRARIES, _RESOLVER, _KERNEL, trust), *settings, config.paths.incoming)
+
+
+def _around(file: str) -> tuple[Path, ...]:
+    """A file's folder: Landlock knows a file that is replaced by its folder only. Where that is a folder of the system
+    at large, the file and its drop-ins, which then need a restart of the worker once they are replaced."""
+    folder = Path(file).parent
+    if not file or len(folder.parts) < 3:
+        return (Path(file), Path(f"{file}.d")) if file else ()
+    return (folder,)
 
 
 def _image_writes(config: Config) -> tuple[Path, ...]:

@@ -88,7 +88,7 @@ class ImageService:
 
     async def fetch(self, request: FetchRequest, call: Call) -> Nothing:
         """Download a blob, or join whoever does already."""
-        name = reference.parse(request.name)
+        name = reference.parse(request.reference)
         blob, auth = _checked(request.blob), challenge.check_credentials(request.auth)
         async with call.deadline.limit(f"blob {blob.digest} of {name.name}"):
             while not await asyncio.to_thread(self._blobs.has, blob):
@@ -99,7 +99,7 @@ class ImageService:
                     async for done in transfer.follow():
                         await call.progress(Progress(digest=blob.digest, done=done, total=blob.size))
                 except CrispError:
-                    if transfer.source == (request.name, blob.size, auth):
+                    if transfer.source == _source(request, auth):
                         raise
                     # another's repository or credentials failed, or its wrong idea of the size: try our own
         await call.progress(Progress(digest=blob.digest, done=blob.size, total=blob.size))
@@ -140,7 +140,7 @@ class ImageService:
 
     def _begin(self, name: reference.Reference, request: FetchRequest, auth: Auth) -> Transfer:
         blob = request.blob
-        loop, transfer = asyncio.get_running_loop(), Transfer((request.name, blob.size, auth))
+        loop, transfer = asyncio.get_running_loop(), Transfer(_source(request, auth))
 
         def arrived(done: int) -> None:
             if transfer.notable(done):
@@ -187,6 +187,10 @@ class ImageService:
         self._jobs.discard(job)
         if job.given_up() and not done.cancelled() and (error := done.exception()) is not None:
             _LOG.debug("a job that was given up ended: %s", error)
+
+
+def _source(request: FetchRequest, auth: Auth) -> tuple[str, int, Auth]:
+    return (request.reference, request.blob.size, auth)
 
 
 def _checked(blob: Descriptor) -> Descriptor:

@@ -31,13 +31,14 @@ from kernel.errors import (
 )
 from kernel.ids import Digest
 from kernel.reference import Reference
+from kernel.registries_conf import Reader
 from services.image import manifest, proxies
 from services.image.blobs import BlobFolder, Incoming
 from services.image.certificates import Certificates
 from services.image.credentials import Credentials
 from services.image.distribution import Repository, Tokens
 from services.image.manifest import Index, Manifest, Platform
-from services.image.registries import Endpoint, Registries, plan
+from services.image.registries import Endpoint, plan
 from services.image.transport import Transport, is_passing
 
 _T = TypeVar("_T")
@@ -150,7 +151,7 @@ class Puller:
         self._retries = config.image.download_retries
         self._blobs = blobs
         self._platform = platform
-        self._registries = Registries(Path(config.image.registries_conf))
+        self._registries = Reader(Path(config.image.registries_conf))
         self._certificates = Certificates(Path(config.image.certs_dir))
         file = config.image.global_auth_file
         self._credentials = Credentials(Path(file) if file else None)
@@ -162,12 +163,12 @@ class Puller:
 
     def resolve(self, job: Job, reference: Reference, auth: Auth) -> Resolved:
         """The manifest for the platform and its configuration, from the first endpoint that has them."""
-        endpoints = plan(reference, self._registries.rules())
+        endpoints = plan(reference, self._registries.conf().registries)
         return self._first(job, endpoints, reference, auth, lambda found: self._resolve(found, reference))
 
     def fetch(self, job: Job, name: Reference, blob: Descriptor, auth: Auth, arrived: Callable[[int], None]) -> None:
         """Put a blob into the folder. `arrived` is told how many bytes there are so far."""
-        endpoints = plan(name, self._registries.rules())
+        endpoints = plan(name, self._registries.conf().registries)
         if (served := self._served.get(name.name)) in endpoints:
             endpoints = (served, *(other for other in endpoints if other != served))
         arrived(0)

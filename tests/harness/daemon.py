@@ -55,14 +55,17 @@ class Daemon:
         (self.folder / "cni").mkdir()
         if network:
             self.write_network()
-        (self.folder / "registries.conf").write_text(registries)
-        (self.folder / "certs.d").mkdir()
+        self.containers = self.folder / "containers"
+        """What /etc/containers is to others."""
+        (self.containers / "certs.d").mkdir(parents=True)
+        (self.containers / "registries.conf").write_text(registries)
         self.config: dict[str, object] = {
             "root": str(self.root),
             "run": str(self.run),
             "log_level": "info",
             "image": {
-                "registries_conf": str(self.folder / "registries.conf"), "certs_dir": str(self.folder / "certs.d")
+                "registries_conf": str(self.containers / "registries.conf"),
+                "certs_dir": str(self.containers / "certs.d"),
             },
             "network": {"config_dir": str(self.folder / "cni"), "timeout": 20},
             "runtime": {

@@ -184,7 +184,7 @@ def private(tmp_path_factory: pytest.TempPathFactory, daemon: Daemon) -> Iterato
     try:
         served.start()
         served.push(small("private"), "private", "v1")
-        trusted = daemon.folder / "certs.d" / served.address
+        trusted = daemon.containers / "certs.d" / served.address
         trusted.mkdir(parents=True)
         shutil.copy(served.certificate, trusted / "ca.crt")
         yield served

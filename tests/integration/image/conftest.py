@@ -58,7 +58,7 @@ class Worker:
         """Fetch a blob, given by descriptor or content; what then lies in the folder."""
         if isinstance(blob, bytes):
             blob = Descriptor(media_type="x", digest=digest(blob), size=len(blob))
-        await self.service.fetch(FetchRequest(name=name, blob=blob, auth=auth), call or Call())  # type: ignore[arg-type]
+        await self.service.fetch(FetchRequest(reference=name, blob=blob, auth=auth), call or Call())  # type: ignore[arg-type]
         return self.config.paths.blob(blob.digest).read_bytes()
 
     async def pull(self, reference: str, expected: Image, auth: Auth | None = None) -> None:

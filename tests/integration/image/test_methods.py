@@ -198,7 +198,7 @@ async def test_a_pull_over_the_bus(worker: Worker, liar: Lying, small: Image, tm
     assert found.config == small.config
     told: list[object] = []
     for layer in found.layers:
-        request = FetchRequest(name=found.name, blob=layer)
+        request = FetchRequest(reference=found.name, blob=layer)
         await client.call(contract.FETCH, request, deadline=deadline, on_progress=told.append)
     for layer in found.layers:
         assert Progress(digest=layer.digest, done=layer.size, total=layer.size) in told

@@ -248,7 +248,7 @@ async def main():
     config = msgspec.convert(yaml.safe_load(sys.stdin), Config)
     service = await create(config)
     blob = Descriptor(media_type="x", digest=sys.argv[2], size=int(sys.argv[3]))
-    await service.fetch(FetchRequest(name=sys.argv[1], blob=blob), Call())
+    await service.fetch(FetchRequest(reference=sys.argv[1], blob=blob), Call())
 
 asyncio.run(main())
 """

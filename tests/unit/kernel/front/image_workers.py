@@ -136,11 +136,11 @@ class Workers:
         return Nothing()
 
 
-def make_front(workers: Workers, *, pinned: tuple[str, ...] = ()) -> Front:
+def make_front(workers: Workers, *, pinned: tuple[str, ...] = (), registries_conf: str = "/none") -> Front:
     tasks = Tasks()
     client = cast("Client", workers)
     return Front(
-        config=Config(image=ImageSection(pinned=pinned)),
+        config=Config(image=ImageSection(pinned=pinned, registries_conf=registries_conf)),
         replica=Replica(client),
         supervisor=client,
         image=client,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from msgspec import structs
@@ -107,13 +108,87 @@ async def test_malformed_names_change_nothing(front: Front, workers, name: str) 
 async def test_equal_pulls_join(front: Front, workers) -> None:
     workers.registry.push(BUSYBOX, "a")
     workers.hold["fetch"] = asyncio.Event()
-    both = asyncio.gather(pull(front, "busybox"), pull(front, BUSYBOX))
+    both = asyncio.gather(pull(front, "docker.io/busybox"), pull(front, BUSYBOX))
     while not workers.count("fetch"):
         await asyncio.sleep(0)
     workers.hold["fetch"].set()
     first, second = await both
     assert first == second
     assert (workers.count("resolve"), workers.count("fetch"), workers.count("unpack")) == (1, 1, 1)
+
+
+async def test_a_short_name_is_tried_at_one_registry_after_the_other(workers, tmp_path: Path) -> None:
+    conf = tmp_path / "registries.conf"
+    front = fakes.make_front(workers, registries_conf=str(conf))
+    conf.write_text('unqualified-search-registries = ["one.example", "two.example"]\n')
+    with pytest.raises(NotFound, match=r"one\.example/app:v1 is at no registry; two\.example/app:v1 is"):
+        await pull(front, "app:v1")
+    workers.registry.push("two.example/app:v1", "a")
+    workers.fail[image.RESOLVE.name] = lambda asked: (
+        Unavailable("it is away") if asked.reference.startswith("one.") else None
+    )
+    two = await pull(front, "app:v1")
+    assert (await status(front, "app:v1")).image.id == (await status(front, "two.example/app:v1")).image.id == two
+    assert not (await status(front, "docker.io/library/app:v1")).HasField("image")
+    workers.fail.clear()
+    one = workers.registry.push("one.example/app:v1", "b")
+    await pull(front, "one.example/app:v1")
+    assert (await status(front, "app:v1")).image.id == fakes.digest_of(one.config)  # as a pull would find it
+    conf.write_text('[aliases]\napp = "two.example/app"\n')  # from now on, with no restart
+    assert (await status(front, "app:v1")).image.id == two
+    assert await pull(front, "app:v1") == two
+    conf.write_text('short-name-mode = "enforcing"\nunqualified-search-registries = ["one.example", "two.example"]\n')
+    with pytest.raises(FailedPrecondition, match="enforcing"):
+        await pull(front, "app:v1")
+    await remove(front, "app:v1")
+    assert not (await status(front, "one.example/app:v1")).HasField("image")
+    await front.tasks.close()
+
+
+async def test_credentials_without_a_server_are_not_sent_to_what_a_short_name_may_mean(workers, tmp_path: Path) -> None:
+    """The kubelet finds them for docker.io."""
+    conf = tmp_path / "registries.conf"
+    conf.write_text('unqualified-search-registries = ["one.example", "docker.io"]\n')
+    front = fakes.make_front(workers, registries_conf=str(conf))
+    workers.registry.push(BUSYBOX, "a")
+    await pull(front, "busybox", username="ann", password="secret")
+    asked = [request for _, request in workers.calls if isinstance(request, image.ResolveRequest)]
+    assert [(one.reference.partition("/")[0], one.auth is not None) for one in asked] == [
+        ("one.example", False), ("docker.io", True),
+    ]  # fmt: skip
+    workers.calls.clear()
+    await pull(front, "busybox", username="ann", password="secret", server_address="https://one.example")
+    asked = [request for _, request in workers.calls if isinstance(request, image.ResolveRequest)]
+    assert [one.auth is not None for one in asked] == [True, False]
+    await front.tasks.close()
+
+
+async def test_the_pods_namespace_goes_to_the_image_worker(front: Front, workers) -> None:
+    workers.registry.push(BUSYBOX, "a")
+    pod = cri_pb2.PodSandboxConfig(metadata=cri_pb2.PodSandboxMetadata(namespace="team-a"))
+    request = cri_pb2.PullImageRequest(image=cri_pb2.ImageSpec(image="busybox"), sandbox_config=pod)
+    await images.pull_image(front, request, fakes.a_call())
+    asked = [one for _, one in workers.calls if isinstance(one, image.ResolveRequest | image.FetchRequest)]
+    assert [one.namespace for one in asked] == ["team-a", "team-a"]
+    request.sandbox_config.metadata.namespace = "../x"
+    with pytest.raises(InvalidInput, match=r"sandbox_config\.metadata\.namespace"):
+        await images.pull_image(front, request, fakes.a_call())
+
+
+async def test_an_ambiguous_beginning_of_an_id_is_refused(front: Front, workers) -> None:
+    found: dict[str, str] = {}
+    for number in range(200):  # by then two ids begin alike
+        workers.registry.push(f"docker.io/library/x:{number}", "a", config={"Cmd": [str(number)]})
+        id_ = (await pull(front, f"x:{number}")).removeprefix("sha256:")
+        if id_[:3] in found:
+            break
+        found[id_[:3]] = id_
+    for act in (status, remove):
+        with pytest.raises(InvalidInput, match=f"{id_[:3]}.*more than one"):
+            await act(front, id_[:3])
+    assert (await status(front, id_[:20])).image.id == f"sha256:{id_}"
+    await remove(front, f"sha256:{id_[:20]}")
+    assert not (await status(front, id_)).HasField("image")
 
 
 async def test_a_pull_goes_on_when_its_caller_leaves(front: Front, workers) -> None:
