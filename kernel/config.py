@@ -19,6 +19,7 @@ from kernel.ids import ContainerId, DiffId, Digest, SandboxId, digest_hex
 
 MOST_CREATE_SECONDS = 240
 DEFAULT_FILE = Path("/etc/crisp/crisp.yaml")
+_CGROUP = re.compile(r"(/[A-Za-z0-9_:@-][A-Za-z0-9_.:@-]{0,200})+|[A-Za-z0-9_:@-]{1,200}\.slice", re.ASCII)
 
 
 class Struct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -40,6 +41,11 @@ class Handler(Struct, kw_only=True, frozen=True):
     """Its own monitor; `runtime.conmon` where empty."""
     conmon_env: dict[str, str] = {}
     """Beside PATH, for the monitor and the OCI runtime that it runs."""
+    conmon_cgroup: str = ""
+    """Where its monitors go: a path as `/crisp-monitors`, or a slice with the systemd driver; the pod's cgroup where
+    empty."""
+    seccomp_profile: str = ""
+    """Its own RuntimeDefault profile; `runtime.seccomp_profile` where empty."""
     create_timeout: float = 240.0
     """Seconds that the creation of a container may take, 240 at most."""
     min_memory: int | None = None
@@ -130,6 +136,8 @@ class RuntimeSection(Struct, kw_only=True, frozen=True):
     """The loaded profile that is RuntimeDefault; crisp-default is crisp's own, which it loads itself."""
     selinux: Literal["auto", "ignore"] = "auto"
     """auto: as the kernel has it, and options where it has none are refused; ignore: as if nobody asked for any."""
+    blockio_config_file: str = ""
+    """Classes of block I/O, as goresctrl has them; read anew for each container that names one by annotation."""
     default_pids_limit: int = 0
     """Most processes of a container; no limit where 0."""
     default_ulimits: tuple[str, ...] = ()
@@ -352,8 +360,11 @@ def _convert(data: dict[str, object]) -> Config:
             raise InvalidInput(
                 f"{handler.create_timeout} is not between 1 and {MOST_CREATE_SECONDS} - at '{where}.create_timeout'"
             )
-        if not handler.path.startswith("/"):
-            raise InvalidInput(f"'{handler.path}' is not an absolute path - at '{where}.path'")
+        for key, path in (("path", handler.path), ("conmon", handler.conmon or "/"), ("root", handler.root or "/")):
+            if not path.startswith("/"):
+                raise InvalidInput(f"'{path}' is not an absolute path - at '{where}.{key}'")
+        if handler.conmon_cgroup and not _CGROUP.fullmatch(handler.conmon_cgroup):
+            raise InvalidInput(f"'{handler.conmon_cgroup}' is not a cgroup - at '{where}.conmon_cgroup'")
     return config
 
 

@@ -11,6 +11,7 @@ from argparse import Namespace
 from kernel.cli import containers, images, logs, lookup, pods
 from kernel.cli.exits import Exit
 from kernel.cli.session import Session
+from kernel.contracts.oci import MASKED_PATHS, READONLY_PATHS
 from kernel.errors import CrispError, InvalidInput
 from kernel.front.generated import cri_pb2
 
@@ -92,7 +93,9 @@ def container(options: Namespace, name: str) -> cri_pb2.ContainerConfig:
         mounts=[volume(text) for text in options.volume],
         log_path=f"{name}.log",
         linux=cri_pb2.LinuxContainerConfig(
-            security_context=cri_pb2.LinuxContainerSecurityContext(namespace_options=namespaces)
+            security_context=cri_pb2.LinuxContainerSecurityContext(
+                namespace_options=namespaces, masked_paths=MASKED_PATHS, readonly_paths=READONLY_PATHS
+            )
         ),
     )
 

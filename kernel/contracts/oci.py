@@ -5,6 +5,14 @@ from __future__ import annotations
 from kernel.contracts.contract import Message
 from kernel.ids import DiffId, Digest
 
+MASKED_PATHS = (
+    "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
+    "/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+)  # fmt: skip
+"""What a container that nobody says anything of does not see; the kubelet sends the same for the usual `procMount`."""
+READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+
 
 class Descriptor(Message, frozen=True, kw_only=True):
     """A blob by digest (image-spec, descriptor.md)."""

@@ -96,6 +96,10 @@ class PodRequest(Message, frozen=True, kw_only=True):
     """Of containers that name none themselves."""
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
+    resources: Resources = Resources()
+    """Of all containers together."""
+    overhead: Resources = Resources()
+    """What the pod takes beside them."""
 
 
 class PodMade(Message, frozen=True, kw_only=True):

@@ -133,7 +133,11 @@ def _security(config: cri.ContainerConfig, pod: cri.PodSandboxConfig) -> Securit
     context = config.linux.security_context
     check_profiles(_FIELD, context)
     if context.capabilities.add_ambient_capabilities:
-        raise Unimplemented(f"{_FIELD}.capabilities.add_ambient_capabilities: ambient capabilities are not served yet")
+        raise Unimplemented(
+            f"{_FIELD}.capabilities.add_ambient_capabilities: ambient capabilities are off: they would need inheritable"
+            " ones, which no container has (CVE-2022-27652)",
+            hint="give the program file capabilities, or run it as root with those it needs",
+        )
     username = fields.text(f"{_FIELD}.run_as_username", context.run_as_username, limit=256, forbidden="/:")
     user, group, groups = check_identity(_FIELD, context, username)
     user_namespaces.check_container(
@@ -153,8 +157,8 @@ def _security(config: cri.ContainerConfig, pod: cri.PodSandboxConfig) -> Securit
         supplemental_groups_policy="strict" if context.supplemental_groups_policy == cri.Strict else "merge",
         readonly_rootfs=context.readonly_rootfs,
         no_new_privs=context.no_new_privs,
-        masked_paths=_paths("masked_paths", context.masked_paths),
-        readonly_paths=_paths("readonly_paths", context.readonly_paths),
+        masked_paths=_paths("masked_paths", config, context.masked_paths),
+        readonly_paths=_paths("readonly_paths", config, context.readonly_paths),
         seccomp=seccomp(_FIELD, context),
         apparmor=apparmor(_FIELD, context),
         selinux=selinux(_FIELD, context),
@@ -184,7 +188,8 @@ def _capabilities(which: str, names: Iterable[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _paths(which: str, given: Iterable[str]) -> tuple[str, ...] | None:
-    """None for the default ones: on the wire an empty list and none are the same."""
+def _paths(which: str, config: cri.ContainerConfig, given: Iterable[str]) -> tuple[str, ...] | None:
+    """An empty list of a security context means none, as the kubelet and the peers have it: so `procMount: Unmasked`
+    looks on the wire, while for the usual one it sends the list. None, the default ones, where there is no context."""
     found = tuple(fields.path(f"{_FIELD}.{which}[{index}]", path) for index, path in enumerate(given))
-    return found or None
+    return found if config.linux.HasField("security_context") else None

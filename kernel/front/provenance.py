@@ -89,7 +89,7 @@ def _linux(linux: _Named, config: cri.ContainerConfig, settings: RuntimeSection)
     asked = {
         "cpu": limits.cpu_shares or limits.cpu_quota or limits.cpu_period or limits.cpuset_cpus or limits.cpuset_mems,
         "memory": limits.memory_limit_in_bytes, "hugepageLimits": limits.hugepage_limits, "unified": limits.unified,
-        "devices": config.devices or config.CDI_devices or context.privileged,
+        "devices": config.devices or config.CDI_devices or context.privileged, "blockIO": True,
     }  # fmt: skip
     for name in _part(linux, "resources"):
         configured = name == "pids" and settings.default_pids_limit

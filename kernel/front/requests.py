@@ -68,8 +68,6 @@ def plan_pod(sandbox: SandboxId, config: cri.PodSandboxConfig, handler: str, han
     network, pid, ipc = _namespaces(linux.security_context.namespace_options)
     id_map = user_namespaces.of_pod(f"{_SECURITY}.namespace_options", linux.security_context.namespace_options)
     _check_sandbox_security(linux.security_context)
-    resources_of("config.linux.overhead", linux.overhead)
-    resources_of("config.linux.resources", linux.resources)
     servers = tuple(fields.word(f"config.dns_config.servers[{i}]", s) for i, s in enumerate(dns.servers))
     searches = tuple(fields.word(f"config.dns_config.searches[{i}]", s) for i, s in enumerate(dns.searches))
     options = tuple(fields.word(f"config.dns_config.options[{i}]", s) for i, s in enumerate(dns.options))
@@ -99,6 +97,8 @@ def plan_pod(sandbox: SandboxId, config: cri.PodSandboxConfig, handler: str, han
         selinux=profiles.selinux(_SECURITY, linux.security_context),
         labels=labels,
         annotations=annotations,
+        resources=resources_of("config.linux.resources", linux.resources),
+        overhead=resources_of("config.linux.overhead", linux.overhead),
     )
     if network is NamespaceMode.NODE:
         return PodPlan(pod=pod, attach=None)

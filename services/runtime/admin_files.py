@@ -1,4 +1,4 @@
-"""Files that the node's administrator puts into folders: CDI specifications and OCI hooks.
+"""Files of the node's administrator: CDI specifications, OCI hooks, classes of block I/O.
 
 Run by the runtime worker. What they say is run or mounted as root, so a file counts only where nobody but root can
 have written it: it and its folder belong to root and are writable by nobody else.
@@ -43,6 +43,16 @@ def read(folders: Iterable[str], suffixes: tuple[str, ...]) -> list[AdminFile]:
         for name in names[:_MOST]:
             found.append(AdminFile(folder=folder, name=name, trouble=trouble) if trouble else _read(folder, name))
     return found
+
+
+def one(path: str) -> AdminFile:
+    """A single file."""
+    folder, _, name = path.rpartition("/")
+    try:
+        trouble = _folder_trouble(folder or "/")
+    except OSError as error:
+        trouble = f"its folder {folder}: {error.strerror}"
+    return AdminFile(folder=folder, name=name, trouble=trouble) if trouble else _read(folder, name)
 
 
 def _folder_trouble(folder: str) -> str:

@@ -52,6 +52,18 @@ class Hierarchies:
             return Path("/proc/swaps").exists() and "memory" in self.controllers()
         return "memory" in self.v1 and (self.v1["memory"] / "memory.memsw.limit_in_bytes").exists()
 
+    def limits_block_io(self) -> bool:
+        """Whether I/O on block devices can be limited."""
+        return ("io" if self.only_v2 else "blkio") in self.controllers()
+
+    def block_io_weight(self) -> str:
+        """The file by which it is weighed, empty for none: the kernel shows them only in cgroups below the root."""
+        root, names = (
+            (self.unified, ("io.weight", "io.bfq.weight")) if self.only_v2
+            else (self.v1.get("blkio"), ("blkio.weight", "blkio.bfq.weight"))
+        )  # fmt: skip
+        return next((name for name in names if root and next(root.glob(f"*/{name}"), None)), "")
+
 
 def hierarchies() -> Hierarchies:
     """Read where cgroups are mounted in this mount namespace."""

@@ -57,6 +57,14 @@ class PodCgroup:
         return f"{self.path}/crisp-conmon-{container}{suffix}"
 
 
+def monitors(configured: str, pod: PodCgroup) -> PodCgroup:
+    """Where the conmons of a pod's containers go: below the configured cgroup, else the pod's own."""
+    if not configured:
+        return pod
+    plain = _plain(configured)
+    return PodCgroup(driver=pod.driver, name=plain if pod.driver == "cgroupfs" else _slice_name(plain))
+
+
 def of_name(name: str) -> PodCgroup:
     """A pod's cgroup by the name that its record holds: made with either driver, whichever is configured now."""
     return PodCgroup(driver="cgroupfs" if name.startswith("/") else "systemd", name=name)

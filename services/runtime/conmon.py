@@ -12,6 +12,7 @@ import errno
 import os
 import stat
 import struct
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,6 @@ from kernel.host import process, syscalls
 from kernel.host.aio import Deadline
 from services.runtime import oci_runtime, pidfd, thread
 from services.runtime.bundle import ContainerBundle
-from services.runtime.cgroup import Cgroups
 from services.runtime.oci_runtime import OciRuntime
 
 _SYNC_LIMIT = 64 << 10
@@ -36,6 +36,10 @@ _NO_LOG = frozenset({
     errno.ELOOP, errno.EXDEV, errno.ENOTDIR, errno.EISDIR, errno.ENXIO, errno.ENAMETOOLONG
 })  # fmt: skip
 _BENEATH = syscalls.RESOLVE_BENEATH | syscalls.RESOLVE_NO_SYMLINKS | syscalls.RESOLVE_NO_MAGICLINKS
+
+
+Enter = Callable[[int], None]
+"""Puts a process into conmon's cgroup; blocks."""
 
 
 class _Sync(msgspec.Struct):
@@ -50,7 +54,6 @@ class Launch:
     container: str
     bundle: ContainerBundle
     runtime: OciRuntime
-    cgroup: str
     log: Path | None = None
     terminal: bool = False
     stdin: bool = False
@@ -80,8 +83,9 @@ def command_line(conmon: str, launch: Launch) -> list[str]:
     return arguments
 
 
-async def create(conmon: str, launch: Launch, cgroups: Cgroups, deadline: Deadline) -> int:
-    """Start conmon, which creates the container: the pid of its process, which waits to be started."""
+async def create(conmon: str, launch: Launch, enter: Enter, deadline: Deadline) -> int:
+    """Start conmon, which creates the container: the pid of its process, which waits to be started. `enter` puts
+    conmon into its cgroup."""
     sync_read, sync_write = os.pipe2(os.O_CLOEXEC)
     start_read, start_write = os.pipe2(os.O_CLOEXEC)
     said = os.open(launch.bundle.path / "conmon.log", os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -101,7 +105,7 @@ async def create(conmon: str, launch: Launch, cgroups: Cgroups, deadline: Deadli
             os.close(theirs.pop())
         try:
             async with deadline.limit(f"container {launch.container}: create"):
-                await asyncio.to_thread(cgroups.enter, launch.cgroup, first.pid)
+                await asyncio.to_thread(enter, first.pid)
                 os.write(start_write, b"\0")
                 answer = await _line(sync_read)
                 code = await first.wait()  # the first process ends once the one that stays has been forked

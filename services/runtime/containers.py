@@ -12,6 +12,7 @@ import logging
 import os
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -35,12 +36,14 @@ from kernel.host.aio import Deadline, KeyedLock
 from kernel.ids import ContainerId, SandboxId
 from services.runtime import (
     bundle,
+    cgroup_path,
     configured,
     conmon,
     devices,
     edits,
     handler,
     host,
+    limits,
     mapped_mounts,
     mount_sources,
     namespaces,
@@ -54,6 +57,7 @@ from services.runtime import (
     userns_spec,
 )
 from services.runtime.bundle import ContainerBundle, ContainerState
+from services.runtime.cgroup_path import PodCgroup
 from services.runtime.confinement import Confinement
 from services.runtime.exec import Execs
 from services.runtime.exits import Container, Exits
@@ -77,6 +81,8 @@ class _Plan:
     """All but the pid."""
     state: ContainerState
     copies: tuple[mapped_mounts.Copy, ...]
+    writes: tuple[limits.Write, ...]
+    """What is written into its cgroup once that is there."""
 
 
 class Containers:
@@ -99,6 +105,10 @@ class Containers:
     def ids(self) -> tuple[ContainerId, ...]:
         """All containers that something is there of."""
         return tuple(bundle.containers(self._setting.root))
+
+    def monitors(self) -> frozenset[str]:
+        """The cgroups that have conmons in cgroups below them."""
+        return frozenset(one.state.conmon_cgroup.rpartition("/")[0] for one in self._containers.values())
 
     def places(self) -> dict[SandboxId, list[ContainerPlace]]:
         """Where statistics find the containers that have a process, by pod."""
@@ -304,6 +314,7 @@ class Containers:
         cgroup = pod.cgroup.container(request.container)
         sources = mount_sources.find(request, config.paths, config.runtime.absent_mount_sources_to_reject)
         cdi_edits = configured.cdi_edits(config.runtime, request)
+        classes = configured.classes(config.runtime, pod.request, request, setting.cgroups.hierarchies)
         owner = who if config.runtime.device_ownership_from_security_context else None
         place = oci_spec.Place(
             rootfs=str(rootfs),
@@ -343,16 +354,17 @@ class Containers:
             sources = mount_sources.make_missing(sources)
             made = replace(place.sources, mounts=mapped_mounts.plan(setting.root, request, sources.paths)[0])
             spec = oci_spec.plan(pod.request, request, who, known, replace(place, sources=made), defaults)
-        spec = userns_spec.settle(edits.apply(spec, cdi_edits + hooks), pod.request, str(folder.user))
+        spec = userns_spec.settle(edits.apply(spec, cdi_edits + classes.edits + hooks), pod.request, str(folder.user))
         return _Plan(
             spec=handler.settle(spec, pod.request, request, runtime.settings),
             created=Created(
                 pid=0, uid=who.uid, gid=who.gid, supplemental_groups=who.supplemental_groups, stop_signal=stop_with
             ),
             copies=mapped_mounts.plan(setting.root, request, sources.paths)[1],
+            writes=classes.writes,
             state=ContainerState(
                 phase="creating", sandbox=request.sandbox, handler=runtime.name, cgroup=cgroup,
-                conmon_cgroup=pod.cgroup.conmon(request.container),
+                conmon_cgroup=self._monitors(pod).conmon(request.container),
                 oom_kills_before=setting.cgroups.lost_oom_kills(pod.cgroup.path),
                 poststop=any(stage == "poststop" for stage, _ in (*cdi_edits.hooks, *hooks.hooks)),
             ),
@@ -367,10 +379,10 @@ class Containers:
         await mapped_mounts.make(plan.copies, pod.request, pod.folder.user, deadline)
         launch = conmon.Launch(
             container=request.container, bundle=folder, runtime=self._setting.runtimes[plan.state.handler],
-            cgroup=plan.state.conmon_cgroup, log=log, terminal=request.tty, stdin=request.stdin,
+            log=log, terminal=request.tty, stdin=request.stdin,
             stdin_once=request.stdin_once,
         )  # fmt: skip
-        pid = await conmon.create(self._setting.config.runtime.conmon, launch, self._setting.cgroups, deadline)
+        pid = await conmon.create(self._setting.config.runtime.conmon, launch, self._enter(pod, plan), deadline)
         process = pidfd.identify(pid)
         if process is None:
             raise Internal(f"container {request.container}: its process ended before it was started")
@@ -379,8 +391,22 @@ class Containers:
             created=msgspec.structs.replace(plan.created, pid=pid),
             inner_cgroup=self._setting.cgroups.inner(plan.state.cgroup, pid),
         )  # fmt: skip
+        if plan.writes:
+            what = f"container {request.container}"
+            cgroups, path = self._setting.cgroups, state.limits_cgroup
+            await thread.run(lambda: update.write(cgroups, path, plan.writes, what), deadline, what)
         folder.state.write(state)
         return state
+
+    def _enter(self, pod: Pod, plan: _Plan) -> conmon.Enter:
+        """How conmon gets into its cgroup. Those of one's own choice are made when the first monitor needs them."""
+        above = self._monitors(pod)
+        if above == pod.cgroup:
+            return partial(self._setting.cgroups.enter, plan.state.conmon_cgroup)
+        return partial(self._pods.made_cgroups.enter, above, plan.state.conmon_cgroup)
+
+    def _monitors(self, pod: Pod) -> PodCgroup:
+        return cgroup_path.monitors(self._pods.runtime(pod).settings.conmon_cgroup, pod.cgroup)
 
     async def _undo(self, container: ContainerId) -> None:
         """Leave nothing of a container, whatever there is of it; the log and the root file system are not ours."""
@@ -410,6 +436,9 @@ class Containers:
         if state is not None:
             for path in (state.cgroup, state.conmon_cgroup):
                 self._setting.cgroups.remove(path)
+            above = state.conmon_cgroup.rpartition("/")[0]
+            if above != state.cgroup.rpartition("/")[0]:
+                self._pods.made_cgroups.remove(above)
         for runtime in runtimes:
             runtime.forget(container)
         mapped_mounts.remove(self._setting.root, container)

@@ -40,6 +40,7 @@ class Edits:
     """Stage and hook."""
     additional_gids: tuple[int, ...] = ()
     intel_rdt: Json = field(default_factory=dict)
+    block_io: Json = field(default_factory=dict)
 
     def __add__(self, other: Edits) -> Edits:
         return Edits(
@@ -49,6 +50,7 @@ class Edits:
             hooks=self.hooks + other.hooks,
             additional_gids=self.additional_gids + other.additional_gids,
             intel_rdt={**self.intel_rdt, **other.intel_rdt},
+            block_io={**self.block_io, **other.block_io},
         )
 
 
@@ -65,6 +67,8 @@ def apply(spec: Spec, edits: Edits) -> Spec:
         process = {**process, "user": {**user, "additionalGids": list(groups)}}
     if edits.intel_rdt:
         linux = {**linux, "intelRdt": {**_mapping(linux, "intelRdt"), **edits.intel_rdt}}
+    if edits.block_io:
+        linux = {**linux, "resources": {**_mapping(linux, "resources"), "blockIO": edits.block_io}}
     changed = {**spec, "process": process, "linux": linux}
     if edits.mounts:
         by_path = {str(mount["destination"]): mount for mount in (*_mounts(spec), *edits.mounts)}

@@ -53,17 +53,18 @@ def merge(held: Resources, asked: Resources) -> Resources:
     )
 
 
-def total(one: Resources, other: Resources) -> Resources:
-    """The limits of a pod: its containers' and its overhead's together."""
-
-    def both(name: str) -> int:
-        return int(getattr(one, name)) + int(getattr(other, name))
-
-    quota = 0 if one.cpu_quota < 0 else both("cpu_quota")
+def total(one: Resources, overhead: Resources) -> Resources:
+    """The limits of a pod: its containers' and its overhead's together. What the containers are not limited in, the
+    pod is not either."""
+    period = one.cpu_period or overhead.cpu_period
+    quota = one.cpu_quota
+    if quota > 0 and overhead.cpu_quota > 0:
+        quota += overhead.cpu_quota * (period or 1) // (overhead.cpu_period or period or 1)
+    memory = one.memory_limit_in_bytes + (overhead.memory_limit_in_bytes if one.memory_limit_in_bytes else 0)
     return replace(
-        one, cpu_quota=quota, cpu_period=one.cpu_period or other.cpu_period, cpu_shares=both("cpu_shares"),
-        memory_limit_in_bytes=both("memory_limit_in_bytes") if one.memory_limit_in_bytes else 0,
-        memory_swap_limit_in_bytes=0, oom_score_adj=0, hugepage_limits={}, unified=dict(one.unified),
+        one, cpu_quota=max(quota, 0), cpu_period=period if quota > 0 else 0,
+        cpu_shares=one.cpu_shares + overhead.cpu_shares, memory_limit_in_bytes=memory, memory_swap_limit_in_bytes=0,
+        oom_score_adj=0, hugepage_limits={}, unified=dict(one.unified),
     )  # fmt: skip
 
 

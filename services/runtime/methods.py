@@ -216,10 +216,11 @@ class Runtime:
             cgroup_path.base(self._setting.driver, self._setting.config.runtime.cgroup_parent)
         )
         owned = {*pods, *containers}
+        monitors = self._containers.monitors()
         return Inventory(
             pods=pods,
             containers=containers,
-            cgroups=tuple(path for path in below if cgroup_path.owner(path) not in owned),
+            cgroups=tuple(path for path in below if cgroup_path.owner(path) not in owned and path not in monitors),
         )
 
     def _sweep(self) -> None:

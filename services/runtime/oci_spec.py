@@ -13,6 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+import msgspec
+
+from kernel.contracts.oci import MASKED_PATHS, READONLY_PATHS
 from kernel.contracts.runtime import CreateRequest, NamespaceMode, PodRequest, Resources
 from kernel.errors import InvalidInput
 from services.runtime import capabilities, confinement, limits, oci_mounts, sysctl
@@ -22,12 +25,6 @@ from services.runtime.user import User
 
 Spec = dict[str, object]
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-MASKED_PATHS = (
-    "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
-    "/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap",
-    "/sys/firmware",
-)  # fmt: skip
-READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 _UNIFIED_KEY = re.compile(r"(cpu|cpuset|hugetlb|io|memory|misc|pids|rdma)(\.[A-Za-z0-9_]+)+", re.ASCII)
 _PAGE_SIZE = re.compile(r"[0-9]+[KMG]B", re.ASCII)
 _CPUS = re.compile(r"[0-9,\-]*", re.ASCII)
@@ -314,4 +311,25 @@ def _annotations(pod: PodRequest, request: CreateRequest) -> dict[str, str]:
         "io.kubernetes.cri.sandbox-name": pod.name,
         "io.kubernetes.cri.sandbox-namespace": pod.namespace,
         "io.kubernetes.cri.sandbox-uid": pod.uid,
+        **_pod_size(pod),
     }
+
+
+def _pod_size(pod: PodRequest) -> dict[str, str]:
+    """What the pod may use as a whole, as OCI runtimes that give it a machine of its own read it from the peers."""
+    found = {}
+    held, nothing = pod.resources, Resources()
+    if held != nothing:
+        found = {
+            "io.kubernetes.cri.sandbox-cpu-period": str(held.cpu_period),
+            "io.kubernetes.cri.sandbox-cpu-quota": str(held.cpu_quota),
+            "io.kubernetes.cri.sandbox-cpu-shares": str(held.cpu_shares),
+            "io.kubernetes.cri.sandbox-memory": str(held.memory_limit_in_bytes),
+        }
+    for name, given in (("resources", pod.resources), ("overhead", pod.overhead)):
+        if given != nothing:
+            values = {key: value for key, value in msgspec.to_builtins(given).items() if value}
+            if sizes := values.pop("hugepage_limits", None):
+                values["hugepage_limits"] = [{"page_size": size, "limit": limit} for size, limit in sizes.items()]
+            found[f"pod-linux-{name}.crio.io"] = msgspec.json.encode(values).decode()
+    return found

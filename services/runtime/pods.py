@@ -10,12 +10,20 @@ import asyncio
 import logging
 import os
 import re
-import threading
 from pathlib import Path
 
+import msgspec
 from msgspec.structs import replace
 
-from kernel.contracts.runtime import NamespaceMode, PodChanged, PodFact, PodMade, PodRequest, UpdatePodRequest
+from kernel.contracts.runtime import (
+    NamespaceMode,
+    PodChanged,
+    PodFact,
+    PodMade,
+    PodRequest,
+    Resources,
+    UpdatePodRequest,
+)
 from kernel.errors import FailedPrecondition, InvalidInput, NotFound
 from kernel.host.aio import Deadline, KeyedLock
 from kernel.ids import SandboxId
@@ -28,14 +36,14 @@ from services.runtime import (
     pause,
     pidfd,
     sysctl,
-    systemd,
     thread,
     update,
     user_namespace,
     userns_spec,
 )
-from services.runtime.bundle import PodBundle, PodRecord, Record
+from services.runtime.bundle import PodBundle, PodRecord
 from services.runtime.cgroup_path import PodCgroup
+from services.runtime.made_cgroups import MadeCgroups
 from services.runtime.oci_runtime import OciRuntime
 from services.runtime.setting import Setting
 from services.runtime.stats import ContainerPlace, PodPlace
@@ -90,8 +98,7 @@ class Pods:
         self._setting = setting
         self._pods: dict[SandboxId, Pod] = {}
         self._locks: KeyedLock[SandboxId] = KeyedLock()
-        self._made_cgroups = Record(setting.root / "cgroups.json", list[str])
-        self._cgroup_lock = threading.Lock()
+        self.made_cgroups = MadeCgroups(setting.root, setting.cgroups)
 
     def get(self, sandbox: SandboxId) -> Pod:
         """A pod that is made; NotFound where there is none."""
@@ -182,11 +189,9 @@ class Pods:
         """Give a pod other limits, where its cgroup is ours and not the kubelet's; they hold for what it has now."""
         async with self._locks.hold(request.sandbox):
             pod = self.get(request.sandbox)
-            what = f"pod {request.sandbox}"
-            if pod.cgroup.driver == "cgroupfs" and not pod.request.cgroup_parent:
-                whole = limits.total(request.resources, request.overhead)
-                path = pod.cgroup.path
-                await thread.run(lambda: update.pod(self._setting.cgroups, path, whole, what), deadline, what)
+            asked = replace(pod.request, resources=request.resources, overhead=request.overhead)
+            await thread.run(lambda: self._limit(pod.cgroup, asked), deadline, f"pod {request.sandbox}")
+            self._record(pod, msgspec.structs.replace(pod.record, request=asked))
 
     def close(self) -> None:
         """Watch the pause processes no longer."""
@@ -238,7 +243,7 @@ class Pods:
         request, folder, owned = pod.request, pod.folder, pod.request.user_namespace is not None
         owner = request.user_namespace.root if request.user_namespace else (0, 0)
         self._note(pod)
-        self._make_cgroup(pod.cgroup)
+        self._make_cgroup(pod)
         hostname = host_name(request)
         if request.ipc is not NamespaceMode.NODE:
             namespaces.mount_shm(folder.shm, self._setting.config.runtime.shm_size, owner)
@@ -257,6 +262,17 @@ class Pods:
             None if request.network is NamespaceMode.NODE else folder.uts,
             hostname,
         )
+
+    def _make_cgroup(self, pod: Pod) -> None:
+        self.made_cgroups.make(pod.cgroup)
+        self._limit(pod.cgroup, pod.request)
+
+    def _limit(self, cgroup: PodCgroup, request: PodRequest) -> None:
+        """Limits of the whole pod, where its cgroup is ours: one that the kubelet made has the kubelet's."""
+        if cgroup.driver == "cgroupfs" and not request.cgroup_parent:
+            whole = limits.total(request.resources, request.overhead)
+            if whole != Resources():
+                update.pod(self._setting.cgroups, cgroup.path, whole, f"pod {request.sandbox}")
 
     async def _start_pause(self, pod: Pod, deadline: Deadline) -> None:
         found = await pause.start(self._setting, pod.record, pod.folder, pod.cgroup, self.runtime(pod), deadline)
@@ -288,29 +304,8 @@ class Pods:
         for mounted in (folder.net, folder.ipc, folder.uts, folder.user, folder.shm):
             namespaces.unmount(mounted)
         if pod is not None:
-            self._remove_cgroup(pod.cgroup.path)
+            self.made_cgroups.remove(pod.cgroup.path)
         bundle.remove(folder.path)
-
-    def _make_cgroup(self, cgroup: PodCgroup) -> None:
-        """Make the pod's cgroup, noting first which levels are not there: only those are ours to remove."""
-        with self._cgroup_lock:
-            if missing := self._setting.cgroups.missing(cgroup.path):
-                noted = self._made_cgroups.read() or []
-                self._made_cgroups.write([*noted, *(level for level in missing if level not in noted)])
-            if cgroup.driver == "cgroupfs":
-                self._setting.cgroups.make(cgroup.path)
-            elif missing:
-                systemd.make_slice(cgroup.name)
-
-    def _remove_cgroup(self, path: str) -> None:
-        """Remove what of a path was made here and is in use no more."""
-        with self._cgroup_lock:
-            noted = self._made_cgroups.read() or []
-            for level in reversed(cgroup_path.levels(path)):
-                if level not in noted or not self._setting.cgroups.remove_if_empty(level):
-                    break
-                noted.remove(level)
-            self._made_cgroups.write(noted)
 
 
 def host_name(request: PodRequest) -> str:

@@ -41,7 +41,7 @@ class Profiles:
         """A container's confinement; errors name the field of the request."""
         security = request.security
         what = f"container {request.container}: profiles"
-        profile = await thread.run(lambda: self._seccomp(request), deadline, what)
+        profile = await thread.run(lambda: self._seccomp(pod, request), deadline, what)
         apparmor = await self._apparmor.choose(security.apparmor, privileged=security.privileged, deadline=deadline)
         process_label, mount_label = await self._labels(pod, security.selinux, privileged=security.privileged)
         return Confinement(
@@ -93,11 +93,13 @@ class Profiles:
             self._told.add(text)
             _LOG.warning("%s", text)
 
-    def _seccomp(self, request: CreateRequest) -> seccomp.Profile | None:
+    def _seccomp(self, pod: PodRequest, request: CreateRequest) -> seccomp.Profile | None:
         config, asked = self._config, request.security.seccomp
         match confinement.seccomp_source(asked, privileged=request.security.privileged, config=config):
             case "default":
-                return self._files.default(config.seccomp_profile)
+                handler = config.handlers.get(pod.handler or config.default_handler)
+                own = handler.seccomp_profile if handler is not None else ""
+                return self._files.default(own or config.seccomp_profile)
             case "privileged":
                 return self._files.get(Path(config.privileged_seccomp_profile))
             case "localhost" if asked is not None:

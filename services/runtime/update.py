@@ -41,7 +41,7 @@ async def container(
     limits.check_sets(asked, allowed.cpus, allowed.mems)
     known = support(allowed)
 
-    def write() -> Resources:
+    def work() -> Resources:
         made_from = changed.bundle.request.read()
         if made_from is None:
             raise Internal(f"{what}: its request does not read back")
@@ -55,7 +55,7 @@ async def container(
         keep(changed.bundle, held, known)
         return held
 
-    held = await thread.run(write, deadline, f"{what}: update")
+    held = await thread.run(work, deadline, f"{what}: update")
     if runtime.systemd:
         wanted = msgspec.json.encode(limits.spec(held, known))
         await runtime.update(changed.id, wanted, changed.bundle.path / "update.json", deadline)
@@ -79,7 +79,7 @@ def apply(cgroups: Cgroups, path: str, asked: Resources, held: Resources, known:
     planned = limits.writes(asked, held, known)
     if asked.memory_limit_in_bytes and (used := memory_use(cgroups, path)) is not None:
         limits.check_use(asked, used)
-    _write(cgroups, path, planned, what)
+    write(cgroups, path, planned, what)
 
 
 def memory_use(cgroups: Cgroups, path: str) -> int | None:
@@ -116,16 +116,17 @@ def keep(folder: ContainerBundle, held: Resources, known: Support) -> None:
         raise Internal(f"{folder.config} does not read back: {error}") from error
 
 
-def _write(cgroups: Cgroups, path: str, planned: tuple[Write, ...], what: str) -> None:
+def write(cgroups: Cgroups, path: str, planned: tuple[Write, ...], what: str) -> None:
+    """All of the files or none."""
     before: list[tuple[Path, str]] = []
     late: list[Write] = []
     try:
-        for write in planned:
-            if not _one(cgroups, path, write, before):
-                late.append(write)
-        for write in late:
-            if not _one(cgroups, path, write, before):
-                raise InvalidInput(f"{what}: the kernel refuses {write.file} = {write.value[:64]!r}")
+        for one in planned:
+            if not _one(cgroups, path, one, before):
+                late.append(one)
+        for one in late:
+            if not _one(cgroups, path, one, before):
+                raise InvalidInput(f"{what}: the kernel refuses {one.file} = {one.value[:64]!r}")
     except Exception:
         for file, value in reversed(before):
             with suppress(OSError):  # as it was, as far as that goes

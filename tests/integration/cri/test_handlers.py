@@ -6,11 +6,14 @@ import json
 import os
 import shutil
 import signal
+from pathlib import Path
 
 import grpc
+import psutil
 import pytest
 
 from kernel.front.generated import cri_pb2 as pb
+from tests.harness import host
 from tests.harness.cri import outcome, pod_config, refused
 from tests.harness.host import until
 
@@ -87,6 +90,61 @@ def test_host_devices_can_be_withheld_from_privileged_containers(cri, pods, daem
     assert "asked" in seen["plain"]
     assert seen["runc"] > seen["plain"]
     assert "kmsg" not in seen["plain"]
+
+
+WRAPPER = """#!/bin/sh
+set -e
+case "$*" in *" create "*) env > {out}/env; sleep "$(cat {out}/delay)";; esac
+exec {runtime} "$@"
+"""
+
+
+@pytest.mark.parametrize("beneath", ["runc", "crun"])
+def test_any_oci_runtime_by_its_path_with_a_root_a_monitor_and_a_profile_of_its_own(
+    cri, pods, daemon, settings, beneath
+):
+    out = daemon.folder / f"wrapped-{beneath}"
+    out.mkdir()
+    wrapper = out / "oci"
+    wrapper.write_text(WRAPPER.format(out=out, runtime=settings["runtime"]["handlers"][beneath]["path"]))
+    wrapper.chmod(0o755)
+    monitor = out / "conmon-of-its-own"
+    monitor.symlink_to(shutil.which("conmon", path="/usr/bin:/usr/sbin"))
+    profile = out / "seccomp.json"
+    no_rename = {"names": ["rename", "renameat", "renameat2"], "action": "SCMP_ACT_ERRNO"}
+    profile.write_text(json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [no_rename]}))
+    (out / "delay").write_text("0")
+    name = f"wrapped-{beneath}"
+    settings["runtime"]["handlers"][name] = {
+        "path": str(wrapper), "root": str(out / "state"), "conmon": str(monitor), "conmon_env": {"MINE": "yes"},
+        "conmon_cgroup": f"{daemon.cgroup_parent}-monitors", "seccomp_profile": str(profile), "create_timeout": 2,
+    }  # fmt: skip
+    daemon.write_config()
+    daemon.command("reload")
+    pod = pods(handler=name)
+    default = pb.LinuxContainerSecurityContext(
+        seccomp=pb.SecurityProfile(profile_type=pb.SecurityProfile.RuntimeDefault)
+    )
+    container = pod.shell("echo x > /a; sleep 600", security=default)
+    assert (out / "state" / container).is_dir()
+    assert "MINE=yes" in (out / "env").read_text().splitlines()
+    assert cri.exec(container, "mv", "/a", "/b").exit_code != 0  # by the handler's own RuntimeDefault
+    (conmon,) = [one for one in psutil.process_iter(["exe", "cmdline"]) if container in (one.info["cmdline"] or [])]
+    assert conmon.cmdline()[0] == str(monitor)
+    at = Path(f"/proc/{conmon.pid}/cgroup").read_text()
+    assert f"{daemon.cgroup_parent}-monitors/crisp-conmon-{container}" in at
+    assert f"{daemon.cgroup_parent}-monitors" not in Path(f"/proc/{cri.pid(container)}/cgroup").read_text()
+    assert not [line for line in daemon.command("doctor", check=False).stdout.splitlines() if "monitors" in line]
+    plain = pods().shell("echo x > /a; sleep 600", security=default)
+    assert cri.exec(plain, "mv", "/a", "/b").exit_code == 0
+    (out / "delay").write_text("20")
+    with refused(grpc.StatusCode.DEADLINE_EXCEEDED, "create"):
+        pod.create("true")
+    assert [one.id for one in cri.list_containers(pod_sandbox_id=pod.id)] == [container]
+    (out / "delay").write_text("0")
+    pod.remove()
+    assert host.cgroups(f"{daemon.cgroup_parent}-monitors") == []
+    assert list((out / "state").iterdir()) == []
 
 
 def test_a_bad_file_keeps_the_old_configuration(cri, daemon, settings):

@@ -331,7 +331,7 @@ def test_an_unknown_capability_is_refused(pod: Pod, field: str, change: pb.Capab
 
 def test_ambient_capabilities_are_refused(pod: Pod) -> None:
     asked = pb.Capability(add_capabilities=["NET_RAW"], add_ambient_capabilities=["NET_RAW"])
-    with refused(grpc.StatusCode.UNIMPLEMENTED, "capabilities.add_ambient_capabilities"):
+    with refused(grpc.StatusCode.UNIMPLEMENTED, "capabilities.add_ambient_capabilities", "inheritable"):
         pod.create("true", security=security(capabilities=asked))
 
 
@@ -382,6 +382,19 @@ def test_paths_are_masked_and_read_only_as_the_request_says(pod: Pod, cri: Cri) 
     cri.output(container, "touch", "/yes")
     plain = pod.shell("sleep 600")
     assert b"Read-only" in cri.exec(plain, "sh", "-c", "echo 0 > /proc/sys/net/ipv4/ip_forward").stderr
+
+
+def test_empty_lists_of_paths_mask_nothing_as_an_unmasked_proc_mount_asks(pod: Pod, cri: Cri) -> None:
+    hidden = "/proc/keys"
+    masked = pod.shell("sleep 600")  # a request without a security context
+    assert cri.output(masked, "cat", hidden) == ""
+    bare = pod.shell("sleep 600", security=security())
+    linux = cri.info(bare)["runtimeSpec"]["linux"]
+    assert not linux["maskedPaths"]
+    assert not linux["readonlyPaths"]
+    mounts = cri.output(bare, "cat", "/proc/self/mountinfo")
+    assert [line for line in mounts.splitlines() if line.split()[4].startswith("/proc/")] == []
+    assert b"Read-only" not in cri.exec(bare, "sh", "-c", "echo 0 > /proc/sys/net/ipv4/ip_forward").stderr
 
 
 @pytest.mark.parametrize("path", ["", "proc/kcore", "/proc/../etc", "/a\nb"])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import grpc
 import pytest
 
 from kernel.front.generated import cri_pb2 as pb
-from tests.harness.cri import refused
+from tests.harness.cri import pod_config, refused
 from tests.harness.daemon import DRIVER
 from tests.harness.host import until
 
@@ -130,6 +131,31 @@ def test_a_pods_own_cgroup_takes_the_limits_of_all_in_it(cri, pods):
     )  # fmt: skip
     found = limits(cri.pod_info(pod.id)["cgroup"])
     assert (found["memory"], found["shares"]) == (str(272 * MIB), "1000")
+    said = cri.info(pod.create("true"))["runtimeSpec"]["annotations"]
+    assert said["io.kubernetes.cri.sandbox-memory"] == str(256 * MIB)
     cri.stop_pod(pod.id)
     with refused(FAILED_PRECONDITION, "not ready"):
         cri.call("UpdatePodSandboxResources", pod_sandbox_id=pod.id)
+
+
+@pytest.mark.skipif(UNIFIED, reason="reads cgroup v1 files")
+def test_a_pod_is_made_with_its_limits_and_a_cgroup_of_the_kubelets_keeps_the_kubelets(cri, pods, daemon):
+    asked = {
+        "overhead": pb.LinuxContainerResources(memory_limit_in_bytes=16 * MIB),
+        "resources": pb.LinuxContainerResources(
+            memory_limit_in_bytes=64 * MIB, cpu_shares=300, cpu_quota=50_000, cpu_period=100_000
+        ),
+    }
+    configs = [pod_config(daemon.logs), pod_config(daemon.logs)]
+    for config in configs:
+        for name, value in asked.items():
+            getattr(config.linux, name).CopyFrom(value)
+    configs[1].linux.cgroup_parent = f"{daemon.cgroup_parent}/kubepods/pod7"
+    own, kubelets = (pods(config) for config in configs)
+    container = own.shell("sleep 600")
+    found = limits(cri.pod_info(own.id)["cgroup"])
+    assert (found["memory"], found["shares"], found["quota"]) == (str(80 * MIB), "300", "50000")
+    said = cri.info(container)["runtimeSpec"]["annotations"]
+    assert said["io.kubernetes.cri.sandbox-memory"] == str(64 * MIB)
+    assert json.loads(said["pod-linux-overhead.crio.io"]) == {"memory_limit_in_bytes": 16 * MIB}
+    assert limits(cri.pod_info(kubelets.id)["cgroup"])["memory"] != str(80 * MIB)

@@ -44,6 +44,17 @@ def test_drop_ins_win_in_order_of_name_and_key_by_key(tmp_path: Path) -> None:
         ("log_level: loud\n", ["line 1", "'log_level'"]),
         ("runtime:\n  default_handler: runq\n", ["line 2", "'runtime.default_handler'", "runq"]),
         ("runtime:\n  handlers:\n    runc:\n      paath: /x\n", ["line 4", "'runtime.handlers.runc.paath'"]),
+        ("runtime:\n  handlers:\n    runc:\n      path: x\n", ["line 4", "'runtime.handlers.runc.path'"]),
+        ("runtime:\n  handlers:\n    runc: {path: /x, conmon: y}\n", ["'runtime.handlers.runc.conmon'", "absolute"]),
+        ("runtime:\n  handlers:\n    runc: {path: /x, root: y}\n", ["'runtime.handlers.runc.root'"]),
+        (
+            "runtime: {handlers: {runc: {path: /x, conmon_cgroup: /a/../b}}}",
+            ["'runtime.handlers.runc.conmon_cgroup'"],
+        ),
+        (
+            "runtime: {handlers: {runc: {path: /x, create_timeout: 241}}}",
+            ["'runtime.handlers.runc.create_timeout'"],
+        ),
         ("root: [\n", ["line 2", "not YAML"]),
         ("- a\n", ["line 1", "mapping"]),
         ("root: /a\nroot: /b\n", ["line 2", "'root'", "twice"]),

@@ -25,6 +25,8 @@ def test_options_become_a_pod_and_a_container() -> None:
     assert [(env.key, env.value) for env in container.envs] == [("A", b"b=c")]
     assert [(m.host_path, m.container_path, m.readonly) for m in container.mounts] == [("/h", "/c", True)]
     assert container.log_path == "web.log"
+    assert "/proc/kcore" in container.linux.security_context.masked_paths
+    assert "/proc/sys" in container.linux.security_context.readonly_paths
 
 
 def test_host_namespaces() -> None:

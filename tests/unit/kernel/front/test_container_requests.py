@@ -58,9 +58,18 @@ def test_a_whole_container_is_translated() -> None:
     assert (found.security.run_as_user, found.security.run_as_group) == (1000, 0)
     assert found.security.supplemental_groups_policy == "strict"
     assert found.security.masked_paths == ("/proc/kcore",)
-    assert found.security.readonly_paths is None
+    assert found.security.readonly_paths == ()
     assert found.resources.hugepage_limits == {"2MB": 4}
     assert (found.log_path, found.stop_signal) == ("main/0.log", "SIGUSR1")
+
+
+def test_paths_that_a_request_leaves_out_are_the_default_ones_and_an_empty_list_is_none_at_all() -> None:
+    config = container_config()
+    config.linux.ClearField("security_context")
+    assert plan(config).security.masked_paths is None
+    config.linux.security_context.SetInParent()
+    security = plan(config).security
+    assert (security.masked_paths, security.readonly_paths) == ((), ())
 
 
 def test_no_log_without_a_folder_for_it() -> None:

@@ -5,6 +5,7 @@ import pytest
 from kernel.errors import InvalidInput
 from kernel.ids import ContainerId, SandboxId
 from services.runtime import cgroup_path
+from services.runtime.cgroup_path import PodCgroup, monitors
 
 SANDBOX, CONTAINER = SandboxId("a" * 64), ContainerId("c" * 64)
 
@@ -59,3 +60,12 @@ def test_a_cgroup_inside_another() -> None:
     assert cgroup_path.inside("/a/x.scope", "1:cpu:/a/x.scope/y\n0::/a/x.scope/container\n") == "/a/x.scope/container"
     assert cgroup_path.inside("/a/x.scope", "0::/a/x.scope\n") == ""
     assert cgroup_path.inside("/a/x", "0::/a/xy/container\n") == ""
+
+
+def test_monitors_go_to_the_pods_cgroup_or_where_the_configuration_says() -> None:
+    fs, sd = PodCgroup(driver="cgroupfs", name="/a/b"), PodCgroup(driver="systemd", name="a-b.slice")
+    assert monitors("", fs) is fs
+    assert monitors("/mine/x", fs).conmon(ContainerId("c")) == "/mine/x/crisp-conmon-c"
+    assert monitors("mine.slice", fs).path == "/mine.slice"
+    assert monitors("/mine/x", sd).path == "/mine.slice/mine-x.slice"
+    assert monitors("mine.slice", sd).conmon(ContainerId("c")) == "/mine.slice/crisp-conmon-c.scope"

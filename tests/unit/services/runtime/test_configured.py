@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -7,9 +8,10 @@ import pytest
 from kernel.config import RuntimeSection
 from kernel.contracts.oci import ImageConfig
 from kernel.contracts.runtime import CreateRequest, PodRequest
-from kernel.errors import FailedPrecondition
+from kernel.errors import FailedPrecondition, InvalidInput
 from kernel.ids import ContainerId, SandboxId
 from services.runtime import configured
+from services.runtime.cgroup import Hierarchies
 from services.runtime.edits import Edits
 
 POD = PodRequest(sandbox=SandboxId("a" * 64), name="pod", namespace="ns", uid="u")
@@ -47,3 +49,51 @@ def test_nothing_asked_reads_nothing(tmp_path: Path) -> None:
     )  # fmt: skip
     assert configured.cdi_edits(config, request) == Edits()
     assert configured.hook_edits(config, {}, {}, has_bind_mounts=False) == Edits()
+
+
+def classed(annotations: dict[str, str], file: str, found: Hierarchies) -> Edits:
+    request = CreateRequest(
+        container=ContainerId("c" * 64), sandbox=POD.sandbox, name="n", attempt=0, image=ImageConfig(),
+        image_name="box", image_ref="box", annotations=annotations,
+    )  # fmt: skip
+    return configured.classes(RuntimeSection(blockio_config_file=file), POD, request, found).edits
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="files must belong to root")
+def test_classes_of_block_io(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    asked = {"io.kubernetes.cri.blockio-class": "slow"}
+    file, groups = tmp_path / "blockio.yaml", tmp_path / "blkio"
+    groups.mkdir()
+    has = Hierarchies(unified=None, v1={"blkio": groups})
+    assert classed({}, str(file), has) == Edits()
+    with pytest.raises(FailedPrecondition, match=r"runtime\.blockio_config_file"):
+        classed(asked, "", has)
+    with pytest.raises(FailedPrecondition, match="No such file"):
+        classed(asked, str(file), has)
+    file.write_text("Classes: {slow: [{Weight: 20}, {Devices: [/no/such*], ThrottleReadBps: 1M}], other: []}")
+    assert classed(asked, str(file), has) == Edits()  # weights and devices are not there
+    assert "weights of block I/O class slow" in caplog.text
+    assert "/no/such* is no block device" in caplog.text
+    (groups / "any").mkdir()
+    (groups / "any" / "blkio.weight").touch()
+    assert classed(asked, str(file), has).block_io == {"weight": 20}
+    assert classed(asked, str(file), Hierarchies(unified=None, v1={})) == Edits()
+    with pytest.raises(InvalidInput, match=r"blockio-class\]: class 'x' is unknown; there are other, slow"):
+        classed({"io.kubernetes.cri.blockio-class": "x"}, str(file), has)
+    file.chmod(0o666)
+    with pytest.raises(FailedPrecondition, match="others than root"):
+        classed(asked, str(file), has)
+
+
+def test_groups_of_resctrl(tmp_path: Path) -> None:
+    assert configured._groups(str(tmp_path)) is None
+    (tmp_path / "schemata").touch()
+    (tmp_path / "gold").mkdir()
+    assert configured._groups(str(tmp_path)) == ["gold"]
+
+
+def test_block_devices_by_pattern() -> None:
+    assert configured.block_devices("/dev/nul[l]") == []
+    assert configured.block_devices("dev/loop0") == []
+    for device in configured.block_devices("/dev/loop[0-9]"):
+        assert device[0] == 7

@@ -21,7 +21,7 @@ CONTAINER = ContainerId("c" * 64)
 def launch(tmp_path: Path, *, systemd: bool = False, **fields: object) -> conmon.Launch:
     return conmon.Launch(
         container=CONTAINER, bundle=ContainerBundle(tmp_path, CONTAINER),
-        runtime=OciRuntime("runc", Config(run="/r"), systemd=systemd), cgroup="/x", **fields,  # type: ignore[arg-type]
+        runtime=OciRuntime("runc", Config(run="/r"), systemd=systemd), **fields,  # type: ignore[arg-type]
     )  # fmt: skip
 
 

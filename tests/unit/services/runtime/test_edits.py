@@ -19,6 +19,7 @@ def test_what_is_added() -> None:
     given = Edits(
         env=("B=3", "C=4"), additional_gids=(5, 6), hooks=(("poststop", hook), ("prestart", hook)),
         mounts=({"destination": "/c", "source": "z"}, {"destination": "/a", "source": "w"}), intel_rdt={"closID": "g"},
+        block_io={"weight": 10},
     )  # fmt: skip
     changed = edits.apply(SPEC, given)
     assert changed["process"] == {"env": ["A=1", "B=3", "C=4"], "user": {"uid": 1, "additionalGids": [5, 6]}}
@@ -27,7 +28,7 @@ def test_what_is_added() -> None:
         {"destination": "/a/b", "source": "x"},
     ]  # fmt: skip
     assert changed["hooks"] == {"prestart": [hook], "poststop": [hook]}
-    assert changed["linux"] == {"resources": {}, "intelRdt": {"closID": "g"}}
+    assert changed["linux"] == {"resources": {"blockIO": {"weight": 10}}, "intelRdt": {"closID": "g"}}
     assert "hooks" not in SPEC
 
 

@@ -101,3 +101,7 @@ def test_a_pods_limits_are_its_containers_and_its_overheads() -> None:
     assert (whole.cpu_shares, whole.cpu_quota, whole.memory_limit_in_bytes) == (110, 1500, 3 * MIB)
     unlimited = limits.total(Resources(), Resources(memory_limit_in_bytes=MIB))
     assert unlimited.memory_limit_in_bytes == 0
+    assert limits.total(Resources(), Resources(cpu_quota=500, cpu_period=1000)) == Resources()
+    assert limits.total(Resources(cpu_quota=-1), Resources(cpu_quota=500, cpu_period=1000)).cpu_quota == 0
+    scaled = limits.total(Resources(cpu_quota=100, cpu_period=100), Resources(cpu_quota=500, cpu_period=1000))
+    assert (scaled.cpu_quota, scaled.cpu_period) == (150, 100)

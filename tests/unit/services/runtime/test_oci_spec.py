@@ -5,6 +5,7 @@ from typing import cast
 import msgspec
 import pytest
 
+from kernel.contracts import oci
 from kernel.contracts.oci import ImageConfig
 from kernel.contracts.runtime import CreateRequest, NamespaceMode, PodRequest, Resources, Security
 from kernel.errors import InvalidInput
@@ -142,8 +143,8 @@ def test_the_hosts_name_in_a_pod_on_its_network() -> None:
 
 def test_masked_and_read_only_paths() -> None:
     linux = part(plan(), "linux")
-    assert linux["maskedPaths"] == list(oci_spec.MASKED_PATHS)
-    assert linux["readonlyPaths"] == list(oci_spec.READONLY_PATHS)
+    assert linux["maskedPaths"] == list(oci.MASKED_PATHS)
+    assert linux["readonlyPaths"] == list(oci.READONLY_PATHS)
     linux = part(plan(change(security=Security(masked_paths=(), readonly_paths=("/a",)))), "linux")
     assert (linux["maskedPaths"], linux["readonlyPaths"]) == ([], ["/a"])
     for path in ("", "a", "/a/../b", "/a/"):
@@ -206,3 +207,22 @@ def test_annotations_that_could_switch_the_runtime_are_left_out() -> None:
 
 def test_sysctls_go_into_the_container() -> None:
     assert part(plan(), "linux")["sysctl"] == {"net.ipv4.ip_forward": "1"}
+
+
+def test_the_oci_runtime_is_told_the_size_of_the_pod() -> None:
+    assert not [key for key in annotations(plan()) if "sandbox-memory" in key or "pod-linux" in key]
+    pod = msgspec.structs.replace(
+        POD, resources=Resources(cpu_shares=7, memory_limit_in_bytes=9, hugepage_limits={"2MB": 1}),
+        overhead=Resources(cpu_quota=5),
+    )  # fmt: skip
+    said = annotations(plan(pod=pod))
+    assert said["io.kubernetes.cri.sandbox-memory"] == "9"
+    assert said["io.kubernetes.cri.sandbox-cpu-shares"] == "7"
+    assert said["pod-linux-overhead.crio.io"] == '{"cpu_quota":5}'
+    assert msgspec.json.decode(said["pod-linux-resources.crio.io"]) == {
+        "cpu_shares": 7, "memory_limit_in_bytes": 9, "hugepage_limits": [{"page_size": "2MB", "limit": 1}],
+    }  # fmt: skip
+
+
+def annotations(spec: Spec) -> dict[str, str]:
+    return cast("dict[str, str]", spec["annotations"])

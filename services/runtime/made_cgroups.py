@@ -1,0 +1,55 @@
+"""Which levels of cgroup paths this worker made: only those are its to remove.
+
+Run by the runtime worker in threads. Rules kept: a level is noted on disk before it is made, so that it is known after
+any crash; one that is in use stays, and is removed with its last user.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from services.runtime import cgroup_path, systemd
+from services.runtime.bundle import Record
+from services.runtime.cgroup import Cgroups
+from services.runtime.cgroup_path import PodCgroup
+
+
+class MadeCgroups:
+    """The note of this worker."""
+
+    def __init__(self, root: Path, cgroups: Cgroups) -> None:
+        self._note = Record(root / "cgroups.json", list[str])
+        self._cgroups = cgroups
+        self._lock = threading.Lock()
+
+    def make(self, cgroup: PodCgroup) -> None:
+        """Make a cgroup with all above it."""
+        with self._lock:
+            self._make(cgroup)
+
+    def enter(self, above: PodCgroup, path: str, pid: int) -> None:
+        """Put a process into a cgroup of its own below another, which is made where it is not there."""
+        with self._lock:
+            self._make(above)
+            self._cgroups.enter(path, pid)
+
+    def remove(self, path: str) -> None:
+        """Remove what of a path was made here and is in use no more."""
+        with self._lock:
+            noted = self._note.read() or []
+            for level in reversed(cgroup_path.levels(path)):
+                if level not in noted or not self._cgroups.remove_if_empty(level):
+                    break
+                noted.remove(level)
+            self._note.write(noted)
+
+    def _make(self, cgroup: PodCgroup) -> None:
+        if missing := self._cgroups.missing(cgroup.path):
+            noted = self._note.read() or []
+            self._note.write([*noted, *(level for level in missing if level not in noted)])
+        if cgroup.driver == "systemd":
+            if missing:
+                systemd.make_slice(cgroup.name)
+        else:
+            self._cgroups.make(cgroup.path)
