@@ -93,6 +93,10 @@ class StorageSection(Struct, kw_only=True, frozen=True):
     max_layer_bytes: int = 64 << 30
     """The most bytes one unpacked layer may take."""
     max_layer_entries: int = 4_000_000
+    max_layer_ratio: int = 200
+    """How many times its blob's size an unpacked layer may take that takes more than 1 GiB."""
+    stall_timeout: float = 120.0
+    """Seconds after which an unpack, or a check, of which no byte moves is given up."""
 
 
 class NetworkSection(Struct, kw_only=True, frozen=True):

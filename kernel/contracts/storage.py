@@ -8,6 +8,8 @@ FailedPrecondition (a layer that a container still uses).
 
 from __future__ import annotations
 
+import enum
+
 from kernel.contracts.contract import Contract, Message, Method, Nothing
 from kernel.contracts.oci import IdMap, Layer
 from kernel.ids import ContainerId, DiffId, SandboxId
@@ -36,6 +38,33 @@ class Layers(Message, frozen=True, kw_only=True):
     """Every layer that is whole on disk, with its size."""
 
     layers: dict[DiffId, Usage]
+
+
+class LayerState(enum.Enum):
+    """What a check of a layer found."""
+
+    WHOLE = "whole"
+    """Its files, and all that its tar says of them, give its digest."""
+    UNPROVEN = "unproven"
+    """It was made before its tar could be made again, or its tar names a file twice: only counted."""
+    DAMAGED = "damaged"
+    MISSING = "missing"
+
+
+class CheckRequest(Message, frozen=True, kw_only=True):
+    """A layer to be read as a whole."""
+
+    diff_id: DiffId
+    drop: bool = False
+    """Whether it goes out of LAYERS where it is damaged: then it is to be fetched and unpacked again. Containers that
+    have it go on with its files as they are."""
+
+
+class Checked(Message, frozen=True, kw_only=True):
+    """What a check found."""
+
+    state: LayerState
+    why: str = ""
 
 
 class MountRequest(Message, frozen=True, kw_only=True):
@@ -92,6 +121,11 @@ class Inventory(Message, frozen=True, kw_only=True):
 UNPACK = Method("unpack", UnpackRequest, Usage, deadline=1800)
 """Unpack a layer once; at once where it is there already. Calls for the same layer join."""
 LAYERS = Method("layers", Nothing, Layers, deadline=10)
+CHECK = Method("check", CheckRequest, Checked, deadline=1800)
+"""Calls for the same layer join, and wait for an unpack of it."""
+SETTLE = Method("settle", Nothing, Nothing, deadline=86400)
+"""Done once each layer is checked that was made just before the host went down, and those that are damaged are out of
+LAYERS. At once where there is none."""
 REMOVE_LAYER = Method("remove_layer", LayerRequest, Nothing, deadline=120)
 """Gone already is success."""
 MOUNT = Method("mount", MountRequest, Mounted, deadline=30)
@@ -104,4 +138,6 @@ INVENTORY = Method("inventory", Nothing, Inventory, deadline=30)
 SWEEP = Method("sweep", Nothing, Nothing, deadline=120)
 """Delete the partial left-overs that INVENTORY lists."""
 
-CONTRACT = Contract("storage", UNPACK, LAYERS, REMOVE_LAYER, MOUNT, UNMOUNT, USAGE, FS_INFO, INVENTORY, SWEEP)
+CONTRACT = Contract(
+    "storage", UNPACK, LAYERS, CHECK, SETTLE, REMOVE_LAYER, MOUNT, UNMOUNT, USAGE, FS_INFO, INVENTORY, SWEEP
+)

@@ -1,4 +1,4 @@
-"""What the two children of an unpack give up before they read a byte of a layer.
+"""What the children of an unpack, and that of a check, give up before they read a byte of a layer.
 
 Runs in those children only, single-threaded, after their imports: then the root directory is the layer's own folder
 (or nothing at all), there is no network, and only the capabilities named are left. Nothing can be taken back.
@@ -17,13 +17,14 @@ from kernel.host import syscalls
 CHOWN, DAC_OVERRIDE, FOWNER, FSETID, MKNOD, SETFCAP = 0, 1, 3, 4, 27, 31
 """linux/capability.h"""
 UNTAR_CAPABILITIES = sum(1 << bit for bit in (CHOWN, DAC_OVERRIDE, FOWNER, FSETID, MKNOD, SETFCAP))
+VERIFY_CAPABILITIES = 1 << DAC_OVERRIDE
 
 _MEMORY = 1 << 30
 _DESCRIPTORS = 64
 _LAST_CAPABILITY = 63
 
 
-def enter(*, empty: bool) -> None:
+def enter(*, empty: bool, read_only: bool = False) -> None:
     """Make the working directory the root of a mount namespace that has nothing else; or an empty one in its place.
 
     pivot_root and not chroot: afterwards no descriptor or directory of this process leads to the host's tree.
@@ -36,7 +37,8 @@ def enter(*, empty: bool) -> None:
         syscalls.mount("tmpfs", here, "tmpfs", harmless | syscalls.MS_RDONLY, "size=4k,nr_inodes=2")
     else:
         syscalls.mount(here, here, flags=syscalls.MS_BIND)
-        syscalls.mount("none", here, flags=syscalls.MS_REMOUNT | syscalls.MS_BIND | harmless)
+        closed = syscalls.MS_RDONLY if read_only else 0
+        syscalls.mount("none", here, flags=syscalls.MS_REMOUNT | syscalls.MS_BIND | harmless | closed)
     os.chdir(here)
     syscalls.pivot_root(".", ".")
     syscalls.umount2(".", syscalls.MNT_DETACH)

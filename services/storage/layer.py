@@ -13,29 +13,33 @@ import errno
 import os
 import secrets
 import stat
-import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-from kernel.config import Config
+from kernel.config import Config, StorageSection
 from kernel.contracts.oci import Layer
 from kernel.contracts.storage import Usage
 from kernel.errors import KINDS, Corrupt, CrispError, Internal, InvalidInput, NotFound, ResourceExhausted
 from kernel.host import process, syscalls
 from kernel.host.aio import Deadline
 from kernel.ids import ContainerId, DiffId, Digest, digest
-from services.storage import inflate, removal, seccomp, untar
-from services.storage.pump import Pipes, Pumped, pump
+from services.storage import inflate, removal, untar
+from services.storage.children import Children, Ended
+from services.storage.pump import Pumped
 
 TEMPORARY = ".tmp-"
+REPLACED = ".old-"
+"""A damaged layer that a container may still read; `.old-DIGEST-RANDOM`."""
 RECORD = "layer.json"
-_CHUNK = 1 << 20
-_ANSWER_LIMIT = 64 << 20
+NOTES = "notes.json"
+SKELETON = "skeleton"
+DAMAGED = "damaged.json"
+"""The record of a layer that failed its check: it is not listed, and its files stay for who reads them."""
+_FREE_BYTES = 1 << 30
+"""What a blob of any size may give."""
 _FORMATS = {
     "application/vnd.oci.image.layer.v1.tar": "",
     "application/vnd.oci.image.layer.v1.tar+gzip": inflate.GZIP,
@@ -58,27 +62,36 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     inodes: int
     root: bool
     """Whether the tar said the mode and owner of the root directory."""
+    skeleton: bool = False
+    """Whether its tar can be made again out of its files."""
+    notes: bool = False
+    boot: str = ""
+    """The boot of the host during which it was made."""
+
+
+class Notes(msgspec.Struct, frozen=True, kw_only=True):
+    """What is kept beside a layer that has some of it. A character of a path is a byte."""
+
+    implied: tuple[str, ...] = ()
+    """Folders that only entries below them made: how they look is for the layers below to say."""
+    opaque: tuple[str, ...] = ()
+    """Folders that hide what is below."""
 
 
 class _Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     bytes: int
     inodes: int
     root: bool
-    opaque: list[str]
+    opaque: tuple[str, ...]
+    implied: tuple[str, ...]
+    replaced: bool
+    skeleton: bool
 
 
 class _Refusal(msgspec.Struct, frozen=True, kw_only=True):
     error: str
     message: str
     hint: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
-    """A child that ended: its exit status and what it said."""
-
-    returncode: int
-    answer: bytes
 
 
 def plan_format(media_type: str) -> str:
@@ -89,12 +102,18 @@ def plan_format(media_type: str) -> str:
     return form
 
 
+def plan_limit(blob_bytes: int, limits: StorageSection) -> int:
+    """Most bytes that a blob of a size may give. Pure."""
+    return min(limits.max_layer_bytes, max(_FREE_BYTES, blob_bytes * limits.max_layer_ratio))
+
+
 def judge(layer: Layer, pumped: Pumped, inflated: Ended, untarred: Ended) -> _Report:
     """The verdict over an unpack: what was made, or the reason that counts most. Pure."""
     blob = layer.blob.digest
     if pumped.over:
         raise ResourceExhausted(
-            f"blob {blob} gives more bytes than a layer may take", hint="storage.max_layer_bytes sets the limit"
+            f"blob {blob} gives more bytes than a layer may take",
+            hint="storage.max_layer_bytes and storage.max_layer_ratio set the limit",
         )
     if inflated.returncode == inflate.REFUSED:
         raise Corrupt(f"blob {blob} does not decompress: {_words(inflated.answer)}")
@@ -132,15 +151,17 @@ class LayerStore:
     def __init__(self, config: Config) -> None:
         self._paths = config.paths
         self._limits = config.storage
-        self._threads = ThreadPoolExecutor(max_workers=_slots(), thread_name_prefix="hash")
+        self.boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        """Which boot of the host this is."""
         self._slots = asyncio.Semaphore(_slots())
         self._under_way: set[str] = set()
-        self._inflate_filter = seccomp.compile_filter(seccomp.INFLATE).hex()
-        self._untar_filter = seccomp.compile_filter(seccomp.UNTAR).hex()
+        self.replaced: set[str] = set()
+        """Names of damaged layers that were made again meanwhile: to be swept once nobody reads them."""
+        self.children = Children(_slots() + 1, config.storage.max_layer_entries, config.storage.stall_timeout)
 
     def close(self) -> None:
         """Let the threads go."""
-        self._threads.shutdown(wait=False)
+        self.children.close()
 
     def find(self, diff_id: DiffId) -> Record | None:
         """The layer's record, where it is whole on disk."""
@@ -167,6 +188,24 @@ class LayerStore:
         whole = {diff_id.removeprefix("sha256:") for diff_id in self.all()}
         return sorted(set(os.listdir(self._paths.layers)) - whole - self._under_way)
 
+    def notes(self, diff_id: DiffId) -> Notes:
+        """What is noted of a whole layer."""
+        record = self.find(diff_id)
+        if record is None or not record.notes:
+            return Notes()
+        try:
+            return msgspec.json.decode((self._paths.layer(diff_id) / NOTES).read_bytes(), type=Notes)
+        except (OSError, msgspec.DecodeError) as error:
+            raise Corrupt(
+                f"layer {diff_id}: its notes cannot be read: {error}", hint="crisp image check --repair"
+            ) from error
+
+    def drop(self, diff_id: DiffId) -> None:
+        """Take a damaged layer out of the list. Its files stay where they are until it is unpacked again."""
+        folder = self._paths.layer(diff_id)
+        with suppress(FileNotFoundError):  # dropped already
+            (folder / RECORD).rename(folder / DAMAGED)
+
     async def unpack(self, layer: Layer, deadline: Deadline) -> Usage:
         """Unpack the layer's blob into its place."""
         form = plan_format(layer.blob.media_type)
@@ -178,7 +217,8 @@ class LayerStore:
                 (folder / "diff").mkdir(parents=True)
                 folder.chmod(0o700)
                 (folder / "diff").chmod(0o755)
-                pumped, inflated, untarred = await self._extract(blob, form, folder)
+                limit = plan_limit(os.fstat(blob).st_size, self._limits)
+                pumped, inflated, untarred = await self._extract(blob, form, folder, limit)
                 report = judge(layer, pumped, inflated, untarred)
             record = await asyncio.to_thread(self._commit, folder, layer.diff_id, report)
         except OSError as error:
@@ -196,13 +236,20 @@ class LayerStore:
         """Take a layer out of its place at once; the folder that is left is to be deleted with `discard`."""
         return self._set_aside(self._paths.layer(diff_id))
 
+    def layer_of(self, name: str) -> DiffId | None:
+        """Which layer an entry of the folder is, or was."""
+        try:
+            return DiffId(digest(f"sha256:{name.removeprefix(REPLACED).partition('-')[0]}"))
+        except InvalidInput:
+            return None
+
     def sweep(self, name: str, used: Callable[[DiffId], ContainerId | None]) -> None:
         """Delete a left-over by name. A damaged layer that a container uses stays: busy is not corrupt."""
-        if not name.startswith(TEMPORARY):
-            with suppress(InvalidInput):  # not a layer's name
-                if used(DiffId(digest(f"sha256:{name}"))) is not None:
-                    return
+        diff_id = self.layer_of(name)
+        if diff_id is not None and used(diff_id) is not None:
+            return
         path = self._paths.layers / name
+        self.replaced.discard(name)
         if path.is_dir():
             removal.delete(path)
         else:
@@ -247,60 +294,35 @@ class LayerStore:
             raise NotFound(f"blob {blob} is not a regular file")
         return fd
 
-    async def _extract(self, blob: int, form: str, folder: Path) -> tuple[Pumped, Ended, Ended]:
-        """Both children and the hash between them, to the end of all three."""
-        python = [sys.executable, "-I", "-m"]
-        children: list[asyncio.subprocess.Process] = []
-        pipes = Pipes()
-        pumping: asyncio.Future[Pumped] | None = None
-        loop = asyncio.get_running_loop()
+    async def _extract(self, blob: int, form: str, folder: Path, limit: int) -> tuple[Pumped, Ended, Ended]:
+        skeleton = os.open(folder / SKELETON, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            source = os.dup(blob)
-            pipes.hold(source)
-            inflater = None
-            if form:
-                read, write = pipes.make()
-                argv = [*python, inflate.__name__, form, self._inflate_filter]
-                inflater = await process.start(
-                    argv, stdin=source, stdout=write, stderr=asyncio.subprocess.PIPE, cwd=str(folder)
-                )
-                children.append(inflater)
-                pipes.close(write, source)
-                source = read
-            read, write = pipes.make()
-            argv = [*python, untar.__name__, str(self._limits.max_layer_entries), self._untar_filter]
-            untarrer = await process.start(
-                argv,
-                stdin=read,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                cwd=str(folder / "diff"),
-            )
-            children.append(untarrer)
-            pipes.close(read)
-            pipes.release(source, write)
-            pumping = loop.run_in_executor(self._threads, pump, source, write, self._limits.max_layer_bytes)
-            return await asyncio.gather(asyncio.shield(pumping), _listen(inflater), _listen(untarrer))
+            return await self.children.extract(blob, form, folder / "diff", skeleton, limit)
         finally:
-            for child in children:
-                if child.returncode is None:
-                    process.kill_group(child)
-                    await child.wait()
-            pipes.close_all()
-            if pumping is not None:  # with its children gone it ends
-                await asyncio.wait([pumping])
+            os.close(skeleton)
 
     def _commit(self, folder: Path, diff_id: DiffId, report: _Report) -> Record:
         """Mark, write to the disk, and only then rename: after a power loss a layer is whole or not there."""
-        record = Record(bytes=report.bytes, inodes=report.inodes, root=report.root)
+        notes = bool(report.implied or report.opaque)
+        record = Record(
+            bytes=report.bytes, inodes=report.inodes, root=report.root, skeleton=report.skeleton, notes=notes,
+            boot=self.boot,
+        )  # fmt: skip
         (folder / RECORD).write_bytes(msgspec.json.encode(record))
+        if notes:
+            noted = Notes(implied=report.implied, opaque=report.opaque)
+            (folder / NOTES).write_bytes(msgspec.json.encode(noted))
+        if not report.skeleton:
+            (folder / SKELETON).unlink()
         _mark_opaque(folder / "diff", report.opaque)
         place = self._paths.layer(diff_id)
         parent = os.open(self._paths.layers, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             syscalls.syncfs(parent)
-            if (damaged := self._set_aside(place)) is not None:  # a whole one is never unpacked again
-                self.discard(damaged)
+            with suppress(FileNotFoundError):  # a whole one is never unpacked again; who reads a damaged one goes on
+                aside = f"{REPLACED}{place.name}-{secrets.token_hex(4)}"
+                place.rename(self._paths.layers / aside)
+                self.replaced.add(aside)
             folder.rename(place)
             os.fsync(parent)
         finally:
@@ -308,7 +330,7 @@ class LayerStore:
         return record
 
 
-def _mark_opaque(diff: Path, paths: list[str]) -> None:
+def _mark_opaque(diff: Path, paths: tuple[str, ...]) -> None:
     """The overlay's mark on directories that hide what is below. The child named them: nothing outside is reached."""
     within = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS
     folder = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
@@ -325,25 +347,6 @@ def _mark_opaque(diff: Path, paths: list[str]) -> None:
                 os.close(fd)
     finally:
         os.close(root)
-
-
-async def _listen(child: asyncio.subprocess.Process | None) -> Ended:
-    """A child's answer and its end: what it said on standard output where that is piped, else on standard error.
-
-    A blob that is not compressed has no child for that, which is a child that succeeds.
-    """
-    if child is None:
-        return Ended(returncode=0, answer=b"")
-    said = await asyncio.gather(*(_read(stream) for stream in (child.stdout, child.stderr) if stream is not None))
-    returncode = await child.wait()
-    return Ended(returncode=returncode, answer=next((text for text in said if text), b""))
-
-
-async def _read(stream: asyncio.StreamReader) -> bytes:
-    kept = bytearray()
-    while chunk := await stream.read(_CHUNK):
-        kept += chunk[: _ANSWER_LIMIT - len(kept)]
-    return bytes(kept)
 
 
 def _slots() -> int:

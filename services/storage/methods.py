@@ -8,7 +8,8 @@ worker that was killed goes on where the disk says. A step once begun runs to it
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import logging
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,11 +18,14 @@ from kernel.config import Config
 from kernel.contracts import storage
 from kernel.contracts.contract import Nothing
 from kernel.contracts.storage import (
+    Checked,
+    CheckRequest,
     ContainerRequest,
     FsInfo,
     Inventory,
     LayerRequest,
     Layers,
+    LayerState,
     Mounted,
     MountRequest,
     UnpackRequest,
@@ -31,16 +35,21 @@ from kernel.errors import FailedPrecondition
 from kernel.host.aio import Deadline, Joins, KeyedLock, Tasks
 from kernel.ids import ContainerId, DiffId, container_id, digest, sandbox_id
 from services.storage import files, usage
+from services.storage.checking import Checker
 from services.storage.container import ContainerStore, Mapped
 from services.storage.layer import LayerStore
+from services.storage.suspects import Suspects
 
+_LOG = logging.getLogger(__name__)
 _K = TypeVar("_K")
 _T = TypeVar("_T")
 
 
 async def create(config: Config) -> StorageService:
     """The worker's entry point."""
-    return StorageService(config)
+    service = StorageService(config)
+    service.begin()
+    return service
 
 
 class StorageService:
@@ -50,22 +59,30 @@ class StorageService:
         self._paths = config.paths
         self._layers = LayerStore(config)
         self._containers = ContainerStore(config.paths, self._layers)
+        self._checker = Checker(config, self._layers)
+        self._suspects = Suspects(config.paths.layers.parent, self._layers)
         self._tasks = Tasks()
         self._layer_locks: KeyedLock[DiffId] = KeyedLock()
         self._container_locks: KeyedLock[ContainerId] = KeyedLock()
         self._claims = asyncio.Lock()
         """Held while a layer is claimed by a container, or found to be claimed by none and taken away."""
         self._unpacks: Joins[DiffId, Usage] = Joins(self._tasks)
+        self._checks: Joins[CheckRequest, Checked] = Joins(self._tasks)
         self._mounts: Joins[MountRequest, Mounted] = Joins(self._tasks)
         self._unmounts: Joins[ContainerId, Nothing] = Joins(self._tasks)
         self._removals: Joins[DiffId, Nothing] = Joins(self._tasks)
         self._sweeps: Joins[str, Nothing] = Joins(self._tasks)
         self._fs_infos: Joins[str, FsInfo] = Joins(self._tasks)
 
+    def begin(self) -> None:
+        """Start what runs beside all calls: suspect layers are checked, nothing waits for that."""
+        self._settling = self._tasks.start(self._settle(), "check suspect layers")
+
     async def close(self) -> None:
         """End what is under way; it leaves nothing but what INVENTORY tells."""
         await self._tasks.close()
         self._layers.close()
+        await asyncio.to_thread(self._suspects.end)
 
     async def unpack(self, request: UnpackRequest, call: Call) -> Usage:
         """Make a layer from its blob, once."""
@@ -73,11 +90,54 @@ class StorageService:
         return await _join(self._unpacks, diff_id, lambda: self._unpack(request), f"unpack {diff_id}")
 
     async def _unpack(self, request: UnpackRequest) -> Usage:
-        async with self._layer_locks.hold(request.layer.diff_id):
-            there = await asyncio.to_thread(self._layers.find, request.layer.diff_id)
+        diff_id = request.layer.diff_id
+        await self._believe((diff_id,))
+        async with self._layer_locks.hold(diff_id):
+            there = await asyncio.to_thread(self._layers.find, diff_id)
             if there is not None:
                 return Usage(bytes=there.bytes, inodes=there.inodes)
-            return await self._layers.unpack(request.layer, Deadline.after(storage.UNPACK.deadline))
+            unpacked = await self._layers.unpack(request.layer, Deadline.after(storage.UNPACK.deadline))
+        await self._sweep_replaced()
+        return unpacked
+
+    async def _sweep_replaced(self) -> None:
+        if self._layers.replaced:
+            async with self._claims:
+                for name in tuple(self._layers.replaced):
+                    await asyncio.to_thread(self._layers.sweep, name, self._containers.user_of)
+
+    async def check(self, request: CheckRequest, call: Call) -> Checked:
+        """Read all of a layer, once for all who ask at the same time."""
+        digest(request.diff_id)
+        return await self._checked(request)
+
+    async def _checked(self, request: CheckRequest) -> Checked:
+        return await _join(self._checks, request, lambda: self._check(request), f"check {request.diff_id}")
+
+    async def _check(self, request: CheckRequest) -> Checked:
+        diff_id = request.diff_id
+        async with self._layer_locks.hold(diff_id):
+            found = await self._checker.check(diff_id, Deadline.after(storage.CHECK.deadline))
+            if found.state is LayerState.DAMAGED and request.drop:
+                _LOG.warning("layer %s is damaged and has to be fetched again: %s", diff_id, found.why)
+                await asyncio.to_thread(self._layers.drop, diff_id)
+            if diff_id in self._suspects.pending and (found.state is not LayerState.DAMAGED or request.drop):
+                await asyncio.to_thread(self._suspects.cleared, diff_id)
+        return found
+
+    async def settle(self, request: Nothing, call: Call) -> Nothing:
+        """Wait until no layer is suspect."""
+        await asyncio.shield(self._settling)
+        return Nothing()
+
+    async def _settle(self) -> None:
+        await self._believe(self._suspects.pending)
+
+    async def _believe(self, layers: tuple[DiffId, ...]) -> None:
+        """Have those of the layers checked that are suspect; a damaged one is dropped."""
+        for diff_id in dict.fromkeys(layers):
+            if diff_id in self._suspects.pending:
+                await self._checked(CheckRequest(diff_id=diff_id, drop=True))
 
     async def layers(self, request: Nothing, call: Call) -> Layers:
         """Every whole layer."""
@@ -114,6 +174,7 @@ class StorageService:
 
     async def _mount(self, request: MountRequest) -> Mounted:
         container = request.container
+        await self._believe((*request.layers, *(layer for volume in request.volumes for layer in volume)))
         async with self._container_locks.hold(container):
             async with self._claims:
                 await asyncio.to_thread(self._containers.claim, container, request.layers, request.volumes)
@@ -168,8 +229,15 @@ class StorageService:
             layers=tuple(self._layers.all()),
             containers=tuple(self._containers.all()),
             mounted=tuple(self._containers.mounted()),
-            partial=(*self._layers.partial(), *self._containers.partial()),
+            partial=(*self._unused(self._layers.partial()), *self._containers.partial()),
         )
+
+    def _unused(self, names: list[str]) -> Iterator[str]:
+        """Without the damaged layers that a container still has: these go with it."""
+        for name in names:
+            diff_id = self._layers.layer_of(name)
+            if diff_id is None or self._containers.user_of(diff_id) is None:
+                yield name
 
     async def sweep(self, request: Nothing, call: Call) -> Nothing:
         """Delete left-overs."""

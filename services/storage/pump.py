@@ -26,17 +26,26 @@ class Pumped:
     """There were more than allowed."""
 
 
-def pump(source: int, target: int, limit: int) -> Pumped:
+class Progress:
+    """How far a pump is, for another thread to look at."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+
+def pump(source: int, target: int, limit: int, progress: Progress | None = None) -> Pumped:
     """Hash all that comes from `source` and hand it to `target`, a pipe; both are closed.
 
     Where the reader of the pipe went away, hashing goes on: a wrong digest is the better reason.
     """
     seen = hashlib.sha256()
     total, reader_gone = 0, False
+    progress = progress or Progress()
     buffer = memoryview(bytearray(_CHUNK))
     try:
         while count := os.readv(source, [buffer]):
             total += count
+            progress.bytes = total
             if total > limit:
                 break
             seen.update(buffer[:count])
@@ -66,9 +75,11 @@ class Pipes:
             fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, _CHUNK)
         return read, write
 
-    def hold(self, *fds: int) -> None:
-        """Close these in the end, too."""
-        self._open.update(fds)
+    def dup(self, fd: int) -> int:
+        """One more descriptor of a file."""
+        copy = os.dup(fd)
+        self._open.add(copy)
+        return copy
 
     def release(self, *fds: int) -> None:
         """Somebody else closes these."""

@@ -1,4 +1,4 @@
-"""The system calls that the two children of an unpack may make: lists, compiled once by the storage worker.
+"""The system calls that the children of an unpack and of a check may make: lists, compiled once by the worker.
 
 All others answer EPERM: no execve, no fork, no socket, no signal to others, no mount, no namespace.
 """
@@ -24,6 +24,11 @@ UNTAR = (
     "chown", "lchown", "fchown", "fchownat", "chmod", "fchmod", "fchmodat", "utimensat",
     "setxattr", "lsetxattr", "fsetxattr", "getdents64", "splice", "sync_file_range", "ftruncate", "dup",
     "readlink", "readlinkat", "getcwd", "chdir", "fchdir",
+)  # fmt: skip
+VERIFY = (
+    *_PYTHON,
+    "openat", "openat2", "open", "statx", "lstat", "stat", "readlinkat", "readlink", "getxattr", "lgetxattr",
+    "fgetxattr", "fadvise64", "getdents64", "dup",
 )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """A tar as it comes out of a pipe.
 
 Runs in the child that makes files, on its standard input. It knows nothing of tars: bytes are taken, dropped, or
-copied to a file, and running short is InvalidInput.
+copied to a file, and running short is InvalidInput. What goes into no file is given to the layer's skeleton.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from kernel.errors import InvalidInput
+from services.storage.skeleton import Kept, Nobody
 
 _BUFFER = 1 << 18
 
@@ -16,8 +17,9 @@ _BUFFER = 1 << 18
 class Stream:
     """A descriptor as the `Source` of a tar. One buffer; what is large goes from pipe to disk inside the kernel."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, kept: Kept | None = None) -> None:
         self._fd = fd
+        self._kept = kept or Nobody()
         self._buffer = memoryview(bytearray(_BUFFER))
         self._start = 0
         self._end = 0
@@ -44,12 +46,15 @@ class Stream:
                 self._start += len(part)
             data = b"".join(parts)
         self.offset += len(data)
+        self._kept.keep(data)
         return data
 
     def skip(self, count: int) -> None:
         """Drop the next `count` bytes."""
         while count > 0:
-            count -= self._advance(min(count, self._available()))
+            length = min(count, self._available())
+            self._kept.keep(self._buffer[self._start : self._start + length])
+            count -= self._advance(length)
 
     def copy_to(self, fd: int, count: int) -> None:
         """Write the next `count` bytes to the file `fd`."""
@@ -77,5 +82,6 @@ class Stream:
 
     def drain(self) -> None:
         """Read to the end: what follows the archive is part of the digest, and of nothing else."""
+        self._kept.keep(self._buffer[self._start : self._end])
         while self._refill():
-            pass
+            self._kept.keep(self._buffer[: self._end])

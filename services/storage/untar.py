@@ -1,10 +1,11 @@
 """The child that makes a layer's files out of its tar. It reads the tar on standard input, writes into `/` only.
 
-Started by the storage worker as `python -I -m services.storage.untar MAX_ENTRIES FILTER` with the layer's folder as
-working directory, which becomes its root: even so every parent is opened by openat2 within the root, every name is a
-single component below such a descriptor, and nothing is ever followed or changed through a name's last component.
+Started by the storage worker as `python -I -m services.storage.untar MAX_ENTRIES FILTER SKELETON` with the layer's
+folder as working directory, which becomes its root, and a descriptor for the layer's skeleton. Even so every parent is
+opened by openat2 within the root, every name is a single component below such a descriptor, and nothing is ever
+followed or changed through a name's last component.
 The worker hashes the same bytes before they come here; it renames the layer into place only if they were right.
-Answer on standard output, as JSON: a `Report`, or the kind and message of an error.
+Answer on standard output, as JSON: a `Report` and whether the skeleton is whole, or the kind and message of an error.
 """
 
 from __future__ import annotations
@@ -22,12 +23,15 @@ from kernel.errors import CrispError, Internal, InvalidInput, ResourceExhausted
 from kernel.host import syscalls
 from services.storage import confine
 from services.storage.removal import empty
+from services.storage.skeleton import Writer
 from services.storage.stream import Stream
 from services.storage.tar import Entry, Kind, entries
 from services.storage.whiteout import Action, Operation, decide, keeps_xattr, locate
 
 REFUSED = 3
 """The exit status with which the answer is an error."""
+MAX_IMPLIED = 8 << 20
+"""Most bytes of the paths of implied directories."""
 _WRITE_BEHIND = 1 << 20
 """Files of at least this size are sent on to the disk at once, so that the sync at the end is short."""
 _SYNC_FILE_RANGE_WRITE = 2
@@ -45,6 +49,10 @@ class Report(NamedTuple):
     root: bool
     """Whether the tar said the mode and owner of the layer's root."""
     opaque: list[str]
+    implied: list[str]
+    """Directories that only entries below them made, spelled the same way: the tar does not say how they look."""
+    replaced: bool
+    """Whether an entry took an earlier one's place, so that the files are not all that the tar had."""
 
 
 class Extraction:
@@ -59,6 +67,8 @@ class Extraction:
         self._recount = False
         self._opaque: set[bytes] = set()
         self._hidden: set[bytes] = set()
+        self._implied: set[bytes] = set()
+        self._implied_bytes = 0
         self._folder_times: dict[bytes, int] = {}
         self._parent_path: bytes | None = None
         self._parent_fd = -1
@@ -88,7 +98,7 @@ class Extraction:
         if self._recount:
             self._bytes, self._inodes = count(self._root)
         return Report(
-            self._bytes, self._inodes, self._root_said, [path.decode("latin-1") for path in sorted(self._opaque)]
+            self._bytes, self._inodes, self._root_said, _spell(self._opaque), _spell(self._implied), self._recount
         )
 
     def _perform(self, operation: Operation, entry: Entry, source: Stream) -> None:
@@ -151,6 +161,7 @@ class Extraction:
                 self._set_metadata(fd, entry)
             finally:
                 os.close(fd)
+            self._implied.discard(path)
         self._folder_times[path] = entry.mtime_ns
 
     def _open_or_make_folder(self, parent: int, name: bytes, path: bytes) -> int:
@@ -272,7 +283,12 @@ class Extraction:
         parent = self._open_parent(above)
         if path not in self._hidden and _exists(parent, name):
             raise InvalidInput(f"tar has entries below {path!r}, which is not a directory")
-        return self._open_or_make_folder(parent, name, path)
+        self._implied_bytes += len(path)
+        if self._implied_bytes > MAX_IMPLIED:
+            raise ResourceExhausted(f"tar has no entries for more folders than can be kept in mind, {path!r} is one")
+        fd = self._open_or_make_folder(parent, name, path)
+        self._implied.add(path)
+        return fd
 
     def _forget_parent(self) -> None:
         if self._parent_fd >= 0:
@@ -293,7 +309,7 @@ class Extraction:
                 os.close(copy)
             os.rmdir(name, dir_fd=parent)
             below = path + b"/"
-            for known in (self._opaque, self._hidden):
+            for known in (self._opaque, self._hidden, self._implied):
                 known.difference_update([other for other in known if other == path or other.startswith(below)])
         self._forget_parent()
 
@@ -337,6 +353,10 @@ def count(folder: int) -> tuple[int, int]:
     return size, inodes
 
 
+def _spell(paths: set[bytes]) -> list[str]:
+    return [path.decode("latin-1") for path in sorted(paths)]
+
+
 def _exists(parent: int, name: bytes) -> bool:
     try:
         os.lstat(name, dir_fd=parent)
@@ -366,19 +386,22 @@ def _write_all(fd: int, data: bytes) -> None:
 
 def main() -> None:
     """The child's whole life."""
-    max_entries, seccomp = int(sys.argv[1]), bytes.fromhex(sys.argv[2])
+    max_entries, seccomp, skeleton = int(sys.argv[1]), bytes.fromhex(sys.argv[2]), Writer(int(sys.argv[3]))
     os.umask(0)
     confine.enter(empty=False)
     root = os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     confine.drop(confine.UNTAR_CAPABILITIES, seccomp)
     try:
-        answer = json.dumps(Extraction(root, max_entries).run(Stream(0))._asdict())
+        report = Extraction(root, max_entries).run(Stream(0, skeleton))
+        skeleton.end()
+        answer = json.dumps({**report._asdict(), "skeleton": skeleton.whole and not report.replaced})
         status = 0
     except CrispError as error:
         answer = json.dumps({"error": type(error).__name__, "message": error.message[:1000], "hint": error.hint})
         status = REFUSED
     except OSError as error:
-        answer = json.dumps({"error": Internal.__name__, "message": f"layer's folder: {error}", "hint": ""})
+        kind = ResourceExhausted if error.errno in _FULL else Internal
+        answer = json.dumps({"error": kind.__name__, "message": f"layer's folder: {error}", "hint": ""})
         status = REFUSED
     _write_all(1, answer.encode())
     os._exit(status)

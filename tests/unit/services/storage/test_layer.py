@@ -9,14 +9,17 @@ import pytest
 from kernel.contracts.oci import Descriptor, Layer
 from kernel.errors import Corrupt, CrispError, Internal, InvalidInput, ResourceExhausted
 from kernel.ids import DiffId, Digest
-from services.storage.layer import Ended, judge, plan_format
+from services.storage.children import Ended
+from services.storage.layer import judge, plan_format
 from services.storage.pump import Pumped
 
 DIFF = DiffId(Digest("sha256:" + "1" * 64))
 OTHER = Digest("sha256:" + "2" * 64)
 LAYER = Layer(blob=Descriptor(media_type="", digest=OTHER, size=1), diff_id=DIFF)
 FINE = Ended(returncode=0, answer=b"")
-REPORT = json.dumps({"bytes": 1, "inodes": 2, "root": False, "opaque": []}).encode()
+REPORT = json.dumps(
+    {"bytes": 1, "inodes": 2, "root": False, "opaque": [], "implied": [], "replaced": False, "skeleton": True}
+).encode()
 MADE = Ended(returncode=0, answer=REPORT)
 
 

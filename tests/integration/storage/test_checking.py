@@ -1,0 +1,116 @@
+"""Checks of the service: damaged layers leave the list and nobody's files; suspect ones are asked before use."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+import msgspec
+import pytest
+
+from kernel.contracts.contract import Nothing
+from kernel.contracts.storage import CheckRequest, LayerState, MountRequest
+from kernel.errors import Internal, NotFound
+from kernel.ids import ContainerId, DiffId, Digest, new_id
+from services.storage.checking import damaged, judge
+from services.storage.children import Ended
+from services.storage.layer import RECORD, Record
+from services.storage.methods import create
+from services.storage.pump import Pumped
+from services.storage.suspects import FILE, State
+from tests.integration.storage.conftest import CALL, Store, Tar
+
+DIFF = DiffId(Digest("sha256:" + "1" * 64))
+RECORDED = Record(bytes=1, inodes=2, root=False)
+
+
+def test_the_worker_believes_its_own_hash_alone() -> None:
+    lied = Ended(returncode=0, answer=b'{"inodes": 2, "opaque": []}')
+    other = Pumped(digest=Digest("sha256:" + "2" * 64), bytes=1, over=False)
+    assert judge(DIFF, RECORDED, other, lied) == damaged(f"its files give the tar {other.digest}")
+
+
+@pytest.mark.parametrize(
+    "ended",
+    [
+        Ended(returncode=-9, answer=b""),
+        Ended(returncode=3, answer=b'{"error": "Internal", "message": "EIO"}'),
+        Ended(returncode=0, answer=b"?"),
+    ],
+)
+def test_what_could_not_be_found_out_is_no_damage(ended: Ended) -> None:
+    with pytest.raises(Internal, match="could not be checked"):
+        judge(DIFF, RECORDED, Pumped(digest=DIFF, bytes=1, over=False), ended)
+
+
+async def test_a_damaged_layer_is_made_again_under_a_container_that_reads_it(store: Store) -> None:
+    layer = store.blob(Tar().add("a", b"right").bytes())
+    await store.unpack_layer(layer)
+    _, root = await store.mount(layer.diff_id)
+    (store.diff(layer.diff_id) / "a").write_bytes(b"wrong")
+    found = await store.service.check(CheckRequest(diff_id=layer.diff_id, drop=True), CALL)
+    assert found.state is LayerState.DAMAGED
+    assert (await store.service.layers(Nothing(), CALL)).layers == {}
+    with pytest.raises(NotFound):
+        await store.mount(layer.diff_id)
+    await store.service.sweep(Nothing(), CALL)  # busy is not corrupt: nothing is taken from under a container
+    assert (root / "a").read_bytes() == b"wrong"
+    await store.unpack_layer(layer)
+    _, fresh = await store.mount(layer.diff_id)
+    assert (fresh / "a").read_bytes() == b"right"
+    assert os.listdir(root) == ["a"]
+    assert (await store.service.inventory(Nothing(), CALL)).partial == ()
+
+
+async def test_what_a_container_held_goes_with_it(store: Store) -> None:
+    layer = store.blob(Tar().add("a", b"right").bytes())
+    await store.unpack_layer(layer)
+    (store.diff(layer.diff_id) / "a").unlink()
+    await store.service.check(CheckRequest(diff_id=layer.diff_id, drop=True), CALL)
+    await store.unpack_layer(layer)
+    assert store.left_over() == []
+
+
+async def test_a_layer_that_is_not_there(store: Store) -> None:
+    assert (await store.service.check(CheckRequest(diff_id=DIFF), CALL)).state is LayerState.MISSING
+
+
+async def test_after_the_host_went_down_layers_of_that_boot_are_asked_first(store: Store) -> None:
+    good, bad, old = [await store.unpack(Tar().add(name, name.encode())) for name in ("good", "bad", "old")]
+    (store.diff(bad) / "bad").write_bytes(b"b\0d")
+    (store.diff(old) / "old").write_bytes(b"o\0d")  # of an earlier boot: written back long ago, and not asked
+    await store.service.close()
+    for diff_id, boot in ((good, "that"), (bad, "that"), (old, "earlier")):
+        file = store.paths.layer(diff_id) / RECORD
+        record = msgspec.json.decode(file.read_bytes(), type=Record)
+        file.write_bytes(msgspec.json.encode(msgspec.structs.replace(record, boot=boot)))
+    state = store.paths.layers.parent / FILE
+    state.write_bytes(msgspec.json.encode(State(boot="that")))
+    service = await create(store.config)
+    try:
+        with pytest.raises(NotFound, match=bad):  # it waits for its check
+            await service.mount(MountRequest(container=ContainerId(new_id()), layers=(bad,)), CALL)
+        await service.settle(Nothing(), CALL)
+        assert set((await service.layers(Nothing(), CALL)).layers) == {good, old}
+        await service.mount(MountRequest(container=ContainerId(new_id()), layers=(good, old)), CALL)
+    finally:
+        await service.close()
+    assert msgspec.json.decode(state.read_bytes(), type=State).suspects == ()
+
+
+async def test_a_worker_that_was_only_killed_asks_nothing(store: Store) -> None:
+    diff_id = await store.unpack(Tar().add("a", b"x"))
+    (store.diff(diff_id) / "a").write_bytes(b"y")
+    again = await create(store.config)  # the first one never closed: as after SIGKILL
+    try:
+        await again.settle(Nothing(), CALL)
+        assert diff_id in (await again.layers(Nothing(), CALL)).layers
+    finally:
+        await again.close()
+
+
+async def test_checks_of_one_layer_join(store: Store) -> None:
+    diff_id = await store.unpack(Tar().add("a", b"x"))
+    request = CheckRequest(diff_id=diff_id)
+    found = await asyncio.gather(*(store.service.check(request, CALL) for _ in range(4)))
+    assert {one.state for one in found} == {LayerState.WHOLE}
