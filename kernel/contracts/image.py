@@ -35,7 +35,8 @@ class Resolved(Message, frozen=True, kw_only=True):
     """Digest of what the reference names: the index where it is one, else the manifest."""
     manifest_digest: Digest
     documents: tuple[bytes, ...]
-    """The manifest as fetched, and before it the index that named it, where there is one: at most 4 MiB each."""
+    """The manifest as fetched, and before it the index that named it and the one that named that, where there are any:
+    at most 4 MiB each."""
     config: bytes
     """The image configuration, at most 4 MiB, as fetched."""
     layers: tuple[Descriptor, ...]

@@ -7,6 +7,7 @@ than was asked for. So the front follows the digests itself (image-spec: image-i
 from __future__ import annotations
 
 import hashlib
+from itertools import pairwise
 
 import msgspec
 
@@ -15,6 +16,9 @@ from kernel.contracts.image import Resolved
 from kernel.contracts.oci import Descriptor
 from kernel.errors import Corrupt
 from kernel.ids import Digest
+
+_INDEXES = 2
+"""An index, and one within it."""
 
 
 class _Blob(msgspec.Struct, frozen=True, rename="camel"):
@@ -43,16 +47,16 @@ def verify(asked: Digest | None, resolved: Resolved) -> None:
 def _verify(asked: Digest | None, resolved: Resolved) -> None:
     *indexes, manifest = resolved.documents or (b"",)
     top = indexes[0] if indexes else manifest
-    if len(indexes) > 1:
-        raise Corrupt("an index within an index")
+    if len(indexes) > _INDEXES:
+        raise Corrupt(f"more than {_INDEXES} indexes, one within the other")
     _same("what was named", resolved.digest, _digest(top))
     _same("the manifest", resolved.manifest_digest, _digest(manifest))
     if asked is not None:
         _same("what was asked for", asked, _digest(top))
-    if indexes:
-        listed = msgspec.convert(strict_json.loads(top), _Index).manifests
-        if resolved.manifest_digest not in (entry.digest for entry in listed):
-            raise Corrupt(f"the index does not list manifest {resolved.manifest_digest}")
+    for index, below in pairwise(resolved.documents):
+        listed = msgspec.convert(strict_json.loads(index), _Index).manifests
+        if _digest(below) not in (entry.digest for entry in listed):
+            raise Corrupt(f"the index does not list manifest {_digest(below)}")
     parsed = msgspec.convert(strict_json.loads(manifest), _Manifest)
     _same("the configuration", Digest(parsed.config.digest), _digest(resolved.config))
     layers = tuple(

@@ -8,6 +8,7 @@ end or not at all. The file itself is left to whoever put it there.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 import stat
@@ -25,7 +26,7 @@ from kernel.errors import Cancelled, Corrupt, FailedPrecondition, Internal, Inva
 from kernel.ids import Digest, digest, digest_hex
 from services.image import manifest
 from services.image.blobs import BlobFolder, Incoming
-from services.image.manifest import SIZE_LIMIT, Entry, Index, Manifest, Platform
+from services.image.manifest import SIZE_LIMIT, Entry, Index, Platform
 from services.image.tarball import Tarball
 
 _T = TypeVar("_T")
@@ -149,17 +150,16 @@ class _Reading:
 
     def _image(self, blob: Descriptor, names: tuple[str, ...], platform: Platform) -> LoadedImage:
         what = f"{self._name}: image {names[0] if names else blob.digest}"
-        parsed = manifest.parse(self._verified(blob, what), blob.media_type, what)
-        if isinstance(parsed, Index):
-            blob = manifest.choose(parsed, platform, what)
-            parsed = manifest.parse(self._verified(blob, what), blob.media_type, what)
-        if not isinstance(parsed, Manifest):
-            raise FailedPrecondition(f"{what}: an index within an index")
+        top = manifest.parse(data := self._verified(blob, what), blob.media_type, what)
+        parsed, below = manifest.descend(
+            top, platform, what, lambda entry: (self._verified(entry, what), entry.media_type)
+        )
+        chosen = Digest(f"sha256:{hashlib.sha256((data, *below)[-1]).hexdigest()}")
         config = self._verified(parsed.config, what)
         manifest.check_config(config, len(parsed.layers), what)
         for layer in parsed.layers:
             self._layer(layer, what)
-        return LoadedImage(names=names, manifest_digest=blob.digest, config=config, layers=parsed.layers)
+        return LoadedImage(names=names, manifest_digest=chosen, config=config, layers=parsed.layers)
 
     def _verified(self, blob: Descriptor, what: str) -> bytes:
         data = self._tarball.read(_member(blob.digest), SIZE_LIMIT)

@@ -1,14 +1,14 @@
 """Manifests, indexes and the choice of a platform: bytes in, checked values out. Pure.
 
 Read are OCI image manifests and indexes and Docker's schema 2 (image-spec manifest.md, image-index.md). What is
-no container image, or could be read as two things at once, is refused: schema 1, artifacts, nested indexes,
-foreign, encrypted or unknown layers. `urls` and `data` of a descriptor are never looked at.
+no container image, or could be read as two things at once, is refused: schema 1, artifacts, indexes more than one
+level deep within an index, foreign, encrypted or unknown layers. `urls` and `data` of a descriptor are never looked at.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -34,6 +34,9 @@ LAYER_TAR = "application/vnd.oci.image.layer.v1.tar"
 LAYER_GZIP = f"{LAYER_TAR}+gzip"
 LAYER_ZSTD = f"{LAYER_TAR}+zstd"
 
+_INDEXES = (OCI_INDEX, DOCKER_INDEX)
+_NESTED = 1
+"""Levels of indexes within an index."""
 _CONFIGS = ("application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json")
 _NONDISTRIBUTABLE = "application/vnd.oci.image.layer.nondistributable.v1.tar"
 _DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
@@ -144,13 +147,40 @@ def parse(data: bytes, content_type: str, what: str, *, foreign: bool = False) -
     if document.schema_version != 2:
         raise Corrupt(f"{what}: schemaVersion is {document.schema_version}, not 2")
     kind = _kind(document, sent_as, what)
-    if kind in (OCI_INDEX, DOCKER_INDEX):
+    if kind in _INDEXES:
         return _index(document, what)
     return _manifest(document, what, foreign=foreign)
 
 
-def choose(index: Index, platform: Platform, what: str) -> Descriptor:
-    """The manifest for `platform`; the first of several equally good. FailedPrecondition where there is none."""
+def descend(
+    top: Manifest | Index,
+    platform: Platform,
+    what: str,
+    fetch: Callable[[Descriptor], tuple[bytes, str]],
+    *,
+    foreign: bool = False,
+) -> tuple[Manifest, tuple[bytes, ...]]:
+    """The manifest for `platform`, and the documents below `top` that lead to it, itself the last one.
+
+    `fetch` brings what a descriptor names, and its content type; that it is that is checked here.
+    """
+    documents: list[bytes] = []
+    while isinstance(top, Index):
+        entry = choose(top, platform, what, nested=len(documents) < _NESTED)
+        data, content_type = fetch(entry)
+        verify(data, entry, what)
+        top = parse(data, content_type, what, foreign=foreign)
+        if isinstance(top, Index) is not (entry.media_type in _INDEXES):
+            raise Corrupt(f"{what}: {entry.digest} is not the {_text(entry.media_type)} that its index says")
+        documents.append(data)
+    return top, tuple(documents)
+
+
+def choose(index: Index, platform: Platform, what: str, *, nested: bool = False) -> Descriptor:
+    """The manifest for `platform`; the first of several equally good. FailedPrecondition where there is none.
+
+    `nested`: whether it may be an index again.
+    """
     wanted = _acceptable(platform)
     best: tuple[int, Descriptor] | None = None
     for entry in index.entries:
@@ -165,7 +195,9 @@ def choose(index: Index, platform: Platform, what: str) -> Descriptor:
     if best is None:
         offered = sorted({str(entry.platform) for entry in index.entries if entry.platform})
         raise FailedPrecondition(f"{what}: no manifest for {platform}; it has {', '.join(offered)[:500] or 'none'}")
-    if best[1].media_type not in (OCI_MANIFEST, DOCKER_MANIFEST):
+    if best[1].media_type in _INDEXES and not nested:
+        raise FailedPrecondition(f"{what}: indexes are nested more than {_NESTED} level deep")
+    if best[1].media_type not in ACCEPT:
         raise FailedPrecondition(f"{what}: the entry for {platform} is no image manifest: {_text(best[1].media_type)}")
     return best[1]
 

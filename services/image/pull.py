@@ -8,6 +8,7 @@ at another endpoint: the digest decides in the end.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import random
 import threading
@@ -24,7 +25,6 @@ from kernel.errors import (
     Cancelled,
     Corrupt,
     CrispError,
-    FailedPrecondition,
     Internal,
     InvalidInput,
     ResourceExhausted,
@@ -37,7 +37,7 @@ from services.image.blobs import BlobFolder, Incoming
 from services.image.certificates import Certificates
 from services.image.credentials import Credentials
 from services.image.distribution import Repository, Tokens
-from services.image.manifest import Index, Manifest, Platform
+from services.image.manifest import Manifest, Platform
 from services.image.registries import Endpoint, plan
 from services.image.transport import Transport, is_passing
 
@@ -207,19 +207,15 @@ class Puller:
         what = f"image {reference}"
         data, content_type, digest = repository.manifest(reference.digest or reference.tag, what)
         says = repository.says(what)
-        parsed, chosen = manifest.parse(data, content_type, says, foreign=self._foreign), digest
-        documents = [data]
-        if isinstance(parsed, Index):
-            entry = manifest.choose(parsed, self._platform, says)
-            data, content_type, chosen = repository.manifest(entry.digest, what)
-            manifest.verify(data, entry, says)
-            documents.append(data)
-            parsed = manifest.parse(data, content_type, says, foreign=self._foreign)
-        if not isinstance(parsed, Manifest):
-            raise FailedPrecondition(f"{says}: an index within an index")
+        top = manifest.parse(data, content_type, says, foreign=self._foreign)
+        parsed, below = manifest.descend(
+            top, self._platform, says, lambda entry: repository.manifest(entry.digest, what)[:2], foreign=self._foreign
+        )
+        documents = (data, *below)
+        chosen = Digest(f"sha256:{hashlib.sha256(documents[-1]).hexdigest()}")
         config = repository.small_blob(parsed.config, manifest.SIZE_LIMIT, f"configuration of {what}")
         manifest.check_config(config, len(parsed.layers), says)
-        return _resolved(reference, digest, chosen, tuple(documents), config, parsed)
+        return _resolved(reference, digest, chosen, documents, config, parsed)
 
     def _first(
         self,

@@ -8,7 +8,7 @@ import urllib.parse
 
 import pytest
 
-from deploy.demo_image import Image, digest
+from deploy.demo_image import INDEX, Image, digest
 from kernel.contracts.oci import Auth
 from kernel.errors import (
     Corrupt,
@@ -17,6 +17,7 @@ from kernel.errors import (
     Unauthenticated,
     Unavailable,
 )
+from kernel.front.manifest_chain import verify
 from tests.integration.image.conftest import Worker
 from tests.integration.image.lying import Answer, Handler, Lying, guarded, redirect, reply
 
@@ -60,14 +61,33 @@ async def test_another_manifest_than_the_digest_asked_for(worker: Worker, liar: 
         await worker.resolve(f"{liar.address}/app@{docker_small.digest}")
 
 
-async def test_an_index_within_an_index(worker: Worker, liar: Lying) -> None:
-    kind = "application/vnd.oci.image.index.v1+json"
-    inner = json.dumps({"schemaVersion": 2, "manifests": []}).encode()
-    entry = {"mediaType": kind, "digest": digest(inner), "size": len(inner),
-             "platform": {"os": "linux", "architecture": "amd64"}}  # fmt: skip
+@pytest.mark.parametrize("levels", [1, 2, 3])
+async def test_an_index_within_an_index(worker: Worker, liar: Lying, small: Image, levels: int) -> None:
+    """One level deep, as BuildKit and others push them; deeper, where it could go round in a circle, no more."""
+    kind, below, below_kind = INDEX, small.manifest, small.media_type
+    for level in range(levels):
+        entry = {"mediaType": below_kind, "digest": digest(below), "size": len(below)}
+        if level == 0:
+            entry["platform"] = {"os": "linux", "architecture": "amd64"}
+        below = json.dumps({"schemaVersion": 2, "mediaType": kind, "manifests": [entry]}).encode()
+        below_kind = kind
+        liar.routes[f"/v2/app/manifests/{digest(below)}"] = reply(200, below, {"Content-Type": kind})
+    liar.routes["/v2/app/manifests/latest"] = liar.routes[f"/v2/app/manifests/{digest(below)}"]
+    if levels == 3:
+        with pytest.raises(FailedPrecondition, match="nested more than 1 level"):
+            await worker.resolve(f"{liar.address}/app")
+        return
+    found = await worker.resolve(f"{liar.address}/app")
+    assert (found.digest, found.manifest_digest, len(found.documents)) == (digest(below), small.digest, levels + 1)
+    verify(digest(below), found)  # as the front does
+
+
+async def test_an_entry_that_is_not_what_its_index_says(worker: Worker, liar: Lying, small: Image) -> None:
+    """A manifest where an index was announced."""
+    entry = {"mediaType": INDEX, "digest": small.digest, "size": len(small.manifest)}
     outer = json.dumps({"schemaVersion": 2, "manifests": [entry]}).encode()
-    liar.routes["/v2/app/manifests/latest"] = reply(200, outer, {"Content-Type": kind})
-    with pytest.raises(FailedPrecondition, match="no image manifest"):
+    liar.routes["/v2/app/manifests/latest"] = reply(200, outer, {"Content-Type": INDEX})
+    with pytest.raises(Corrupt, match="is not the"):
         await worker.resolve(f"{liar.address}/app")
 
 

@@ -36,13 +36,17 @@ PLAIN = Resolved(
     name="r/n", tag="t", digest=digest_of(MANIFEST), manifest_digest=digest_of(MANIFEST), documents=(MANIFEST,),
     config=CONFIG, layers=(LAYER,),
 )  # fmt: skip
+OUTER = json.dumps({"schemaVersion": 2, "manifests": [blob("i", digest_of(INDEX), len(INDEX))]}).encode()
+OUTEST = json.dumps({"schemaVersion": 2, "manifests": [blob("i", digest_of(OUTER), len(OUTER))]}).encode()
 INDEXED = replace(PLAIN, digest=digest_of(INDEX), documents=(INDEX, MANIFEST))
+NESTED = replace(PLAIN, digest=digest_of(OUTER), documents=(OUTER, INDEX, MANIFEST))
 
 
 def test_an_honest_answer_passes() -> None:
     verify(None, PLAIN)
     verify(digest_of(MANIFEST), PLAIN)
     verify(digest_of(INDEX), INDEXED)
+    verify(digest_of(OUTER), NESTED)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +58,15 @@ def test_an_honest_answer_passes() -> None:
         pytest.param(None, replace(PLAIN, manifest_digest=digest_of(b"x")), id="a manifest digest of nothing"),
         pytest.param(None, replace(INDEXED, documents=(MANIFEST,)), id="an index held back"),
         pytest.param(None, replace(INDEXED, documents=(INDEX, MANIFEST + b" ")), id="another manifest"),
-        pytest.param(None, replace(INDEXED, documents=(INDEX, INDEX, MANIFEST)), id="an index within an index"),
+        pytest.param(
+            None, replace(INDEXED, documents=(INDEX, INDEX, MANIFEST)), id="an index that is not in the other"
+        ),
+        pytest.param(None, replace(NESTED, documents=(OUTER, MANIFEST)), id="an index left out"),
+        pytest.param(
+            None,
+            replace(PLAIN, digest=digest_of(OUTEST), documents=(OUTEST, OUTER, INDEX, MANIFEST)),
+            id="indexes two levels within an index",
+        ),
         pytest.param(None, replace(PLAIN, config=b"{}"), id="another configuration"),
         pytest.param(None, replace(PLAIN, layers=()), id="no layers"),
         pytest.param(None, replace(PLAIN, layers=(replace(LAYER, size=8),)), id="a layer of another size"),
