@@ -73,6 +73,12 @@ class ImageSection(Struct, kw_only=True, frozen=True):
     global_auth_file: str = ""
     """An auth.json that the image worker's user can read: credentials by registry, or with a
     path below it, for pulls that bring none. None where empty; read again when it changes."""
+    namespaced_auth_dir: str = ""
+    """A folder of auth.json files for the pods of one namespace, asked before the node's own: NAMESPACE.json, or
+    NAMESPACE-SHA256.json for the repository whose name (`registry/path`) has that digest. None where empty."""
+    credential_helper_dir: str = ""
+    """Where the programs `docker-credential-NAME` lie that auth files and registries.conf name; root's alone to write.
+    Where empty none is run, and registries that a file names one for are refused."""
     parallel_downloads: int = 6
     progress_timeout: float = 60.0
     """Seconds without a byte after which a connection is given up."""

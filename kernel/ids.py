@@ -25,6 +25,7 @@ SessionId = NewType("SessionId", str)
 
 _ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _SESSION = re.compile(r"[A-Za-z0-9_-]{22}", re.ASCII)
+_HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 
 
@@ -64,6 +65,13 @@ def digest(text: str) -> Digest:
     if not _DIGEST.fullmatch(text):
         raise InvalidInput(f"digest {text!r} is not sha256: and 64 lower-case hex digits")
     return Digest(text)
+
+
+def helper_name(text: str) -> str:
+    """Check the NAME of a credential helper, `docker-credential-NAME`: it becomes a program's name."""
+    if not _HELPER.fullmatch(text):
+        raise InvalidInput(f"credential helper {text[:80]!a} is not a plain name")
+    return text
 
 
 def digest_hex(value: Digest) -> str:

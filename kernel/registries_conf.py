@@ -19,12 +19,15 @@ import msgspec
 
 from kernel import reference
 from kernel.errors import FailedPrecondition, InvalidInput
+from kernel.ids import helper_name
 
 _LOG = logging.getLogger(__name__)
 _SIZE_LIMIT = 4 << 20
 _PLACE = re.compile(r"[!-~]{1,512}", re.ASCII)
 _HOST = re.compile(r"[A-Za-z0-9.\[\]:-]{1,255}", re.ASCII)
 
+AUTH_FILE = "containers-auth.json"
+"""Among the credential helpers it means the auth files."""
 Mode = Literal["enforcing", "permissive", "disabled"]
 PullFrom = Literal["", "all", "digest-only", "tag-only"]
 
@@ -96,6 +99,11 @@ def parse(text: str, file: str) -> File:
     for host in found.unqualified_search_registries or ():
         if not _HOST.fullmatch(host):
             raise FailedPrecondition(f"{file}: unqualified-search-registries: {host[:100]!a} is not host[:port]")
+    for helper in found.credential_helpers or ():
+        try:
+            helper_name(helper)
+        except InvalidInput as error:
+            raise FailedPrecondition(f"{file}: credential-helpers: {error.message}") from error
     for name, target in found.aliases.items():
         _check_alias(name, target, file)
     return found

@@ -22,6 +22,14 @@ class ResolveRequest(Message, frozen=True, kw_only=True):
     auth: Auth | None = None
     namespace: str = ""
     """The Kubernetes namespace of the pod that it is pulled for; empty where there is none."""
+    helped: dict[str, Auth] = {}
+    """What credential helpers gave, by server."""
+
+
+class Wanted(Message, frozen=True, kw_only=True):
+    """What a pull wants of credential helpers: for each server those that may have it, to be asked in turn."""
+
+    helpers: dict[str, tuple[str, ...]]
 
 
 class Resolved(Message, frozen=True, kw_only=True):
@@ -51,6 +59,7 @@ class FetchRequest(Message, frozen=True, kw_only=True):
     blob: Descriptor
     auth: Auth | None = None
     namespace: str = ""
+    helped: dict[str, Auth] = {}
 
 
 class Progress(Message, frozen=True, kw_only=True):
@@ -97,6 +106,8 @@ class Blobs(Message, frozen=True, kw_only=True):
     """Size in bytes by digest."""
 
 
+WANTED = Method("wanted", ResolveRequest, Wanted, deadline=30)
+"""Which credential helpers a pull may need; no registry is asked."""
 RESOLVE = Method("resolve", ResolveRequest, Resolved, deadline=120)
 FETCH = Method("fetch", FetchRequest, Nothing, deadline=3600, progress=Progress)
 """Download a blob into the blob folder, verified; at once where it lies there already. Equal fetches join."""
@@ -104,4 +115,4 @@ LOAD = Method("load", LoadRequest, Loaded, deadline=600)
 DROP = Method("drop", DropRequest, Nothing, deadline=30)
 BLOBS = Method("blobs", Nothing, Blobs, deadline=10)
 
-CONTRACT = Contract("image", RESOLVE, FETCH, LOAD, DROP, BLOBS)
+CONTRACT = Contract("image", WANTED, RESOLVE, FETCH, LOAD, DROP, BLOBS)

@@ -12,7 +12,7 @@ import enum
 from typing import Literal
 
 from kernel.contracts.contract import Contract, Message, Method, Nothing
-from kernel.contracts.oci import IdMap, ImageConfig
+from kernel.contracts.oci import Auth, IdMap, ImageConfig
 from kernel.contracts.stats import Stats, StatsRequest
 from kernel.ids import ContainerId, SandboxId, SessionId
 
@@ -395,6 +395,22 @@ class Inventory(Message, frozen=True, kw_only=True):
     """Cgroups below the configured parent whose name bears none of those ids."""
 
 
+class HelperRequest(Message, frozen=True, kw_only=True):
+    """A credential helper of the configured folder, and the server that it is asked for."""
+
+    helper: str
+    server: str
+
+
+class Helped(Message, frozen=True, kw_only=True):
+    """What a credential helper has; empty where that is nothing."""
+
+    auth: Auth
+
+    def __repr__(self) -> str:
+        return "Helped(...)"
+
+
 MAKE_POD = Method("make_pod", PodRequest, PodMade, deadline=60)
 """Made already is success."""
 STOP_POD = Method("stop_pod", SandboxRequest, Nothing, deadline=60)
@@ -439,9 +455,12 @@ SWEEP = Method("sweep", Nothing, Nothing, deadline=30)
 STATS = Method("stats", StatsRequest, Stats, deadline=10)
 """Read from the kernel at this moment, never from memory; calls with the same request join."""
 
+ASK_HELPER = Method("ask_helper", HelperRequest, Helped, deadline=60)
+"""Run a credential helper, as the image worker's user. FailedPrecondition where none may be run."""
+
 CONTRACT = Contract(
     "runtime", MAKE_POD, STOP_POD, REMOVE_POD, CREATE, START, STOP, REMOVE, EXEC, OPEN_EXEC, OPEN_ATTACH,
     CLOSE_SESSION, REOPEN_LOG, UPDATE,
     UPDATE_POD, CHECKPOINT, INSPECT, PLATFORM,
-    MOUNT_LABEL, WATCH, INVENTORY, SWEEP, STATS,
+    MOUNT_LABEL, WATCH, INVENTORY, SWEEP, STATS, ASK_HELPER,
 )  # fmt: skip

@@ -15,6 +15,8 @@ import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 
+from msgspec import structs
+
 from kernel.contracts import image, storage
 from kernel.contracts.contract import Message, Nothing
 from kernel.contracts.oci import Auth, Descriptor, Layer
@@ -31,7 +33,7 @@ from kernel.errors import (
     NotFound,
     ResourceExhausted,
 )
-from kernel.front import image_config, image_records, manifest_chain
+from kernel.front import credential_helpers, image_config, image_records, manifest_chain
 from kernel.front.context import Front
 from kernel.front.image_memory import Phase, PullProgress
 from kernel.front.image_requests import PullPlan
@@ -61,6 +63,7 @@ class _Plan:
     """What blobs are fetched by; empty where they lie in the blob folder already."""
     auth: Auth | None = None
     namespace: str = ""
+    helped: dict[str, Auth] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
     digests: tuple[str, ...] = ()
     manifest_digests: tuple[Digest, ...] = ()
@@ -89,6 +92,8 @@ async def pull(
 ) -> ImageId:
     """Pull an image; its layers that are on the host already are not fetched."""
     asked = image.ResolveRequest(reference=str(reference), auth=auth, namespace=namespace)
+    helped = await credential_helpers.helped(front, asked, deadline)
+    asked = structs.replace(asked, helped=helped)
     resolved = await front.image.call(image.RESOLVE, asked, deadline=deadline)
     named = digest(resolved.digest)
     manifest = digest(resolved.manifest_digest)
@@ -106,6 +111,7 @@ async def pull(
             reference=str(reference),
             auth=auth,
             namespace=namespace,
+            helped=helped,
             tags=(reference.tagged,) if reference.tagged else (),
             digests=tuple(dict.fromkeys(f"{reference.name}@{value}" for value in (named, manifest))),
             manifest_digests=(manifest,),
@@ -260,7 +266,9 @@ async def _fetch_and_unpack(front: Front, plan: _Plan, layer: Layer, deadline: D
 
     if plan.reference:
         plan.progress.set(blob.digest, Phase.DOWNLOADING, blob.size)
-        fetch = image.FetchRequest(reference=plan.reference, blob=blob, auth=plan.auth, namespace=plan.namespace)
+        fetch = image.FetchRequest(
+            reference=plan.reference, blob=blob, auth=plan.auth, namespace=plan.namespace, helped=plan.helped
+        )
         await front.image.call(image.FETCH, fetch, deadline=deadline, on_progress=on_progress)
     plan.progress.set(blob.digest, Phase.UNPACKING, blob.size, blob.size)
     try:

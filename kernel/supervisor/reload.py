@@ -19,6 +19,8 @@ FIXED = ("root", "run", "socket", "user", "image.user", "runtime.cgroup_driver")
 """Keys that count at the start of the daemon only."""
 SECTIONS = ("runtime", "network", "storage", "image")
 """Sections that bear the name of the worker that reads them, in the order of the workers' start."""
+READ_BY = {"image.credential_helper_dir": "runtime"}
+"""Keys that another worker reads as well."""
 EVERYBODY = "log_level"
 
 
@@ -56,7 +58,9 @@ def to_restart(keys: Iterable[str]) -> tuple[str, ...]:
     touched = (
         SECTIONS
         if EVERYBODY in found
-        else tuple(name for name in SECTIONS if any(key.startswith(f"{name}.") for key in found))
+        else tuple(
+            name for name in SECTIONS if any(key.startswith(f"{name}.") or READ_BY.get(key) == name for key in found)
+        )
     )
     return (*touched, "front")
 

@@ -159,6 +159,7 @@ def _front_writes(config: Config) -> tuple[Path, ...]:
 def _image_reads(config: Config) -> tuple[Path, ...]:
     image = config.image
     settings = (*_around(image.registries_conf), *_around(image.global_auth_file), Path(image.certs_dir))
+    settings += (Path(image.namespaced_auth_dir),) if image.namespaced_auth_dir else ()
     trust = ("/etc/containers", "/etc/ssl", "/etc/pki", "/etc/ca-certificates")
     # Archives to load lie in `incoming`; registries, their certificates and the host's certificate authorities.
     return (*_paths(_LIBRARIES, _RESOLVER, _KERNEL, trust), *settings, config.paths.incoming)

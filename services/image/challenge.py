@@ -20,8 +20,8 @@ _TOKEN68 = re.compile(r"[!-~]{1,65536}", re.ASCII)
 _SCHEME = re.compile(r"\s*,?\s*([A-Za-z][A-Za-z0-9-]*)(?:\s+|$)", re.ASCII)
 _PARAMETER = re.compile(r'\s*,?\s*([A-Za-z][A-Za-z0-9_-]*)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s",]+))', re.ASCII)
 _CHALLENGES = 8
-_LIFETIME = (60, 300)
-"""Seconds that a token is kept: what the specification grants at least, and what is enough for one pull."""
+_LIFETIME = (60, 24 * 3600)
+"""Seconds that a token is kept: what the specification grants at least, and a day at most, whatever is said."""
 
 
 @dataclass(frozen=True, slots=True)

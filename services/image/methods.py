@@ -29,14 +29,15 @@ from kernel.contracts.image import (
     Progress,
     Resolved,
     ResolveRequest,
+    Wanted,
 )
-from kernel.contracts.oci import Auth, Descriptor
+from kernel.contracts.oci import Descriptor
 from kernel.errors import CrispError, InvalidInput
 from kernel.host.aio import Deadline, Joins, Tasks
 from kernel.ids import Digest, digest
 from services.image import archive, challenge, manifest
 from services.image.blobs import BlobFolder
-from services.image.pull import Job, Puller
+from services.image.pull import Job, Keys, Puller
 from services.image.transfer import Transfer
 
 if TYPE_CHECKING:
@@ -79,27 +80,32 @@ class ImageService:
         self._jobs: set[Job] = set()
         self._tasks.start(self._collect(), "collect partial blobs")
 
+    async def wanted(self, request: ResolveRequest, call: Call) -> Wanted:
+        """Which credential helpers a pull may need."""
+        wanted, keys = reference.parse(request.reference), _keys(request)
+        async with call.deadline.limit(f"image {wanted}"):
+            return Wanted(helpers=await asyncio.to_thread(self._puller.wanted, wanted, keys))
+
     async def resolve(self, request: ResolveRequest, call: Call) -> Resolved:
         """Find what a reference names, for the platform."""
-        wanted = reference.parse(request.reference)
-        auth = challenge.check_credentials(request.auth)
+        wanted, keys = reference.parse(request.reference), _keys(request)
         async with call.deadline.limit(f"image {wanted}"):
-            return await self._in_thread(self._small, lambda job: self._puller.resolve(job, wanted, auth))
+            return await self._in_thread(self._small, lambda job: self._puller.resolve(job, wanted, keys))
 
     async def fetch(self, request: FetchRequest, call: Call) -> Nothing:
         """Download a blob, or join whoever does already."""
         name = reference.parse(request.reference)
-        blob, auth = _checked(request.blob), challenge.check_credentials(request.auth)
+        blob, keys = _checked(request.blob), _keys(request)
         async with call.deadline.limit(f"blob {blob.digest} of {name.name}"):
             while not await asyncio.to_thread(self._blobs.has, blob):
                 transfer = self._transfers.get(blob.digest)
                 if transfer is None:
-                    transfer = self._begin(name, request, auth)
+                    transfer = self._begin(name, request, keys)
                 try:
                     async for done in transfer.follow():
                         await call.progress(Progress(digest=blob.digest, done=done, total=blob.size))
                 except CrispError:
-                    if transfer.source == _source(request, auth):
+                    if transfer.source == _source(request):
                         raise
                     # another's repository or credentials failed, or its wrong idea of the size: try our own
         await call.progress(Progress(digest=blob.digest, done=blob.size, total=blob.size))
@@ -138,9 +144,9 @@ class ImageService:
         for pool in (self._downloading, self._small):
             await asyncio.to_thread(pool.shutdown, cancel_futures=True)
 
-    def _begin(self, name: reference.Reference, request: FetchRequest, auth: Auth) -> Transfer:
+    def _begin(self, name: reference.Reference, request: FetchRequest, keys: Keys) -> Transfer:
         blob = request.blob
-        loop, transfer = asyncio.get_running_loop(), Transfer(_source(request, auth))
+        loop, transfer = asyncio.get_running_loop(), Transfer(_source(request))
 
         def arrived(done: int) -> None:
             if transfer.notable(done):
@@ -148,7 +154,7 @@ class ImageService:
 
         async def attempt() -> None:
             async with self._slots, Deadline.after(FETCH.deadline).limit(f"blob {blob.digest} of {name.name}"):
-                await self._in_thread(self._downloading, lambda job: self._puller.fetch(job, name, blob, auth, arrived))
+                await self._in_thread(self._downloading, lambda job: self._puller.fetch(job, name, blob, keys, arrived))
 
         self._transfers[blob.digest] = transfer
         task = self._tasks.start(attempt(), f"fetch {blob.digest}")
@@ -189,8 +195,13 @@ class ImageService:
             _LOG.debug("a job that was given up ended: %s", error)
 
 
-def _source(request: FetchRequest, auth: Auth) -> tuple[str, int, Auth]:
-    return (request.reference, request.blob.size, auth)
+def _keys(request: ResolveRequest | FetchRequest) -> Keys:
+    helped = {server: challenge.check_credentials(auth) for server, auth in request.helped.items()}
+    return Keys(challenge.check_credentials(request.auth), request.namespace, helped)
+
+
+def _source(request: FetchRequest) -> tuple[object, ...]:
+    return (request.reference, request.blob.size, request.auth, request.namespace, tuple(request.helped.items()))
 
 
 def _checked(blob: Descriptor) -> Descriptor:

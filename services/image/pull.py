@@ -12,9 +12,9 @@ import hashlib
 import logging
 import random
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,17 +25,19 @@ from kernel.errors import (
     Cancelled,
     Corrupt,
     CrispError,
+    FailedPrecondition,
     Internal,
     InvalidInput,
     ResourceExhausted,
+    Unauthenticated,
 )
 from kernel.ids import Digest
 from kernel.reference import Reference
-from kernel.registries_conf import Reader
+from kernel.registries_conf import AUTH_FILE, Reader
 from services.image import manifest, proxies
 from services.image.blobs import BlobFolder, Incoming
 from services.image.certificates import Certificates
-from services.image.credentials import Credentials
+from services.image.credentials import Credentials, Helper
 from services.image.distribution import Repository, Tokens
 from services.image.manifest import Manifest, Platform
 from services.image.registries import Endpoint, plan
@@ -49,6 +51,18 @@ _LONGEST_PAUSE = 15.0
 """Seconds before a download is tried again."""
 _WORTH = 64 << 10
 """Bytes that an attempt must bring so that the next one counts as the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What a pull may be asked with."""
+
+    auth: Auth = field(default_factory=Auth)
+    """The request's own."""
+    namespace: str = ""
+    """Of the pod that it is for."""
+    helped: Mapping[str, Auth] = field(default_factory=dict)
+    """What credential helpers gave, by server."""
 
 
 class Job:
@@ -154,19 +168,30 @@ class Puller:
         self._registries = Reader(Path(config.image.registries_conf))
         self._certificates = Certificates(Path(config.image.certs_dir))
         file = config.image.global_auth_file
-        self._credentials = Credentials(Path(file) if file else None)
+        folder = config.image.namespaced_auth_dir
+        self._credentials = Credentials(Path(file) if file else None, Path(folder) if folder else None)
+        self._helped = bool(config.image.credential_helper_dir)
         self._proxies = proxies.parse(config.image.http_proxy, config.image.https_proxy, config.image.no_proxy)
         self._tokens = Tokens()
         self._token_servers = frozenset(config.image.token_servers)
         self._schemes: dict[str, str] = {}
         self._served: dict[str, Endpoint] = {}
 
-    def resolve(self, job: Job, reference: Reference, auth: Auth) -> Resolved:
+    def wanted(self, reference: Reference, keys: Keys) -> dict[str, tuple[str, ...]]:
+        """The credential helpers that may have what a pull needs, by server."""
+        found: dict[str, tuple[str, ...]] = {}
+        for endpoint in plan(reference, self._registries.conf().registries):
+            named = self._named(endpoint, reference, keys)
+            if not isinstance(named, Auth) and named:
+                found[named[0].server] = tuple(helper.name for helper in named)
+        return found
+
+    def resolve(self, job: Job, reference: Reference, keys: Keys) -> Resolved:
         """The manifest for the platform and its configuration, from the first endpoint that has them."""
         endpoints = plan(reference, self._registries.conf().registries)
-        return self._first(job, endpoints, reference, auth, lambda found: self._resolve(found, reference))
+        return self._first(job, endpoints, reference, keys, lambda found: self._resolve(found, reference))
 
-    def fetch(self, job: Job, name: Reference, blob: Descriptor, auth: Auth, arrived: Callable[[int], None]) -> None:
+    def fetch(self, job: Job, name: Reference, blob: Descriptor, keys: Keys, arrived: Callable[[int], None]) -> None:
         """Put a blob into the folder. `arrived` is told how many bytes there are so far."""
         endpoints = plan(name, self._registries.conf().registries)
         if (served := self._served.get(name.name)) in endpoints:
@@ -175,7 +200,7 @@ class Puller:
         with self._blobs.resume(blob, job.given_up) as incoming:
             self._blobs.check_room(blob.size - incoming.size)
             try:
-                self._complete(job, endpoints, name, blob, auth, _Download(incoming, arrived))
+                self._complete(job, endpoints, name, blob, keys, _Download(incoming, arrived))
             except _OwnFiles as failure:
                 raise failure.error from failure
             incoming.commit()
@@ -186,7 +211,7 @@ class Puller:
         endpoints: Sequence[Endpoint],
         name: Reference,
         blob: Descriptor,
-        auth: Auth,
+        keys: Keys,
         download: _Download,
     ) -> None:
         """Have all bytes of a blob written and verified, in as many attempts as bring it on."""
@@ -194,7 +219,7 @@ class Puller:
         while True:
             before = download.incoming.size
             try:
-                return self._first(job, endpoints, name, auth, lambda found: download.go_on(found, blob))
+                return self._first(job, endpoints, name, keys, lambda found: download.go_on(found, blob))
             except CrispError as error:
                 failed = 1 if download.incoming.size - before >= _WORTH else failed + 1
                 if not is_passing(error) or failed > self._retries:
@@ -222,13 +247,12 @@ class Puller:
         job: Job,
         endpoints: Sequence[Endpoint],
         reference: Reference,
-        auth: Auth,
+        keys: Keys,
         step: Callable[[Repository], _T],
     ) -> _T:
         """What the first endpoint gives that can do the step."""
         failures: list[CrispError] = []
         for endpoint in endpoints:
-            found = self._credentials_for(endpoint, reference, auth)
             transport = Transport(
                 self._certificates.of(endpoint.registry),
                 insecure=endpoint.insecure,
@@ -236,6 +260,7 @@ class Puller:
                 proxies=self._proxies,
             )
             try:
+                found = self._credentials_for(endpoint, reference, keys)
                 with transport:
                     job.over(transport)
                     home = transport.open(endpoint.host, self._schemes)
@@ -249,13 +274,34 @@ class Puller:
                 return result
         raise _together(failures)
 
-    def _credentials_for(self, endpoint: Endpoint, reference: Reference, auth: Auth) -> tuple[Endpoint, Auth]:
+    def _credentials_for(self, endpoint: Endpoint, reference: Reference, keys: Keys) -> tuple[Endpoint, Auth]:
         """What an endpoint is asked with: the request's credentials are for the reference's own registry first of all,
         the node's are for whom they name."""
-        if auth != Auth() and endpoint.registry == reference.registry.lower():
-            return endpoint, auth
-        named = self._credentials.of(endpoint.registry, endpoint.path)
-        return (endpoint, auth) if named == Auth() else (replace(endpoint, credentials=True), named)
+        named = self._named(endpoint, reference, keys)
+        if not isinstance(named, Auth):
+            helped = next((keys.helped[helper.server] for helper in named if helper.server in keys.helped), Auth())
+            if helped == Auth() and (certain := next((helper for helper in named if helper.certain), None)):
+                raise self._unhelped(endpoint, certain)
+            named = helped
+        return (endpoint, keys.auth) if named == Auth() else (replace(endpoint, credentials=True), named)
+
+    def _named(self, endpoint: Endpoint, reference: Reference, keys: Keys) -> Auth | tuple[Helper, ...]:
+        """The node's credentials for an endpoint; none where the request's own are for it."""
+        if keys.auth != Auth() and endpoint.registry == reference.registry.lower():
+            return ()
+        helpers = [name for name in self._registries.conf().helpers if name != AUTH_FILE]
+        return self._credentials.of(
+            endpoint.registry, endpoint.path, namespace=keys.namespace, name=reference.name, helpers=helpers
+        )
+
+    def _unhelped(self, endpoint: Endpoint, helper: Helper) -> CrispError:
+        what = f"registry {endpoint.registry}: credential helper {helper.name}, which an auth file names for it,"
+        if not self._helped:
+            return FailedPrecondition(
+                f"{what} may not be run",
+                hint="image.credential_helper_dir says where helpers lie; or put the credentials into auths",
+            )
+        return Unauthenticated(f"{what} has no credentials")
 
     def _remember(self, name: str, endpoint: Endpoint) -> None:
         if len(self._served) >= _REMEMBERED:

@@ -6,8 +6,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 
-from kernel.contracts.oci import Auth
-
 _INTERVAL = 0.1
 """Seconds between two reports of progress."""
 
@@ -15,7 +13,7 @@ _INTERVAL = 0.1
 class Transfer:
     """One download under way. All but `notable` is for the event loop alone."""
 
-    def __init__(self, source: tuple[str, int, Auth]) -> None:
+    def __init__(self, source: tuple[object, ...]) -> None:
         """`source`: repository, size and credentials; another caller's may succeed where these fail."""
         self.source = source
         self.followers = 0

@@ -25,6 +25,8 @@ from kernel.contracts.runtime import (
     ExecRequest,
     Executed,
     Facts,
+    Helped,
+    HelperRequest,
     Inspected,
     Inventory,
     Label,
@@ -45,7 +47,7 @@ from kernel.contracts.runtime import (
 from kernel.contracts.stats import Stats, StatsRequest
 from kernel.errors import Unimplemented
 from kernel.host.aio import Deadline, Joins
-from services.runtime import cgroup_path, setting, stats, thread, user_namespace
+from services.runtime import cgroup_path, credential_helper, setting, stats, thread, user_namespace
 from services.runtime.checkpoint import refuse
 from services.runtime.containers import Containers
 from services.runtime.pods import Pods
@@ -193,6 +195,11 @@ class Runtime:
 
     async def inventory(self, request: Nothing, call: Call) -> Inventory:
         return await asyncio.to_thread(self._inventory)
+
+    async def ask_helper(self, request: HelperRequest, call: Call) -> Helped:
+        """Ask a credential helper."""
+        settings, deadline = self._setting.config.image, call.deadline
+        return Helped(auth=await credential_helper.ask(settings, request.helper, request.server, deadline))
 
     async def sweep(self, request: Nothing, call: Call) -> Nothing:
         await asyncio.to_thread(self._sweep)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from kernel.config import Config, Handler, NetworkSection, RuntimeSection
+from kernel.config import Config, Handler, ImageSection, NetworkSection, RuntimeSection
 from kernel.contracts.records import Sandbox, SandboxState
 from kernel.errors import FailedPrecondition
 from kernel.ids import SandboxId
@@ -40,6 +40,11 @@ def test_each_section_is_its_workers_and_the_log_level_everybodys() -> None:
     assert reload.to_restart(reload.changed(CONFIG, after)) == ("network", "front")
     after = msgspec.structs.replace(CONFIG, log_level="debug")
     assert reload.to_restart(reload.changed(CONFIG, after)) == (*reload.SECTIONS, "front")
+
+
+def test_a_key_that_two_workers_read_concerns_both() -> None:
+    after = msgspec.structs.replace(CONFIG, image=ImageSection(credential_helper_dir="/usr/libexec/x"))
+    assert reload.to_restart(reload.changed(CONFIG, after)) == ("runtime", "image", "front")
 
 
 @pytest.mark.parametrize("key", ["root", "run", "user"])

@@ -36,7 +36,8 @@ def test_challenges_are_bounded() -> None:
         (b'{"token":"abc"}', "abc", 60),
         (b'{"access_token":"abc","expires_in":120}', "abc", 120),
         (b'{"token":"abc","expires_in":-5}', "abc", 60),
-        (b'{"token":"abc","expires_in":1e308}', "abc", 300),
+        (b'{"token":"abc","expires_in":1e308}', "abc", 86400),
+        (b'{"token":"abc","expires_in":7200}', "abc", 7200),
     ],
 )
 def test_reads_tokens(body: bytes, value: str, lifetime: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from kernel.contracts.oci import Auth
 from kernel.errors import FailedPrecondition
-from services.image.credentials import Credentials, find, parse
+from services.image.credentials import Credentials, Helper, find, parse
 
 SECRET = "hunter2-do-not-show"
 
@@ -43,12 +44,12 @@ def test_the_longest_scope_decides(registry: str, path: str, user: str) -> None:
         "https://index.docker.io/v1/": "hub", "old.example/v2/": "old",
     }  # fmt: skip
     known = parse(auths(**{scope: entry(name) for scope, name in scopes.items()}), "file")
-    assert find(known, registry, path) == (Auth(username=user, password=SECRET) if user else Auth())
+    assert find(known, registry, path) == (Auth(username=user, password=SECRET) if user else None)
 
 
 def test_tokens_and_plain_fields() -> None:
     known = parse(auths(a={"identitytoken": "i"}, b={"registrytoken": "r"}, c={"username": "u", "password": "p"}), "f")
-    assert known == {
+    assert known.auths == {
         "a": Auth(identity_token="i"),
         "b": Auth(registry_token="r"),
         "c": Auth(username="u", password="p"),
@@ -72,21 +73,81 @@ def test_refuses_files_and_shows_nothing_of_them(data: bytes) -> None:
     assert SECRET not in str(caught.value)
 
 
-def test_helpers_are_named_once(caplog: pytest.LogCaptureFixture) -> None:
-    assert parse(b'{"credsStore": "secretservice"}', "some file") == {}
-    assert "not asked" in caplog.text
+@pytest.mark.parametrize("name", ["../../bin/x", "a/b", "", "a b", "x" * 65])
+def test_a_helper_has_a_plain_name(name: str) -> None:
+    for key in ("credsStore", "credHelpers"):
+        data = json.dumps({key: {"a.example": name} if key == "credHelpers" else name}).encode()
+        if name:
+            with pytest.raises(FailedPrecondition, match="some file: credential helper"):
+                parse(data, "some file")
+        else:
+            assert find(parse(data, "some file"), "a.example", "x") is None
+
+
+@pytest.mark.parametrize(
+    ("registry", "expected"),
+    [
+        ("ecr.example", Helper("ecr", "ecr.example", certain=True)),
+        ("docker.io", Helper("hub", "https://index.docker.io/v1/", certain=True)),
+        ("quay.example", Auth(username="q", password=SECRET)),
+        ("stored.example", Helper("store", "stored.example", certain=True)),
+        ("else.example", Helper("store", "else.example", certain=False)),
+    ],
+)
+def test_who_has_the_credentials(registry: str, expected: object) -> None:
+    """A helper for the registry comes before what is written; the store has what is written as empty, and all else."""
+    known = parse(
+        json.dumps({
+            "auths": {"ecr.example": entry("e"), "quay.example": entry("q"), "stored.example": {}},
+            "credHelpers": {"ecr.example": "ecr", "https://index.docker.io/v1/": "hub"},
+            "credsStore": "store",
+        }).encode(), "file",
+    )  # fmt: skip
+    assert find(known, registry, "team/app") == expected
+
+
+def test_a_namespaces_files_come_first(tmp_path: Path) -> None:
+    node, folder = tmp_path / "auth.json", tmp_path / "namespaces"
+    folder.mkdir()
+    node.write_bytes(auths(**{"a.example": entry("node"), "b.example": entry("node")}))
+    (folder / "team.json").write_bytes(auths(**{"a.example": entry("team")}))
+    named = hashlib.sha256(b"a.example/app").hexdigest()
+    (folder / f"team-{named}.json").write_bytes(auths(**{"a.example": entry("app")}))
+    credentials = Credentials(node, folder)
+
+    def user(registry: str, path: str, namespace: str) -> str:
+        found = credentials.of(registry, path, namespace=namespace, name=f"{registry}/{path}")
+        assert isinstance(found, Auth)
+        return found.username
+
+    assert user("a.example", "app", "team") == "app"
+    assert user("a.example", "other", "team") == "team"
+    assert user("b.example", "app", "team") == "node"
+    assert user("a.example", "app", "other") == user("a.example", "app", "") == "node"
+    for strange in ("../team", "TEAM", "a/b"):
+        assert user("a.example", "app", strange) == "node"
+    (folder / f"team-{named}.json").unlink()
+    assert user("a.example", "app", "team") == "team"
+
+
+def test_the_helpers_of_registries_conf_come_last(tmp_path: Path) -> None:
+    credentials = Credentials(tmp_path / "auth.json", None)
+    found = credentials.of("a.example", "x", helpers=("one", "two"))
+    assert found == tuple(Helper(name, "a.example", certain=False) for name in ("one", "two"))
+    (tmp_path / "auth.json").write_bytes(auths(**{"a.example": entry("ann")}))
+    assert credentials.of("a.example", "x", helpers=("one",)) == Auth(username="ann", password=SECRET)
 
 
 def test_rereads_what_changed(tmp_path: Path) -> None:
     file = tmp_path / "auth.json"
-    credentials = Credentials(file)
-    assert credentials.of("a.example", "x") == Auth()
+    credentials = Credentials(file, None)
+    assert credentials.of("a.example", "x") == ()
     file.write_bytes(auths(**{"a.example": entry("ann")}))
-    assert credentials.of("a.example", "x").username == "ann"
+    assert credentials.of("a.example", "x") == Auth(username="ann", password=SECRET)
     file.write_bytes(b"no")
     for _ in range(2):
         with pytest.raises(FailedPrecondition):
             credentials.of("a.example", "x")
     file.unlink()
-    assert credentials.of("a.example", "x") == Auth()
-    assert Credentials(None).of("a.example", "x") == Auth()
+    assert credentials.of("a.example", "x") == ()
+    assert Credentials(None, None).of("a.example", "x") == ()
