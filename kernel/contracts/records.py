@@ -136,3 +136,15 @@ class Exit(Message, frozen=True, kw_only=True):
     exit_code: int
     finished_at: int
     oom_killed: bool
+
+
+GONE_SECONDS = 60
+"""How long it is remembered what was removed: longer than a kubelet takes to come back."""
+
+
+class Gone(Message, frozen=True, kw_only=True):
+    """A sandbox or container that was removed, as its record last was: for events that nobody may have heard."""
+
+    at: int
+    sandbox: Sandbox | None = None
+    container: Container | None = None

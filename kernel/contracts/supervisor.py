@@ -4,7 +4,7 @@ and by the command line (workers)."""
 from __future__ import annotations
 
 from kernel.contracts.contract import Contract, Message, Method, Nothing
-from kernel.contracts.records import Container, Exit, Image, Intent, Sandbox
+from kernel.contracts.records import Container, Exit, Gone, Image, Intent, Sandbox
 from kernel.ids import ContainerId, ImageId, SandboxId
 
 
@@ -16,6 +16,8 @@ class Snapshot(Message, frozen=True, kw_only=True):
     images: tuple[Image, ...]
     intents: tuple[Intent, ...]
     exits: tuple[Exit, ...]
+    gone: tuple[Gone, ...] = ()
+    """What was removed lately, the earliest first."""
     damaged: str = ""
     """Why the state was rebuilt instead of read; empty where all is well."""
 

@@ -10,8 +10,8 @@ without one.
 - Events come from records that are on disk. Exits that happen while the runtime worker or the front is away are
   recorded when they are back, and are events then.
 - When the front ends, so does the stream (UNAVAILABLE). For a while after its start a subscriber is first given
-  STOPPED for all that had ended before, then all that has happened since: no STOPPED is lost, some are told twice.
-  What was deleted in between has no record; the kubelet lists again after every broken stream.
+  STOPPED for all that had ended before, STOPPED and DELETED for what was removed shortly before, then all that has
+  happened since: neither is lost, some are told twice.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
-from kernel.contracts.records import Container, ContainerState, Sandbox, SandboxState
+from kernel.contracts.records import Container, ContainerState, Gone, Sandbox, SandboxState
 from kernel.contracts.supervisor import Snapshot
 from kernel.errors import ResourceExhausted, Unavailable
 from kernel.front import views
@@ -134,6 +134,7 @@ class Events:
         self._subscribers: set[Subscriber] = set()
         self._stopping: set[SandboxId] = set()
         self._ended_before: tuple[ContainerId | SandboxId, ...] = ()
+        self._gone_before: tuple[Gone, ...] = ()
         self._since: deque[bytes] = deque(maxlen=limit)
         self._replay_until = 0.0
 
@@ -142,6 +143,7 @@ class Events:
         containers = [one.id for one in snapshot.containers if one.state is ContainerState.EXITED]
         sandboxes = [one.id for one in snapshot.sandboxes if one.state is SandboxState.NOT_READY]
         self._ended_before = (*containers, *sandboxes)
+        self._gone_before = snapshot.gone
         self._replay_until = time.monotonic() + self._replay
 
     def changed(self, replica: Replica, changes: Sequence[Change]) -> None:
@@ -167,7 +169,7 @@ class Events:
         subscriber = Subscriber(self._limit)
         replayed: list[bytes] = []
         if time.monotonic() < self._replay_until:
-            replayed = [*self._ended(replica), *self._since]
+            replayed = [*self._ended(replica), *self._gone(replica), *self._since]
         self._subscribers.add(subscriber)
         try:
             for event in replayed:
@@ -197,6 +199,16 @@ class Events:
             sandbox = replica.sandboxes.get(container.sandbox if container else SandboxId(name))
             if sandbox is not None:
                 yield event(replica, name, STOPPED, sandbox)
+
+    def _gone(self, replica: Replica) -> Iterable[bytes]:
+        pods = {one.sandbox.id: one.sandbox for one in self._gone_before if one.sandbox is not None}
+        for one in self._gone_before:
+            match one:
+                case Gone(container=Container() as container) if container.state is not ContainerState.CREATING:
+                    sandbox = replica.sandboxes.get(container.sandbox) or pods.get(container.sandbox)
+                    yield from (event(replica, container.id, kind, sandbox) for kind in (STOPPED, DELETED))
+                case Gone(sandbox=Sandbox() as sandbox) if sandbox.state is not SandboxState.CREATING:
+                    yield from (event(replica, sandbox.id, kind, sandbox) for kind in (STOPPED, DELETED))
 
     def _tell(self, replica: Replica, name: str, kind: Kind, sandbox: Sandbox | None) -> None:
         remembering = time.monotonic() < self._replay_until

@@ -13,6 +13,8 @@ import asyncio
 import logging
 import time
 
+import msgspec
+
 from kernel.contracts.contract import Nothing
 from kernel.contracts.records import IntentKind, SandboxState
 from kernel.contracts.supervisor import LOAD, Commit
@@ -42,8 +44,9 @@ _SWEEP_SECONDS = 120.0
 async def load(front: Front) -> None:
     """Fill the replica from the state on disk."""
     deadline = Deadline.after(_LOAD_SECONDS)
-    front.replica.load(await front.supervisor.call(LOAD, Nothing(), deadline=deadline))
-    front.events.begin(front.replica.snapshot())
+    snapshot = await front.supervisor.call(LOAD, Nothing(), deadline=deadline)
+    front.replica.load(snapshot)
+    front.events.begin(msgspec.structs.replace(front.replica.snapshot(), gone=snapshot.gone))
     front.replica.on_change = lambda changes: front.events.changed(front.replica, changes)
     repairs = plan_repairs(front.replica.snapshot(), Evidence(boot_id=front.boot_id, now=time.time_ns()))
     if repairs.sandboxes:

@@ -20,14 +20,14 @@ import sqlite3
 import stat
 import time
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
-from kernel.contracts.records import Container, Exit, Image, Intent, Sandbox
+from kernel.contracts.records import GONE_SECONDS, Container, Exit, Gone, Image, Intent, Sandbox
 from kernel.contracts.supervisor import Commit, Snapshot
 from kernel.errors import CrispError, FailedPrecondition, Internal, ResourceExhausted
 from kernel.ids import ContainerId
@@ -38,6 +38,11 @@ MIGRATIONS: tuple[str, ...] = (
         kind TEXT NOT NULL, id TEXT NOT NULL, record BLOB NOT NULL, sum INTEGER NOT NULL, PRIMARY KEY (kind, id)
     ) WITHOUT ROWID;
     CREATE TABLE set_aside (kind, id, record, why TEXT NOT NULL, at INTEGER NOT NULL);
+    """,
+    """
+    CREATE TABLE gone (
+        number INTEGER PRIMARY KEY, kind TEXT NOT NULL, record BLOB NOT NULL, sum INTEGER NOT NULL, at INTEGER NOT NULL
+    );
     """,
 )
 """Each brings the schema from the version of its index to the next one; a released one never changes."""
@@ -89,6 +94,7 @@ class Store:
                 images=self._read(Image),
                 intents=self._read(Intent),
                 exits=self._read(Exit),
+                gone=tuple(self._gone()),
             )
         except sqlite3.DatabaseError as error:
             raise _translated(error, self._path) from error
@@ -107,6 +113,8 @@ class Store:
         try:
             with self._connection:
                 self._connection.execute("BEGIN IMMEDIATE")
+                if commit.delete_containers or commit.delete_sandboxes:
+                    self._bury(commit)
                 for kind, ids in gone:
                     rows = [(_KINDS[kind], id_) for id_ in ids]
                     self._connection.executemany("DELETE FROM records WHERE kind = ? AND id = ?", rows)
@@ -136,6 +144,30 @@ class Store:
     def close(self) -> None:
         """Fold the log into the file and let go of it."""
         self._connection.close()
+
+    def _bury(self, commit: Commit) -> None:
+        """Remember for a while what is about to be deleted, and forget what was long ago."""
+        now = time.time_ns()
+        self._connection.execute("DELETE FROM gone WHERE abs(? - at) > ?", (now, GONE_SECONDS * 10**9))
+        rows: list[tuple[str, str]] = [("container", id_) for id_ in commit.delete_containers]
+        rows += [("sandbox", id_) for id_ in commit.delete_sandboxes]
+        self._connection.executemany(
+            "INSERT INTO gone SELECT NULL, kind, record, sum, ? FROM records WHERE kind = ? AND id = ?",
+            [(now, *row) for row in rows],
+        )
+
+    def _gone(self) -> Iterator[Gone]:
+        """What does not read back is left out: it is nothing but news."""
+        rows = self._connection.execute(
+            "SELECT kind, record, sum, at FROM gone WHERE abs(? - at) <= ? ORDER BY number",
+            (time.time_ns(), GONE_SECONDS * 10**9),
+        ).fetchall()
+        for kind, record, checksum, at in rows:
+            with suppress(msgspec.DecodeError, TypeError):
+                if zlib.crc32(record) == checksum and kind == "sandbox":
+                    yield Gone(at=at, sandbox=msgspec.json.decode(record, type=Sandbox))
+                elif zlib.crc32(record) == checksum:
+                    yield Gone(at=at, container=msgspec.json.decode(record, type=Container))
 
     def _read(self, kind: type[_R]) -> tuple[_R, ...]:
         decoder = msgspec.json.Decoder(kind)

@@ -137,6 +137,25 @@ def test_an_exit_while_the_front_is_away_is_told_to_whoever_comes_back(cri, pods
         assert statuses == {container: 6, earlier: 4}
 
 
+def test_removals_that_nobody_heard_of_are_told_to_whoever_comes_back(cri, pods, daemon):
+    pod, other = pods(), pods()
+    container, gone_with_it = pod.shell("sleep 600"), other.shell("sleep 600")
+    cri.stop(container, 0)
+    cri.remove(container)
+    other.remove()
+    for victims in (("front",), ("front", "supervisor", "spawner", "runtime")):
+        for victim in victims:
+            daemon.kill(victim)
+        until("crisp is back", lambda: not isinstance(outcome(cri.status), grpc.RpcError), 20)
+        with listening(cri) as again:
+            assert again.wait(container, "deleted").pod_sandbox_status.id == pod.id
+            assert again.wait(gone_with_it, "deleted").pod_sandbox_status.id == other.id
+            deleted = again.wait(other.id, "deleted")
+            assert deleted.pod_sandbox_status.metadata.uid == other.config.metadata.uid
+            assert not deleted.containers_statuses
+            assert again.of(container) == [(container, "stopped"), (container, "deleted")]
+
+
 def test_a_stream_ends_in_order_with_its_front(cri, pods, daemon, listener):
     listener.wait(pods().id, "started")
     daemon.command("restart", "front")

@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+from typing import cast
+
+import msgspec
 import pytest
 
-from kernel.contracts.records import Container, ContainerState, Sandbox, SandboxState
+from kernel.contracts.records import Container, ContainerState, Gone, Sandbox, SandboxState
+from kernel.contracts.supervisor import Snapshot
 from kernel.errors import ResourceExhausted, Unavailable
 from kernel.front import events
 from kernel.front.events import CREATED, DELETED, STARTED, STOPPED, Subscriber
+from kernel.front.generated import cri_pb2 as cri
+from kernel.front.replica import Committer, Replica
 from kernel.ids import ContainerId, ImageId, SandboxId
 
 
@@ -76,5 +82,25 @@ async def test_what_was_told_before_the_end_is_still_read() -> None:
     one.end()
     stream = one.follow()
     assert await anext(stream) == b"1"
+    with pytest.raises(Unavailable):
+        await anext(stream)
+
+
+async def test_what_was_removed_before_a_start_is_replayed_and_what_was_never_listed_is_not() -> None:
+    replica = Replica(cast("Committer", None))
+    one, pod = container("exited"), sandbox("not_ready")
+    never = msgspec.structs.replace(container("creating"), id=ContainerId("d" * 64))
+    told = events.Events()
+    told.begin(Snapshot(
+        sandboxes=(), containers=(), images=(), intents=(), exits=(),
+        gone=(Gone(at=1, container=never), Gone(at=1, container=one), Gone(at=2, sandbox=pod)),
+    ))  # fmt: skip
+    stream = told.follow(replica)
+    found = [cri.ContainerEventResponse.FromString(await anext(stream)) for _ in range(4)]
+    assert [(event.container_id, event.container_event_type) for event in found] == [
+        (one.id, STOPPED), (one.id, DELETED), (pod.id, STOPPED), (pod.id, DELETED),
+    ]  # fmt: skip
+    assert {event.pod_sandbox_status.id for event in found} == {pod.id}
+    told.close()
     with pytest.raises(Unavailable):
         await anext(stream)

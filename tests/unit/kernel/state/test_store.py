@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from kernel.contracts.records import ContainerState, Exit, Intent, IntentKind
+from kernel.contracts.records import GONE_SECONDS, ContainerState, Exit, Gone, Intent, IntentKind
 from kernel.contracts.supervisor import Commit, Snapshot
 from kernel.errors import FailedPrecondition, Internal
+from kernel.ids import ContainerId
 from kernel.state.store import MIGRATIONS, Store
 from tests.unit.kernel.state.test_intents import BOX, IMAGE, POD
 
@@ -56,8 +57,29 @@ def test_a_put_replaces_and_a_delete_of_nothing_is_no_error(path: Path) -> None:
     found = store.load()
     assert (found.containers, found.intents, found.images) == ((running,), (), ())
     store.commit(Commit(delete_containers=(BOX.id,), delete_sandboxes=(POD.id,)))
-    assert store.load() == Snapshot(sandboxes=(), containers=(), images=(), intents=(), exits=())
+    assert replace(store.load(), gone=()) == Snapshot(sandboxes=(), containers=(), images=(), intents=(), exits=())
     store.close()
+
+
+def test_what_is_deleted_is_remembered_for_a_while(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 10**18
+    monkeypatch.setattr(time, "time_ns", lambda: now)
+    filled(path)
+    store = Store.open(path)
+    assert store.load().gone == ()
+    store.commit(Commit(delete_containers=(BOX.id, ContainerId("f" * 64)), delete_sandboxes=(POD.id,)))
+    assert store.load().gone == (Gone(at=now, container=BOX), Gone(at=now, sandbox=POD))
+    now += (GONE_SECONDS + 1) * 10**9
+    assert store.load().gone == ()
+    store.commit(Commit(put_containers=(BOX,), delete_sandboxes=(POD.id,)))
+    store.close()
+    other = sqlite3.connect(path)
+    assert other.execute("SELECT count(*) FROM gone").fetchone() == (0,)
+    other.execute("INSERT INTO gone VALUES (NULL, 'container', 'x', 3, ?)", (now,))
+    other.commit()
+    other.close()
+    assert reopened(path).gone == ()  # what is damaged is no news
+    assert reopened(path).damaged == ""
 
 
 def test_an_exit_is_kept_once_and_only_for_a_container_with_a_record(path: Path) -> None:
