@@ -191,7 +191,7 @@ async def test_an_ambiguous_beginning_of_an_id_is_refused(front: Front, workers)
     assert not (await status(front, id_)).HasField("image")
 
 
-async def test_a_pull_goes_on_when_its_caller_leaves(front: Front, workers) -> None:
+async def test_a_pull_goes_on_when_its_caller_leaves(front: Front, workers, monkeypatch: pytest.MonkeyPatch) -> None:
     workers.registry.push(BUSYBOX, "a")
     workers.hold["fetch"] = asyncio.Event()
     caller = asyncio.get_running_loop().create_task(pull(front))
@@ -200,8 +200,15 @@ async def test_a_pull_goes_on_when_its_caller_leaves(front: Front, workers) -> N
     caller.cancel()
     with pytest.raises(asyncio.CancelledError):
         await caller
+    joined, wait = asyncio.Event(), front.pulls.wait
+
+    async def noticed(key: tuple[str, ...]) -> ImageId:
+        joined.set()
+        return await wait(key)
+
+    monkeypatch.setattr(front.pulls, "wait", noticed)
     repeated = asyncio.get_running_loop().create_task(pull(front))
-    await asyncio.sleep(0)
+    await asyncio.wait_for(joined.wait(), 10)
     workers.hold["fetch"].set()
     await repeated
     assert workers.count("resolve") == 1
