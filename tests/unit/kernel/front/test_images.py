@@ -200,15 +200,10 @@ async def test_a_pull_goes_on_when_its_caller_leaves(front: Front, workers, monk
     caller.cancel()
     with pytest.raises(asyncio.CancelledError):
         await caller
-    joined, wait = asyncio.Event(), front.pulls.wait
-
-    async def noticed(key: tuple[str, ...]) -> ImageId:
-        joined.set()
-        return await wait(key)
-
-    monkeypatch.setattr(front.pulls, "wait", noticed)
+    asked, running = asyncio.Event(), front.pulls.running
+    monkeypatch.setattr(front.pulls, "running", lambda key: asked.set() or running(key))
     repeated = asyncio.get_running_loop().create_task(pull(front))
-    await asyncio.wait_for(joined.wait(), 10)
+    await asyncio.wait_for(asked.wait(), 10)
     workers.hold["fetch"].set()
     await repeated
     assert workers.count("resolve") == 1
