@@ -129,6 +129,8 @@ class RuntimeSection(Struct, kw_only=True, frozen=True):
     """auto: systemd where systemd is process 1, else cgroupfs."""
     cgroup_parent: str = "/crisp"
     """Parent of pods whose request names no cgroup parent."""
+    cgroup_roots: tuple[str, ...] = ()
+    """Cgroups that a request's cgroup parent must be below, as `/kubepods` (or `kubepods.slice`); any where empty."""
     default_capabilities: tuple[str, ...] = (
         "CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "SETGID", "SETUID", "SETPCAP", "NET_BIND_SERVICE", "KILL",
         "NET_RAW", "MKNOD", "SYS_CHROOT", "AUDIT_WRITE", "SETFCAP",
@@ -364,6 +366,9 @@ def _convert(data: dict[str, object]) -> Config:
         raise InvalidInput(
             f"no runtime handler is named '{config.runtime.default_handler}' - at '$.runtime.default_handler'"
         )
+    for index, root in enumerate(config.runtime.cgroup_roots):
+        if not _CGROUP.fullmatch(root):
+            raise InvalidInput(f"'{root}' is not a cgroup - at '$.runtime.cgroup_roots[{index}]'")
     for name, handler in config.runtime.handlers.items():
         where = f"$.runtime.handlers.{name}"
         if not 1 <= handler.create_timeout <= MOST_CREATE_SECONDS:

@@ -17,6 +17,7 @@ Driver = Literal["cgroupfs", "systemd"]
 _FIELD = "linux.cgroup_parent"
 _PART = re.compile(r"[A-Za-z0-9_.:@\\-]{1,255}", re.ASCII)
 _SLICE = re.compile(r"[A-Za-z0-9_.:@\\]+(-[A-Za-z0-9_.:@\\]+)*\.slice", re.ASCII)
+_OURS = re.compile(r"crisp-(conmon-|pause-)?[0-9a-f]{64}(\.scope)?", re.ASCII)
 _ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
@@ -70,19 +71,35 @@ def of_name(name: str) -> PodCgroup:
     return PodCgroup(driver="cgroupfs" if name.startswith("/") else "systemd", name=name)
 
 
-def pod_cgroup(driver: Driver, parent: str, default_parent: str, sandbox: SandboxId) -> PodCgroup:
-    """The pod's cgroup: what the request names, else one of its own below the configured parent."""
-    if driver == "cgroupfs":
-        if parent:
-            return PodCgroup(driver=driver, name=_plain(parent))
-        return PodCgroup(driver=driver, name=f"{_plain(default_parent)}/{sandbox}")
+def pod_cgroup(
+    driver: Driver, parent: str, default_parent: str, sandbox: SandboxId, roots: tuple[str, ...] = ()
+) -> PodCgroup:
+    """The pod's cgroup: what the request names, else one of its own below the configured parent. `roots`: those that
+    a request's must be below; any where empty."""
     if parent:
-        name = parent.rpartition("/")[2]
-        if not _SLICE.fullmatch(name) or len(name) > 255:
-            raise InvalidInput(f"{_FIELD}: {parent[:64]!r} is not a slice, as the systemd cgroup driver needs it")
-        return PodCgroup(driver=driver, name=name)
+        named = _named(driver, parent)
+        for part in named.path.split("/"):
+            if _OURS.fullmatch(part):  # it would end with that container
+                raise InvalidInput(f"{_FIELD}: {parent[:64]!r} is inside the cgroup of a container")
+        if roots and not any(f"{named.path}/".startswith(f"{base(driver, root)}/") for root in roots):
+            raise InvalidInput(
+                f"{_FIELD}: {parent[:64]!r} is not below one of {', '.join(roots)}",
+                hint="the configuration's runtime.cgroup_roots says which it may be below",
+            )
+        return named
+    if driver == "cgroupfs":
+        return PodCgroup(driver=driver, name=f"{_plain(default_parent)}/{sandbox}")
     above = _slice_name(_plain(default_parent)).removesuffix(".slice")
     return PodCgroup(driver=driver, name=f"{above}-{sandbox}.slice")
+
+
+def _named(driver: Driver, parent: str) -> PodCgroup:
+    if driver == "cgroupfs":
+        return PodCgroup(driver=driver, name=_plain(parent))
+    name = parent.rpartition("/")[2]
+    if not _SLICE.fullmatch(name) or len(name) > 255:
+        raise InvalidInput(f"{_FIELD}: {parent[:64]!r} is not a slice, as the systemd cgroup driver needs it")
+    return PodCgroup(driver=driver, name=name)
 
 
 def base(driver: Driver, default_parent: str) -> str:

@@ -215,7 +215,7 @@ class Pods:
         sysctl.check(request)
         userns_spec.check_pod(request)
         return cgroup_path.pod_cgroup(
-            self._setting.driver, request.cgroup_parent, config.cgroup_parent, request.sandbox
+            self._setting.driver, request.cgroup_parent, config.cgroup_parent, request.sandbox, config.cgroup_roots
         )
 
     async def _make(self, pod: Pod, deadline: Deadline) -> None:

@@ -19,11 +19,31 @@ from kernel.front.generated import cri_pb2 as pb
 from tests.harness import host
 from tests.harness.cri import INVALID, NOT_FOUND, Cri, Pod, container_config, outcome, pod_config, refused
 from tests.harness.daemon import Daemon
+from tests.integration.conftest import insecure
 
 FAILED = grpc.StatusCode.FAILED_PRECONDITION
 EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
 SECURITY = "config.linux.security_context"
 Change = Callable[[object], object]
+
+
+@pytest.fixture(scope="module")
+def daemon(system_users: None, registry) -> Iterator[Daemon]:
+    """One that takes cgroup parents below its own alone."""
+    mine = Daemon(insecure(registry.address))
+    runtime = mine.config["runtime"]
+    assert isinstance(runtime, dict)
+    runtime["cgroup_roots"] = [mine.cgroup_parent]
+    mine.write_config()
+    try:
+        mine.start()
+        yield mine
+        mine.remove_pods()
+        leaks = mine.leaks()
+        mine.stop()
+        assert not leaks, "left on the host after the last pod:\n" + "\n".join(leaks)
+    finally:
+        mine.close()
 
 
 def holdings(daemon: Daemon) -> tuple[object, ...]:
@@ -142,7 +162,8 @@ PODS = [
     *(case(62, topic, "linux.cgroup_parent", put("linux.cgroup_parent", value)) for topic, value in (
         ("cgroup-root", "/"), ("cgroup-roots", "///"), ("cgroup-above", "../.."), ("cgroup-up", "/a.slice/../b.slice"),
         ("cgroup-4K", "/" + "a/" * 2500), ("cgroup-long-name", "/" + "a" * 300), ("cgroup-newline", "/a\nb"),
-        ("cgroup-NUL", "/a\0b"), ("cgroup-dot", "/./."))),
+        ("cgroup-NUL", "/a\0b"), ("cgroup-dot", "/./."),
+        ("cgroup-of-a-container", f"/x/crisp-{'c' * 64}/y"), ("cgroup-elsewhere", "/elsewhere/pod1.slice"))),
     case(63, "unified-key-path", "config.linux.resources.unified",
          put("linux.resources.unified", {"../cgroup.procs": "1"})),
     case(64, "log-directory-above", "config.log_directory", put("log_directory", "/var/log/../../etc/cron.d")),
@@ -278,6 +299,10 @@ CONTAINERS = [
         ("cpuset_mems", "path", "../0"))),
     case(77, "cpuset-of-cpus-that-are-not-there", "linux.resources.cpuset_cpus",
          put("linux.resources.cpuset_cpus", "0-60000")),
+    *(case(77, f"{kind}-class-{topic}", f"config.annotations[io.kubernetes.cri.{kind}-class]",
+           put("annotations", {f"io.kubernetes.cri.{kind}-class": value}), code=FAILED)
+      for kind in ("blockio", "rdt") for topic, value in (("unknown", "gold"), ("of-64-KiB", "x" * 65536),
+                                                          ("path", "../../x"))),
     case(77, "cpuset-backwards", "linux.resources.cpuset_cpus", put("linux.resources.cpuset_cpus", "1-0")),
     case(77, "memory-below-the-least", "linux.resources.memory_limit_in_bytes",
          put("linux.resources.memory_limit_in_bytes", 1)),

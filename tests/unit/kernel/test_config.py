@@ -55,6 +55,7 @@ def test_drop_ins_win_in_order_of_name_and_key_by_key(tmp_path: Path) -> None:
             "runtime: {handlers: {runc: {path: /x, create_timeout: 241}}}",
             ["'runtime.handlers.runc.create_timeout'"],
         ),
+        ("runtime: {cgroup_roots: [/a, ../b]}", ["line 1", "'runtime.cgroup_roots", "'../b'"]),
         ("root: [\n", ["line 2", "not YAML"]),
         ("- a\n", ["line 1", "mapping"]),
         ("root: /a\nroot: /b\n", ["line 2", "'root'", "twice"]),

@@ -69,3 +69,25 @@ def test_monitors_go_to_the_pods_cgroup_or_where_the_configuration_says() -> Non
     assert monitors("mine.slice", fs).path == "/mine.slice"
     assert monitors("/mine/x", sd).path == "/mine.slice/mine-x.slice"
     assert monitors("mine.slice", sd).conmon(ContainerId("c")) == "/mine.slice/crisp-conmon-c.scope"
+
+
+def test_a_parent_is_below_the_roots_of_the_configuration_and_in_no_container() -> None:
+    def named(driver: cgroup_path.Driver, parent: str, *roots: str) -> str:
+        return cgroup_path.pod_cgroup(driver, parent, "/crisp", SANDBOX, roots).path
+
+    for roots in ((), ("/kubepods",), ("/other", "/kubepods/burstable")):
+        assert named("cgroupfs", "/kubepods/burstable/pod1", *roots) == "/kubepods/burstable/pod1"
+    assert named("cgroupfs", "kubepods", "/kubepods") == "/kubepods"
+    slices = "/kubepods.slice/kubepods-pod1.slice"
+    for root in ("kubepods.slice", "/kubepods", "/kubepods.slice"):
+        assert named("systemd", "kubepods-pod1.slice", root) == slices
+    for driver, parent in (
+        ("cgroupfs", "/kubepods2/x"), ("cgroupfs", "/x/kubepods"), ("systemd", "x.slice"),
+        ("systemd", "kubepodsx.slice"),
+    ):  # fmt: skip
+        with pytest.raises(InvalidInput, match="not below one of /kubepods"):
+            named(driver, parent, "/kubepods")  # type: ignore[arg-type]
+    for inside in (f"/crisp/crisp-{CONTAINER}", f"/a/crisp-conmon-{CONTAINER}/b"):
+        with pytest.raises(InvalidInput, match="inside the cgroup of a container"):
+            named("cgroupfs", inside)
+    assert named("cgroupfs", "", "/kubepods") == f"/crisp/{SANDBOX}"
