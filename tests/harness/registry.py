@@ -14,17 +14,23 @@ from pathlib import Path
 
 from deploy.demo_image import INDEX, Image, digest
 from tests.harness import host
+from tests.harness.token_server import TokenServer
 
 
 class Registry:
-    """A registry as a child process; with a user and a password it refuses everybody else, with TLS it is HTTPS."""
+    """A registry as a child process; with a user and a password it refuses everybody else, with TLS it is HTTPS, with
+    `tokens` that user gets a bearer token at a server of its own."""
 
-    def __init__(self, folder: Path, *, login: tuple[str, str] | None = None, tls: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *, login: tuple[str, str] | None = None, tls: bool = False, tokens: bool = False
+    ) -> None:
         self.folder = folder
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
         self.login = login
         self.tls = tls
+        self.tokens: TokenServer | None = None
+        self._wants_tokens = tokens
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -37,7 +43,11 @@ class Registry:
             "storage": {"filesystem": {"rootdirectory": str(self.folder / "data")}, "delete": {"enabled": True}},
             "http": http,
         }
-        if self.login:
+        if self._wants_tokens:
+            assert self.login, "whom to give tokens to"
+            self.tokens = TokenServer(self.folder, dict([self.login]))
+            config["auth"] = self.tokens.auth
+        elif self.login:
             line = host.run("htpasswd", "-Bbn", *self.login).strip()
             (self.folder / "htpasswd").write_text(line + "\n")
             config["auth"] = {"htpasswd": {"realm": "test", "path": str(self.folder / "htpasswd")}}
@@ -62,6 +72,8 @@ class Registry:
         if self._process:
             self._process.kill()
             self._process.wait(10)
+        if self.tokens:
+            self.tokens.close()
 
     @property
     def key(self) -> Path:
@@ -113,7 +125,11 @@ class Registry:
         request = urllib.request.Request(url, data=data, method=method)
         if kind:
             request.add_header("Content-Type", kind)
-        if self.login:
+        if self.tokens and self.login:
+            repository = target.partition("/v2/")[2].partition("/blobs/")[0].partition("/manifests/")[0]
+            token = self.tokens.token(self.login[0], f"repository:{repository}:pull,push" if repository else "")
+            request.add_header("Authorization", f"Bearer {token}")
+        elif self.login:
             request.add_header("Authorization", "Basic " + base64.b64encode(":".join(self.login).encode()).decode())
         context = ssl.create_default_context(cafile=str(self.certificate)) if self.tls else None
         with urllib.request.urlopen(request, timeout=30, context=context) as reply:

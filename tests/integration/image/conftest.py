@@ -66,7 +66,7 @@ class Worker:
         found = await self.resolve(reference, auth)
         assert found.manifest_digest == expected.digest
         assert found.config == expected.config
-        blobs = await asyncio.gather(*(self.fetch(found.name, layer, auth) for layer in found.layers))
+        blobs = await asyncio.gather(*(self.fetch(reference, layer, auth) for layer in found.layers))
         assert tuple(blobs) == expected.layers
 
     def files(self) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from deploy.demo_image import Image, digest, image
 from kernel.contracts.oci import Auth
 from kernel.errors import FailedPrecondition, NotFound, Unauthenticated, Unavailable
+from tests.harness import host
 from tests.harness.registry import free_port
 from tests.integration.image.conftest import Worker, layered
 
@@ -57,6 +59,52 @@ async def test_basic_credentials(worker: Worker, registries, small: Image, caplo
     for said in (str(without.value), str(wrong.value), caplog.text):
         assert SECRET not in said
     assert registry.address in str(wrong.value)
+
+
+async def test_a_real_registry_with_a_token_server(
+    worker: Worker, registries, small: Image, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One token for a whole pull; at a mirror the mirror's own path is what it is for."""
+    caplog.set_level("DEBUG")
+    registry = registries(login=("ann", SECRET), tokens=True)
+    registry.push(small, "team/app", "latest")
+    registry.push(small, "hub/far/app", "latest")
+    ann = Auth(username="ann", password=SECRET)
+    await worker.pull(f"{registry.address}/team/app", small, ann)
+    await worker.resolve(f"{registry.address}/team/app", ann)
+    assert registry.tokens.asked == [("ann", "repository:team/app:pull")]
+    for wrong in (None, Auth(username="ann", password=f"{SECRET}-not")):
+        with pytest.raises(Unauthenticated, match="token server") as caught:
+            await worker.resolve(f"{registry.address}/team/app", wrong)
+        assert SECRET not in str(caught.value)
+    registry.tokens.asked.clear()
+    worker.registries(f"""
+        [[registry]]
+        location = "far.invalid"
+        [[registry.mirror]]
+        location = "{registry.address}/hub/far"
+    """)
+    found = await worker.resolve("far.invalid/app", ann)
+    assert found.name == "far.invalid/app"
+    assert registry.tokens.asked == [("ann", "repository:hub/far/app:pull")]
+    assert SECRET not in caplog.text
+    assert "eyJ" not in caplog.text  # how a token begins
+
+
+async def test_a_mirror_for_digests_only_serves_the_layers_too(worker: Worker, registries, small: Image) -> None:
+    registry = registries()
+    registry.push(small, "far/app", "latest")
+    worker.registries(f"""
+        [[registry]]
+        location = "127.0.0.1:{free_port()}"
+        prefix = "far.invalid"
+        mirror-by-digest-only = true
+        [[registry.mirror]]
+        location = "{registry.address}/far"
+    """)
+    await worker.pull(f"far.invalid/app@{small.digest}", small)
+    with pytest.raises(Unavailable):
+        await worker.resolve("far.invalid/app")
 
 
 async def test_mirrors_come_first_and_fall_back(worker: Worker, registries, small: Image) -> None:
@@ -130,5 +178,6 @@ async def test_a_pull_through_mirror(worker: Worker, registries, small: Image, m
     await worker.pull("app", small)
     for layer in small.layers:
         worker.config.paths.blob(digest(layer)).unlink()
+        await asyncio.to_thread(host.until, "the mirror keeps the layer", mirror.blob_file(digest(layer)).exists)
     registry.stop()
     await worker.pull(f"app@{small.digest}", small)
