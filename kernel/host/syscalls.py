@@ -318,6 +318,12 @@ def seccomp_filter(program: bytes) -> None:
     _check(_libc.prctl(22, ctypes.c_ulong(2), ctypes.byref(fprog), 0, 0), "seccomp")
 
 
+def attach_filter(fd: int, program: bytes) -> None:
+    """setsockopt(2) with SO_ATTACH_FILTER: which messages a socket gets (struct sock_filter, one after the other)."""
+    fprog = _SockFprog(len(program) // 8, program)
+    _check(_libc.setsockopt(fd, 1, 26, ctypes.byref(fprog), ctypes.sizeof(fprog)), "SO_ATTACH_FILTER")
+
+
 class _MountAttr(ctypes.Structure):
     _fields_ = (
         ("set", ctypes.c_uint64),

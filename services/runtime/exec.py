@@ -105,14 +105,16 @@ class Execs:
         self._under_way[container.id] = under_way + 1
         try:
             limit = deadline.earlier(request.timeout) if request.timeout else deadline
-            with self._events.listen():
-                return await self._run(container, runtime, request, limit)
+            with self._events.listen() as since:
+                return await self._run(container, runtime, request, limit, since)
         finally:
             self._under_way[container.id] -= 1
             if not self._under_way[container.id]:
                 del self._under_way[container.id]
 
-    async def _run(self, container: Container, runtime: OciRuntime, request: ExecRequest, limit: Deadline) -> Executed:
+    async def _run(
+        self, container: Container, runtime: OciRuntime, request: ExecRequest, limit: Deadline, since: int
+    ) -> Executed:
         number = next(_NUMBERS)
         spec, pid_file = (container.bundle.path / f"exec-{number}{suffix}" for suffix in (".json", ".pid"))
         bundle.write(spec, _process(container.bundle.config, request.cmd))
@@ -124,7 +126,7 @@ class Execs:
             err.close_write()
             try:
                 async with asyncio.timeout(max(limit.remaining(), 0)):
-                    code = await self._code(container, started, pid_file)
+                    code = await self._code(container, started, pid_file, since)
             except TimeoutError:
                 seconds = f"within {request.timeout} s" if request.timeout else "before the deadline"
                 await self._kill_tree(container, started, pid_file)
@@ -144,7 +146,7 @@ class Execs:
             for file in (spec, pid_file):
                 file.unlink(missing_ok=True)
 
-    async def _code(self, container: Container, started: asyncio.subprocess.Process, pid_file: Path) -> int:
+    async def _code(self, container: Container, started: asyncio.subprocess.Process, pid_file: Path, since: int) -> int:
         """The command's exit code.
 
         The OCI runtime waits until nobody holds the output open any more, which a child of the command may do for
@@ -157,7 +159,7 @@ class Execs:
                 if (await asyncio.wait([waiting], timeout=_LATE_SECONDS))[0]:
                     return waiting.result()
                 if pid := _pid(pid_file):
-                    over = self._tasks.start(self._events.exit_code(pid), f"command in {container.id}")
+                    over = self._tasks.start(self._events.exit_code(pid, since), f"command in {container.id}")
             await asyncio.wait([waiting, over], return_when=asyncio.FIRST_COMPLETED)
             if (await asyncio.wait([waiting], timeout=_LATE_SECONDS))[0]:
                 return waiting.result()

@@ -157,11 +157,11 @@ class Exits:
         if pidfd.KERNEL_KEEPS_EXIT_CODES:
             await process.ended.wait()
             return None
-        with self._events.listen():
+        with self._events.listen() as since:
             await process.ended.wait()
             with suppress(TimeoutError):  # the kernel tells of no ends, or that one was lost
                 async with asyncio.timeout(_REAP_SECONDS):
-                    return await self._events.exit_code(process.identity.pid)
+                    return await self._events.exit_code(process.identity.pid, since)
         return None
 
     def _settle(self, container: Container, code: int | None) -> None:

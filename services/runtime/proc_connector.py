@@ -1,7 +1,9 @@
 """Exit codes of processes that are not our children, from the kernel's process events connector (linux/cn_proc.h).
 
-Run by the runtime worker on its event loop. Rules kept: the kernel is asked for events only while somebody listens;
-where it has no such connector nothing is known, and nothing fails.
+Run by the runtime worker on its event loop. Rules kept: the kernel is asked for events only while somebody listens,
+and gives us ends of whole processes alone: forks, execs and threads of a busy host would cost more than what is waited
+for. Where it has no such connector nothing is known, and nothing fails. An end from before somebody listened is not
+taken for one of a later process with the same number.
 """
 
 from __future__ import annotations
@@ -11,8 +13,11 @@ import logging
 import os
 import socket
 import struct
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+
+from kernel.host import syscalls
 
 _LOG = logging.getLogger(__name__)
 _NETLINK_CONNECTOR = 11
@@ -29,34 +34,59 @@ _EVENT_AT = _NETLINK_HEADER.size + _CONNECTOR_HEADER.size
 _BUFFER = 1 << 20
 
 
+def _instruction(code: int, value: int = 0, when_true: int = 0, when_false: int = 0) -> bytes:
+    return struct.pack("=HBBI", code, when_true, when_false, value)
+
+
+_LOAD, _TO_X, _EQUALS, _EQUALS_X, _RETURN = 0x20, 0x07, 0x15, 0x1D, 0x06
+"""BPF_LD|BPF_W|BPF_ABS, BPF_MISC|BPF_TAX, BPF_JMP|BPF_JEQ with BPF_K and BPF_X, BPF_RET|BPF_K (linux/filter.h)."""
+ENDS_ALONE = b"".join((
+    _instruction(_LOAD, _EVENT_AT),
+    _instruction(_EQUALS, socket.htonl(_EXIT), 0, 4),  # loads are in network order, the event is in ours
+    _instruction(_LOAD, _EVENT_AT + 16),
+    _instruction(_TO_X),
+    _instruction(_LOAD, _EVENT_AT + 20),
+    _instruction(_EQUALS_X, 0, 1, 0),
+    _instruction(_RETURN, 0),
+    _instruction(_RETURN, 0xFFFFFFFF),
+))  # fmt: skip
+"""Events of the kind exit whose thread is its process."""
+
+
 class ProcConnector:
     """The one subscription of this process."""
 
     def __init__(self) -> None:
         self._socket: socket.socket | None = None
-        self._listeners = 0
-        self._codes: dict[int, int] = {}
+        self._listeners: list[int] = []
+        """Since when, in nanoseconds of CLOCK_MONOTONIC, as the kernel dates events."""
+        self._codes: dict[int, tuple[int, int]] = {}
+        """Exit code and time by process."""
         self._waiting: dict[int, asyncio.Future[int]] = {}
 
     @contextmanager
-    def listen(self) -> Iterator[None]:
-        """Note every process's end while the body runs."""
-        self._listeners += 1
-        if self._listeners == 1:
+    def listen(self) -> Iterator[int]:
+        """Note every process's end while the body runs; gives the time since when."""
+        since = time.monotonic_ns()
+        self._listeners.append(since)
+        if len(self._listeners) == 1:
             self._subscribe()
         try:
-            yield
+            yield since
         finally:
-            self._listeners -= 1
-            if self._listeners == 0:
+            self._listeners.remove(since)
+            if not self._listeners:
                 self._unsubscribe()
+            elif since < (oldest := min(self._listeners)):
+                self._codes = {pid: one for pid, one in self._codes.items() if one[1] >= oldest}
 
-    async def exit_code(self, pid: int) -> int:
-        """How a process that ended or ends while somebody listens exited, as a shell counts it."""
-        if pid not in self._codes:
+    async def exit_code(self, pid: int, since: int) -> int:
+        """How a process that ended or ends after `since`, while somebody listens, exited, as a shell counts it."""
+        code, at = self._codes.get(pid, (0, -1))
+        if at < since:
             waiting = self._waiting.setdefault(pid, asyncio.get_running_loop().create_future())
             return await asyncio.shield(waiting)
-        return self._codes[pid]
+        return code
 
     def _subscribe(self) -> None:
         try:
@@ -64,6 +94,8 @@ class ProcConnector:
             self._socket.setblocking(False)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
             self._socket.bind((0, _CN_PROC))
+            with suppress(OSError):  # then we get all, and pass over what is no end
+                syscalls.attach_filter(self._socket.fileno(), ENDS_ALONE)
             self._say(self._socket, _LISTEN)
         except OSError as error:
             _LOG.debug("no process events from this kernel: %s", error.strerror)
@@ -105,11 +137,11 @@ class ProcConnector:
     def _on_event(self, message: bytes) -> None:
         if len(message) < _EVENT_AT + _EVENT.size:
             return
-        what, _, _, thread, process, status = _EVENT.unpack_from(message, _EVENT_AT)
+        what, _, at, thread, process, status = _EVENT.unpack_from(message, _EVENT_AT)
         if what != _EXIT or thread != process:
             return
         code = 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
-        self._codes[process] = code
+        self._codes[process] = (code, at)
         waiting = self._waiting.pop(process, None)
         if waiting is not None and not waiting.done():
             waiting.set_result(code)
