@@ -3,8 +3,10 @@
     <containers>/<id>/upper    what the container writes
     <containers>/<id>/work     overlayfs' own
     <containers>/<id>/rootfs   the mount point
+    <containers>/<id>/top      a layer over the image's, where what these show together has to be mended
     <containers>/<id>/lower    the layers below, as JSON, lowest first: written first, so that no layer in use goes
-    <containers>/<id>/volumes  a mount point for each image volume, and `lower`: their layers, written before `lower`
+    <containers>/<id>/volumes  a mount point for each image volume, `top-N` for it, and `lower`: their layers, written
+                               before `lower`
 
 Runs in threads of the storage worker, one at a time for a container. A folder may outlive its mount (a reboot, a
 crash): then it is mounted again with what is in `upper`.
@@ -28,8 +30,10 @@ from kernel.errors import FailedPrecondition, Internal, InvalidInput, NotFound, 
 from kernel.ids import ContainerId, DiffId, container_id
 from services.storage import id_mapped, overlay, removal, usage
 from services.storage.layer import TEMPORARY, LayerStore
+from services.storage.top import Tops, copy_root
 
 LOWER = "lower"
+TOP = "top"
 VOLUMES = "volumes"
 Volumes = tuple[tuple[DiffId, ...], ...]
 """The layers of each image volume."""
@@ -50,6 +54,7 @@ class ContainerStore:
     def __init__(self, paths: Paths, layers: LayerStore) -> None:
         self._paths = paths
         self._layers = layers
+        self._tops = Tops(paths, layers)
         self._nothing = paths.layers.parent / "nothing"
         self._going: set[str] = set()
         for folder in (paths.layers.parent, paths.layers, paths.containers, self._nothing):
@@ -94,22 +99,22 @@ class ContainerStore:
     ) -> None:
         """Mount the root of a claimed container."""
         folder = self._folder(container)
-        plan = overlay.plan_mount(
-            [self._paths.layer(diff_id) / "diff" for diff_id in layers], self._nothing, folder, folder / "rootfs", label
-        )
+        stack = self._tops.stack(layers)
         try:
+            top = self._tops.make(stack, folder / TOP)
             removal.delete(folder / "work")  # one of a former boot holds the mark of a mount that never ended
             for name in ("work", "rootfs"):
                 (folder / name).mkdir(mode=0o700, exist_ok=True)
             if not (folder / "upper").exists():
-                self._make_upper(folder, layers, mapped)
+                self._make_upper(folder, stack, mapped)
             if mapped:
                 os.chown(folder, 0, mapped.ids.root[1])
                 folder.chmod(0o710)
         except OSError as error:
             kind = ResourceExhausted if error.errno in (errno.ENOSPC, errno.EDQUOT) else Internal
             raise kind(f"writable layer of container {container} cannot be made: {error.strerror}") from error
-        self._attach(plan, mapped)
+        parts = self._tops.diffs(stack) + ([top] if top else [])
+        self._attach(overlay.plan_mount(parts, self._nothing, folder, folder / "rootfs", label), mapped)
 
     def _attach(self, plan: overlay.Plan, mapped: Mapped | None) -> None:
         if mapped is None:
@@ -126,30 +131,28 @@ class ContainerStore:
             target = self._paths.image_volume(container, number)
             if os.path.realpath(target) in there:
                 continue
+            stack = self._tops.stack(layers)
             try:
                 target.mkdir(mode=0o700, exist_ok=True)
+                top = self._tops.make(stack, target.with_name(f"{TOP}-{number}"), volume=True)
             except OSError as error:
                 kind = ResourceExhausted if error.errno in (errno.ENOSPC, errno.EDQUOT) else Internal
                 raise kind(f"image volume {number} of container {container}: {error.strerror}") from error
-            parts = [self._paths.layer(diff_id) / "diff" for diff_id in layers]
+            parts = self._tops.diffs(stack) + ([top] if top else [])
             self._attach(overlay.plan_read_only(parts, self._nothing, target, label), mapped)
 
-    def _make_upper(self, folder: Path, layers: tuple[DiffId, ...], mapped: Mapped | None) -> None:
+    def _make_upper(self, folder: Path, stack: tuple[DiffId, ...], mapped: Mapped | None) -> None:
         """The merged root shows the upper folder's mode and owner: those of the topmost layer that says some."""
         fresh = folder / "upper.new"
         fresh.mkdir(exist_ok=True)
         fresh.chmod(0o755)
+        said = self._tops.plan(stack).root
+        if said is not None:
+            copy_root(self._paths.layer(stack[said]) / "diff", fresh)
         if mapped:
-            os.chown(fresh, *mapped.ids.root)
-        for diff_id in reversed(layers):
-            record = self._layers.find(diff_id)
-            if record is not None and record.root:
-                status = (self._paths.layer(diff_id) / "diff").stat()
-                uid, gid = status.st_uid, status.st_gid
-                os.chown(fresh, *(id_mapped.owner(mapped.ids, uid, gid) if mapped else (uid, gid)))
-                fresh.chmod(status.st_mode & 0o7777)
-                os.utime(fresh, ns=(status.st_mtime_ns, status.st_mtime_ns))
-                break
+            status = fresh.stat()
+            owner = (status.st_uid, status.st_gid) if said is not None else (0, 0)
+            os.chown(fresh, *id_mapped.owner(mapped.ids, *owner))
         fresh.rename(folder / "upper")
 
     def remove(self, container: ContainerId) -> None:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,6 +106,26 @@ def attach(plan: Plan) -> None:
             os.close(mount)
     except OSError as error:
         raise _explain(error, plan) from error
+
+
+@contextmanager
+def for_a_moment(plan: Plan) -> Iterator[int]:
+    """What is planned, for the body only: a descriptor of its root."""
+    try:
+        try:
+            root = build(plan)
+        except OSError as error:
+            if error.errno not in _NOT_KNOWN:
+                raise
+            mount_at_once(plan)
+            root = os.open(plan.target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise _explain(error, plan) from error
+    try:
+        yield root
+    finally:
+        os.close(root)
+        detach(plan.target)
 
 
 def build(plan: Plan) -> int:
