@@ -84,6 +84,8 @@ class ImageSection(Struct, kw_only=True, frozen=True):
     """Seconds without a byte after which a connection is given up."""
     download_retries: int = 5
     """How often a download that stalls or breaks off is tried again in a row, with nothing come in between."""
+    keep_blobs: bool = False
+    """Whether compressed layers are kept once they are unpacked, until their image is removed."""
     platform: str = ""
     """os/architecture[/variant] to choose from an index; the host's where empty."""
     user: str = "crisp-image"

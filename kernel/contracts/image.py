@@ -70,6 +70,12 @@ class Progress(Message, frozen=True, kw_only=True):
     total: int
 
 
+class KeepRequest(Message, frozen=True, kw_only=True):
+    """Manifests and the configuration of an image, at most 4 MiB each."""
+
+    documents: tuple[bytes, ...]
+
+
 class DropRequest(Message, frozen=True, kw_only=True):
     """Blobs that are no longer needed; one that does not exist is no error."""
 
@@ -89,6 +95,8 @@ class LoadedImage(Message, frozen=True, kw_only=True):
     """Normalised references with tag; may be empty."""
     manifest_digest: Digest | None
     """None for a docker-archive, which has no manifest of its own."""
+    documents: tuple[bytes, ...] = ()
+    """As in Resolved; none for a docker-archive."""
     config: bytes
     layers: tuple[Descriptor, ...]
 
@@ -111,8 +119,10 @@ WANTED = Method("wanted", ResolveRequest, Wanted, deadline=30)
 RESOLVE = Method("resolve", ResolveRequest, Resolved, deadline=120)
 FETCH = Method("fetch", FetchRequest, Nothing, deadline=3600, progress=Progress)
 """Download a blob into the blob folder, verified; at once where it lies there already. Equal fetches join."""
+KEEP = Method("keep", KeepRequest, Nothing, deadline=60)
+"""Put documents among the blobs, each under its digest."""
 LOAD = Method("load", LoadRequest, Loaded, deadline=600)
 DROP = Method("drop", DropRequest, Nothing, deadline=30)
 BLOBS = Method("blobs", Nothing, Blobs, deadline=10)
 
-CONTRACT = Contract("image", WANTED, RESOLVE, FETCH, LOAD, DROP, BLOBS)
+CONTRACT = Contract("image", WANTED, RESOLVE, FETCH, KEEP, LOAD, DROP, BLOBS)

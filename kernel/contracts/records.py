@@ -103,6 +103,8 @@ class Image(Message, frozen=True, kw_only=True):
     size: int
     config: ImageConfig
     manifest_digests: tuple[Digest, ...] = ()
+    blobs: tuple[Digest, ...] = ()
+    """What of it lies in the blob folder: its configuration and manifests, and the compressed layers that are kept."""
     pulled_at: int = 0
 
 

@@ -27,7 +27,7 @@ from kernel.front.stats_items import StatsItems
 from kernel.front.stats_memory import StatsMemory
 from kernel.front.views import LIST_FIELD, Items, container_item, pod_item
 from kernel.host.aio import Deadline, Joins, KeyedLock, Tasks
-from kernel.ids import ContainerId, ImageId, SandboxId
+from kernel.ids import ContainerId, SandboxId
 
 FLOW_SECONDS = 240.0
 """What a flow that was begun may take at least: its caller may leave earlier, and a repeat joins it."""
@@ -63,8 +63,6 @@ class Front:
     """RunPodSandbox by name, namespace, uid and attempt."""
     creates: Joins[tuple[str, ...], ContainerId]
     """CreateContainer by sandbox, name and attempt."""
-    pulls: Joins[tuple[str, ...], ImageId]
-    """PullImage by what its name may mean, credentials and namespace."""
     ends: Joins[tuple[str, ...], None]
     """Every flow that answers with nothing, by its kind and the id it is about."""
     locks: KeyedLock[str] = field(default_factory=KeyedLock)

@@ -36,6 +36,8 @@ class PullProgress:
     """How far a pull is, by the digests of its compressed layers. Watchers are woken, never waited for."""
 
     layers: dict[Digest, LayerProgress] = field(default_factory=dict)
+    abandoned: bool = False
+    """Nobody waits for it any more: it is being ended, and leaves nothing."""
     _watchers: set[asyncio.Event] = field(default_factory=set)
 
     def set(self, layer: Digest, phase: Phase, total: int, done: int = 0) -> None:
@@ -57,12 +59,14 @@ class PullProgress:
         self._watchers.discard(event)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class PullUnderWay:
     """A pull that runs as a task of its own, for all who want its image."""
 
     progress: PullProgress
     task: asyncio.Task[ImageId]
+    waiting: int = 0
+    """Calls that want its result."""
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass, field
 
 from msgspec import structs
@@ -67,6 +67,10 @@ class _Plan:
     tags: tuple[str, ...] = ()
     digests: tuple[str, ...] = ()
     manifest_digests: tuple[Digest, ...] = ()
+    documents: tuple[bytes, ...] = ()
+    """Its configuration and manifests, which are kept with it."""
+    fetched: set[Digest] = field(default_factory=set)
+    """Layers that have been fetched."""
     progress: PullProgress = field(default_factory=PullProgress)
 
 
@@ -115,6 +119,7 @@ async def pull(
             tags=(reference.tagged,) if reference.tagged else (),
             digests=tuple(dict.fromkeys(f"{reference.name}@{value}" for value in (named, manifest))),
             manifest_digests=(manifest,),
+            documents=(resolved.config, *resolved.documents),
             progress=progress,
         ),
         deadline,
@@ -135,14 +140,17 @@ async def _load(front: Front, archive: str, deadline: Deadline) -> list[tuple[Im
     result = []
     try:
         for found in loaded.images:
+            documents = (found.config, *found.documents)
             source = f"{found.names[0] if found.names else 'without a name'} of the archive"
             parsed, layers = _checked(source, found.config, found.layers)
             tags = tuple(reference.tagged for reference in map(parse, found.names) if reference.tagged)
             manifests = (digest(found.manifest_digest),) if found.manifest_digest else ()
-            plan = _Plan(parsed=parsed, layers=layers, source=source, tags=tags, manifest_digests=manifests)
+            plan = _Plan(
+                parsed=parsed, layers=layers, source=source, tags=tags, manifest_digests=manifests, documents=documents
+            )
             result.append((await _make(front, plan, deadline), tags))
     finally:
-        await _drop(front, [blob.digest for found in loaded.images for blob in found.layers])
+        await drop_unkept(front, [blob.digest for found in loaded.images for blob in found.layers])
     return result
 
 
@@ -202,6 +210,7 @@ async def _named_again(front: Front, plan: _Plan, deadline: Deadline) -> bool:
     for layer in plan.layers:
         plan.progress.set(layer.blob.digest, Phase.DONE, layer.blob.size)
     sizes = {diff_id: usage.bytes for diff_id, usage in present.items()}
+    await front.image.call(image.KEEP, image.KeepRequest(documents=plan.documents), deadline=deadline)
     await front.replica.commit(Commit(put_images=_records(front, plan, sizes)), deadline)
     return True
 
@@ -220,9 +229,14 @@ async def _unpacked(front: Front, plan: _Plan, deadline: Deadline) -> None:
             await front.replica.commit(Commit(begin=(intent,)), deadline)
             present = (await front.storage.call(storage.LAYERS, Nothing(), deadline=deadline)).layers
         sizes = await _side_by_side([_layer(front, plan, layer, present, deadline) for layer in plan.layers])
+        await front.image.call(image.KEEP, image.KeepRequest(documents=plan.documents), deadline=deadline)
         await front.replica.commit(Commit(put_images=_records(front, plan, dict(sizes)), end=(own,)), deadline)
     except CrispError:
         await _undo(front, plan, intent)
+        raise
+    except asyncio.CancelledError:
+        if plan.progress.abandoned:  # else the front ends, and the next one goes on
+            await _undo(front, plan, intent)
         raise
 
 
@@ -234,8 +248,19 @@ def _records(front: Front, plan: _Plan, sizes: dict[DiffId, int]) -> tuple[Image
         tags=plan.tags,
         digests=plan.digests,
         manifest_digests=plan.manifest_digests,
+        blobs=_kept(front, plan),
         now=time.time_ns(),
     )
+
+
+def _kept(front: Front, plan: _Plan) -> tuple[Digest, ...]:
+    """The blobs of an image that stay: its documents, and layers that were fetched for it or are kept for another."""
+    documents = tuple(image_config.image_id(data) for data in plan.documents)
+    if not front.config.image.keep_blobs:
+        return documents
+    layers = [layer.blob.digest for layer in plan.layers]
+    others = set(layers) - set(image_records.unkept(layers, front.replica.images.values()))
+    return (*documents, *(blob for blob in layers if blob in plan.fetched or blob in others or not plan.reference))
 
 
 async def _layer(
@@ -275,7 +300,9 @@ async def _fetch_and_unpack(front: Front, plan: _Plan, layer: Layer, deadline: D
         usage = await front.storage.call(storage.UNPACK, storage.UnpackRequest(layer=layer), deadline=deadline)
     except CrispError as error:
         raise type(error)(f"layer {blob.digest} of image {plan.source}: {error.message}", hint=error.hint) from error
-    await front.image.call(image.DROP, image.DropRequest(digests=(blob.digest,)), deadline=deadline)
+    plan.fetched.add(blob.digest)
+    if not front.config.image.keep_blobs:
+        await front.image.call(image.DROP, image.DropRequest(digests=(blob.digest,)), deadline=deadline)
     return usage
 
 
@@ -287,19 +314,22 @@ async def _undo(front: Front, plan: _Plan, intent: Intent) -> None:
         for layer in plan.layers
         if not image_records.claimed_elsewhere(layer.diff_id, plan.parsed.id, (), replica.intents.values())
     ]
-    await _drop(front, blobs)
+    await drop_unkept(front, [*blobs, *(image_config.image_id(data) for data in plan.documents)])
     try:
         await release(front, intent, Deadline.after(_UNDO_SECONDS))
     except CrispError as error:
         _LOG.warning("image %s: what a failed pull left stays until the next start: %s", plan.source, error)
 
 
-async def _drop(front: Front, blobs: list[Digest]) -> None:
-    """Blobs that stay are found by `crisp doctor` and at the next start: no reason to fail."""
+async def drop_unkept(front: Front, blobs: Iterable[Digest]) -> None:
+    """Drop those blobs that no image keeps. What stays is found by `crisp doctor` and at the next start: no reason to
+    fail."""
+    gone = image_records.unkept(blobs, front.replica.images.values())
     try:
-        await front.image.call(image.DROP, image.DropRequest(digests=tuple(dict.fromkeys(blobs))))
+        if gone:
+            await front.image.call(image.DROP, image.DropRequest(digests=gone))
     except CrispError as error:
-        _LOG.warning("%d blobs of images stay in the blob folder: %s", len(blobs), error)
+        _LOG.warning("%d blobs of images stay in the blob folder: %s", len(gone), error)
 
 
 async def _side_by_side(

@@ -28,6 +28,7 @@ def committed(
     tags: Iterable[str],
     digests: Iterable[str],
     manifest_digests: Iterable[Digest],
+    blobs: Iterable[Digest],
     now: int,
 ) -> tuple[Image, ...]:
     """The records to put once an image's layers are unpacked: its own, and those of images that lose a tag to it."""
@@ -41,6 +42,7 @@ def committed(
         size=sum(layer.bytes for layer in layers),
         config=parsed.config,
         manifest_digests=_union(before.manifest_digests if before else (), manifest_digests),
+        blobs=_union(before.blobs if before else (), blobs),
         pulled_at=now,
     )
     return (*_untagged(images.values(), image), image)
@@ -65,6 +67,12 @@ def ownerless(layers: Iterable[DiffId], images: Iterable[Image], intents: Iterab
         if intent.kind is IntentKind.PULL_IMAGE:
             needed.update(intent.layers)
     return tuple(layer for layer in dict.fromkeys(layers) if layer not in needed)
+
+
+def unkept(blobs: Iterable[Digest], images: Iterable[Image]) -> tuple[Digest, ...]:
+    """Those of `blobs` that no image keeps."""
+    kept = {blob for image in images for blob in image.blobs}
+    return tuple(blob for blob in dict.fromkeys(blobs) if blob not in kept)
 
 
 def claimed_elsewhere(layer: DiffId, own: ImageId, images: Iterable[Image], intents: Iterable[Intent]) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 
 from kernel.contracts import storage
 from kernel.contracts.contract import Nothing
@@ -24,6 +24,8 @@ from kernel.ids import ImageId
 _LOG = logging.getLogger(__name__)
 _CHUNK = 100
 """Images in one message of StreamImages."""
+ABANDONED_SECONDS = 5.0
+"""How long a pull goes on that nobody waits for: a kubelet that has lost the connection asks again at once."""
 _FS_INFO_SECONDS = 5.0
 """The age from which on ImageFsInfo has the file systems measured again; the old answer is given meanwhile."""
 _FS_INFO_WAIT = 0.5
@@ -31,10 +33,40 @@ _MEASURE = ("measure file systems",)
 
 
 async def pull_image(front: Front, request: cri_pb2.PullImageRequest, call: Call) -> cri_pb2.PullImageResponse:
-    """Pull an image; equal pulls join, and one whose caller left goes on."""
+    """Pull an image; equal pulls join, and one whose callers have all left ends."""
     namespace = request.sandbox_config.metadata.namespace
     under_way = await begin_pull(front, request.image, request.auth, namespace, call)
-    return cri_pb2.PullImageResponse(image_ref=await asyncio.shield(under_way.task))
+    async with waiting(front, under_way):
+        return cri_pb2.PullImageResponse(image_ref=await asyncio.shield(under_way.task))
+
+
+@asynccontextmanager
+async def waiting(front: Front, pull: PullUnderWay) -> AsyncIterator[None]:
+    """A call wants a pull's result, for the time of the body. A pull that nobody wants ends, after a moment in which
+    somebody may ask again."""
+    pull.waiting += 1
+    try:
+        yield
+    finally:
+        pull.waiting -= 1
+        if not pull.waiting and not pull.task.done():
+            front.tasks.start(_abandon(front, pull), f"abandon {pull.task.get_name()}")
+
+
+async def _abandon(front: Front, pull: PullUnderWay) -> None:
+    await asyncio.wait([pull.task], timeout=ABANDONED_SECONDS)
+    if pull.task.done() or pull.waiting or pull.progress.abandoned:
+        return
+    _LOG.info("%s ends: nobody waits for it any more", pull.task.get_name())
+    pull.progress.abandoned = True
+    _forget(front, pull)  # whoever asks from now on begins a new one, behind the end of this
+    pull.task.cancel()
+
+
+def _forget(front: Front, pull: PullUnderWay) -> None:
+    for key, known in list(front.images.pulls.items()):
+        if known is pull:
+            del front.images.pulls[key]
 
 
 async def begin_pull(
@@ -45,12 +77,12 @@ async def begin_pull(
     plan = image_requests.pull_of(spec, auth, namespace, front.short_names.candidates)
     key = image_requests.join_key(plan)
     pulls = front.images.pulls
-    if not front.pulls.running(key):
+    if key not in pulls:
         progress = PullProgress()
         flow = _pull(front, plan, progress, call.flow_deadline(image_pull.PULL_SECONDS))
-        task = front.pulls.begin(key, flow, f"pull {plan}")
-        pulls[key] = PullUnderWay(progress, task)
-        task.add_done_callback(lambda _: pulls.pop(key, None))
+        begun = PullUnderWay(progress, front.tasks.start(flow, f"pull {plan}"))
+        pulls[key] = begun
+        begun.task.add_done_callback(lambda _: _forget(front, begun))
     return pulls[key]
 
 
@@ -128,6 +160,7 @@ async def _remove(front: Front, image: ImageId, deadline: Deadline) -> None:
         # From here on the image is in no list, whatever becomes of its layers.
         await front.replica.commit(Commit(begin=(intent,), delete_images=(image,)), deadline)
         await image_pull.release(front, intent, deadline)
+        await image_pull.drop_unkept(front, found.blobs)
     _measure_again(front)
 
 

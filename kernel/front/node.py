@@ -37,9 +37,10 @@ async def pull_image(
     """Pull as PullImage of the CRI does, and join it; how far it is comes first, the id last."""
     auth = cri_pb2.AuthConfig(username=request.username, password=request.password)
     under_way = await images.begin_pull(front, cri_pb2.ImageSpec(image=request.image), auth, "", call)
-    async for message in _watched(under_way):
-        yield message
-    yield node_pb2.PullImageResponse(id=await asyncio.shield(under_way.task))
+    async with images.waiting(front, under_way):
+        async for message in _watched(under_way):
+            yield message
+        yield node_pb2.PullImageResponse(id=await asyncio.shield(under_way.task))
 
 
 async def _watched(pull: PullUnderWay) -> AsyncIterator[node_pb2.PullImageResponse]:

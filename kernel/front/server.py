@@ -77,7 +77,6 @@ def assemble(config: Config) -> Front:
         boot_id=Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
         runs=Joins(tasks),
         creates=Joins(tasks),
-        pulls=Joins(tasks),
         ends=Joins(tasks),
     )
 

@@ -296,9 +296,9 @@ def _storage_orphans(snapshot: Snapshot, evidence: Evidence, busy: set[str]) -> 
         for layer in _missing(inventory.layers, needed | pulling):
             yield OrphanFound(kind=Orphan.LAYER, id=layer, why="it belongs to no image")
     pulls = any(intent.kind is IntentKind.PULL_IMAGE for intent in snapshot.intents)
-    if evidence.blobs is not None and not pulls:  # a blob is only on its way to storage
-        for blob in sorted(evidence.blobs):
-            yield OrphanFound(kind=Orphan.BLOB, id=blob, why="no pull needs it")
+    if evidence.blobs is not None and not pulls:
+        for blob in _missing(evidence.blobs, {blob for image in snapshot.images for blob in image.blobs}):
+            yield OrphanFound(kind=Orphan.BLOB, id=blob, why="no image has it and no pull needs it")
 
 
 def _missing(found: Iterable[str], known: Set[str]) -> list[str]:

@@ -159,7 +159,10 @@ class _Reading:
         manifest.check_config(config, len(parsed.layers), what)
         for layer in parsed.layers:
             self._layer(layer, what)
-        return LoadedImage(names=names, manifest_digest=chosen, config=config, layers=parsed.layers)
+        documents = (data, *below)
+        return LoadedImage(
+            names=names, manifest_digest=chosen, documents=documents, config=config, layers=parsed.layers
+        )
 
     def _verified(self, blob: Descriptor, what: str) -> bytes:
         data = self._tarball.read(_member(blob.digest), SIZE_LIMIT)

@@ -24,6 +24,7 @@ from kernel.contracts.image import (
     Blobs,
     DropRequest,
     FetchRequest,
+    KeepRequest,
     Loaded,
     LoadRequest,
     Progress,
@@ -49,6 +50,7 @@ _SMALL_JOBS = 16
 """Threads for manifests and archives: so many slow registries do not keep others from being asked."""
 _SPARE = 4
 """Threads beyond the downloads' own: a given-up job may hold one a moment longer."""
+_DOCUMENTS = 8
 _SIZE_LIMIT = 1 << 50
 _COLLECT_SECONDS = 3600.0
 
@@ -109,6 +111,14 @@ class ImageService:
                         raise
                     # another's repository or credentials failed, or its wrong idea of the size: try our own
         await call.progress(Progress(digest=blob.digest, done=blob.size, total=blob.size))
+        return Nothing()
+
+    async def keep(self, request: KeepRequest, call: Call) -> Nothing:
+        """Put an image's documents among the blobs."""
+        if len(request.documents) > _DOCUMENTS or any(len(data) > manifest.SIZE_LIMIT for data in request.documents):
+            raise InvalidInput(f"documents: more than {_DOCUMENTS}, or one of more than {manifest.SIZE_LIMIT} bytes")
+        async with call.deadline.limit("keeping documents"):
+            await asyncio.to_thread(self._blobs.keep, request.documents)
         return Nothing()
 
     async def load(self, request: LoadRequest, call: Call) -> Loaded:

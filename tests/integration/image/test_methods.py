@@ -14,7 +14,7 @@ from kernel.bus.client import Client
 from kernel.bus.worker import Server
 from kernel.contracts import image as contract
 from kernel.contracts.contract import Nothing
-from kernel.contracts.image import DropRequest, FetchRequest, Progress, ResolveRequest
+from kernel.contracts.image import DropRequest, FetchRequest, KeepRequest, Progress, ResolveRequest
 from kernel.contracts.oci import Descriptor
 from kernel.errors import (
     Corrupt,
@@ -107,6 +107,18 @@ async def test_blobs_are_listed_and_dropped(worker: Worker, liar: Lying, small: 
     assert worker.files() == ["blobs/sha256/no-blob"]
     with pytest.raises(InvalidInput):
         await worker.service.drop(DropRequest(digests=("sha256:../x",)), Call())  # type: ignore[arg-type]
+
+
+async def test_documents_are_kept_under_their_digests(worker: Worker, small: Image) -> None:
+    keep = KeepRequest(documents=(small.config, small.manifest))
+    for _ in range(2):
+        await worker.service.keep(keep, Call())  # type: ignore[arg-type]
+    for of, content in ((small.id, small.config), (small.digest, small.manifest)):
+        assert worker.config.paths.blob(of).read_bytes() == content
+    assert len(worker.files()) == 2
+    for bad in ((b"x" * (5 << 20),), (b"",) * 9):
+        with pytest.raises(InvalidInput, match="documents"):
+            await worker.service.keep(KeepRequest(documents=bad), Call())  # type: ignore[arg-type]
 
 
 async def test_start_removes_what_a_dead_worker_left(workers) -> None:

@@ -110,6 +110,8 @@ class Workers:
                 return self.registry.images[request.reference]
             case image.FetchRequest():
                 self.blobs.add(request.blob.digest)
+            case image.KeepRequest():
+                self.blobs.update(digest_of(data) for data in request.documents)
             case image.DropRequest():
                 self.blobs.difference_update(request.digests)
             case image.LoadRequest():
@@ -151,7 +153,6 @@ def make_front(workers: Workers, *, pinned: tuple[str, ...] = (), registries_con
         boot_id="boot",
         runs=Joins(tasks),
         creates=Joins(tasks),
-        pulls=Joins(tasks),
         ends=Joins(tasks),
     )
 

@@ -174,7 +174,6 @@ def make_front(host: Host, boot: str = BOOT) -> Front:
         boot_id=boot,
         runs=Joins(tasks),
         creates=Joins(tasks),
-        pulls=Joins(tasks),
         ends=Joins(tasks),
     )
     front.replica.load(host.disk.snapshot())

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
+from kernel.config import Config, ImageSection
 from kernel.contracts import image, storage
 from kernel.contracts.records import Container, ContainerState, Intent, IntentKind
 from kernel.contracts.supervisor import Commit
@@ -19,7 +20,7 @@ from kernel.front.context import Front
 from kernel.front.generated import cri_pb2, node_pb2
 from kernel.front.image_pull import release
 from kernel.host.aio import Deadline
-from kernel.ids import ContainerId, ImageId, SandboxId
+from kernel.ids import ContainerId, Digest, ImageId, SandboxId
 from tests.unit.kernel.front import image_workers as fakes
 
 BUSYBOX = "docker.io/library/busybox:latest"
@@ -52,6 +53,11 @@ async def remove(front: Front, name: str) -> None:
     await images.remove_image(front, request, fakes.a_call("RemoveImage"))
 
 
+def documents(front: Front) -> set[str]:
+    """Configurations and manifests of the images that are here."""
+    return {blob for found in front.replica.images.values() for blob in (found.id, *found.manifest_digests)}
+
+
 def assert_nothing_left(front: Front, workers) -> None:
     assert workers.layers == set()
     assert workers.blobs == set()
@@ -73,7 +79,7 @@ async def test_a_pull_is_found_by_every_name(front: Front, workers) -> None:
     assert found.spec.image == BUSYBOX
     info = json.loads((await status(front, "busybox", verbose=True)).info["info"])
     assert info["imageSpec"]["config"]["Env"] == ["A=b"]
-    assert workers.blobs == set()
+    assert workers.blobs == documents(front)
     assert front.replica.intents == {}
 
 
@@ -191,22 +197,101 @@ async def test_an_ambiguous_beginning_of_an_id_is_refused(front: Front, workers)
     assert not (await status(front, id_)).HasField("image")
 
 
-async def test_a_pull_goes_on_when_its_caller_leaves(front: Front, workers, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_pull_goes_on_where_its_caller_asks_again(front: Front, workers) -> None:
     workers.registry.push(BUSYBOX, "a")
     workers.hold["fetch"] = asyncio.Event()
     caller = asyncio.get_running_loop().create_task(pull(front))
     while not workers.count("fetch"):
         await asyncio.sleep(0)
+    (under_way,) = front.images.pulls.values()
     caller.cancel()
     with pytest.raises(asyncio.CancelledError):
         await caller
-    asked, running = asyncio.Event(), front.pulls.running
-    monkeypatch.setattr(front.pulls, "running", lambda key: asked.set() or running(key))
-    repeated = asyncio.get_running_loop().create_task(pull(front))
-    await asyncio.wait_for(asked.wait(), 10)
+    assert (under_way.waiting, under_way.task.done()) == (0, False)
+    repeated = asyncio.get_running_loop().create_task(pull(front, BUSYBOX))
+    while not under_way.waiting:
+        await asyncio.sleep(0)
     workers.hold["fetch"].set()
     await repeated
     assert workers.count("resolve") == 1
+
+
+@pytest.mark.parametrize("watched", [False, True])
+async def test_a_pull_that_nobody_waits_for_ends_and_leaves_nothing(
+    front: Front, workers, monkeypatch: pytest.MonkeyPatch, watched: bool
+) -> None:
+    monkeypatch.setattr(images, "ABANDONED_SECONDS", 0.0)
+    workers.registry.push(BUSYBOX, "a", "b")
+    workers.hold["fetch"] = asyncio.Event()
+
+    async def watch() -> None:
+        async for _ in node.pull_image(front, node_pb2.PullImageRequest(image="busybox"), fakes.a_call()):
+            pass
+
+    callers = [asyncio.get_running_loop().create_task(watch() if watched else pull(front)) for _ in range(2)]
+    while workers.count("fetch") < 2:
+        await asyncio.sleep(0)
+    (under_way,) = front.images.pulls.values()
+    while under_way.waiting < 2:
+        await asyncio.sleep(0)
+    callers[0].cancel()
+    await asyncio.wait(callers[:1])
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert (under_way.waiting, under_way.progress.abandoned) == (1, False)
+    callers[1].cancel()
+    await asyncio.wait_for(asyncio.wait([under_way.task]), 10)
+    assert under_way.task.cancelled()
+    assert_nothing_left(front, workers)
+    workers.hold["fetch"].set()
+    await pull(front)
+    assert workers.count("resolve") == 2
+
+
+async def test_a_new_pull_waits_for_the_end_of_one_that_was_given_up(
+    front: Front, workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "ABANDONED_SECONDS", 0.0)
+    workers.registry.push(BUSYBOX, "a")
+    workers.hold["fetch"], workers.hold["drop"] = asyncio.Event(), asyncio.Event()
+    first = asyncio.get_running_loop().create_task(pull(front))
+    while not workers.count("fetch"):
+        await asyncio.sleep(0)
+    first.cancel()
+    while not workers.count("drop"):
+        await asyncio.sleep(0.001)
+    second = asyncio.get_running_loop().create_task(pull(front))
+    while workers.count("resolve") < 2:
+        await asyncio.sleep(0)
+    workers.hold["fetch"].set()
+    assert workers.count("fetch") == 1
+    workers.hold["drop"].set()
+    await second
+    assert workers.layers == {fakes.digest_of(b"diff a")}
+
+
+async def test_documents_stay_with_the_image(front: Front, workers) -> None:
+    one = workers.registry.push(BUSYBOX, "a", "b")
+    id_ = ImageId(Digest(await pull(front)))
+    assert workers.blobs == set(front.replica.images[id_].blobs) == {id_, one.manifest_digest}
+    other = await pull(front, f"docker.io/library/busybox@{one.manifest_digest}")
+    assert (other, len(front.replica.images[id_].blobs)) == (id_, 2)
+    await remove(front, "busybox")
+    assert_nothing_left(front, workers)
+
+
+async def test_compressed_layers_stay_where_the_configuration_keeps_them(front: Front, workers) -> None:
+    front.config = Config(image=ImageSection(registries_conf="/none", keep_blobs=True))
+    a, b, c = (fakes.digest_of(f"blob {name}".encode()) for name in "abc")
+    workers.registry.push(BUSYBOX, "a", "b")
+    workers.registry.push("docker.io/library/other:latest", "b", "c")
+    id_ = ImageId(Digest(await pull(front)))
+    assert {a, b} < workers.blobs == set(front.replica.images[id_].blobs)
+    await pull(front, "other")
+    await remove(front, "busybox")
+    assert workers.blobs & {a, b, c} == {b, c}  # the other image has the shared one
+    await remove(front, "other")
+    assert_nothing_left(front, workers)
 
 
 async def test_layers_that_are_there_are_not_fetched(front: Front, workers) -> None:
@@ -223,7 +308,7 @@ async def test_two_pulls_at_once_share_a_layer(front: Front, workers) -> None:
     workers.registry.push("docker.io/library/other:latest", "a", "c")
     await asyncio.gather(pull(front, "busybox"), pull(front, "other"))
     assert workers.count("fetch") == 3
-    assert workers.blobs == set()
+    assert workers.blobs == documents(front)
 
 
 async def test_a_repeated_layer_is_one(front: Front, workers) -> None:
@@ -257,7 +342,7 @@ async def test_a_failing_pull_keeps_what_others_have(front: Front, workers) -> N
     with pytest.raises(Corrupt, match=r"layer sha256:.* of image docker.io/library/other:latest"):
         await pull(front, "other")
     assert workers.layers == {fakes.digest_of(b"diff a"), fakes.digest_of(b"diff b")}
-    assert workers.blobs == set()
+    assert workers.blobs == documents(front)
     assert (await status(front, "busybox")).image.id
 
 
@@ -515,7 +600,7 @@ async def test_load(front: Front, workers) -> None:
     )
     reply = await node.load_image(front, node_pb2.LoadImageRequest(archive="x.tar"), fakes.a_call("LoadImage"))
     assert [list(found.names) for found in reply.images] == [["docker.io/library/busybox:1"], []]
-    assert workers.blobs == set()
+    assert workers.blobs == documents(front)
     assert len(front.replica.images) == 2
     assert (await status(front, "busybox:1")).image.id == reply.images[0].id
 

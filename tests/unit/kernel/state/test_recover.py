@@ -188,6 +188,12 @@ def test_a_pull_under_way_keeps_its_layers_and_blobs() -> None:
     assert kinds == set(Orphan) - {Orphan.LAYER, Orphan.BLOB}
 
 
+def test_what_an_image_keeps_in_the_blob_folder_stays() -> None:
+    kept = replace(BASE, images=tuple(replace(image, blobs=("sha256:" + "8" * 64,)) for image in BASE.images))
+    kinds = {orphan.kind for orphan in plan_repairs(kept, STRANGE).orphans}
+    assert kinds == set(Orphan) - {Orphan.BLOB}
+
+
 def test_a_container_whose_monitor_was_killed_says_so_once_and_to_its_end() -> None:
     lost = with_evidence(facts=facts(replace(fact(), monitor_lost=True)))
     (repair,) = plan_repairs(BASE, lost).containers
