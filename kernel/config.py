@@ -114,6 +114,16 @@ class NetworkSection(Struct, kw_only=True, frozen=True):
     """The network to use by name; the first file in order of name where empty."""
     timeout: float = 60.0
     """Seconds that one plugin may take."""
+    host_ports: Literal["auto", "crisp", "cni"] = "auto"
+    """Who forwards host ports. auto: crisp, unless a plugin of the network declares the capability portMappings;
+    crisp: always crisp, and plugins are told of none; cni: always the plugins."""
+    primary_family: Literal["cni", "ipv4", "ipv6"] = "cni"
+    """Which of a pod's addresses is its primary one; cni: the plugins' first."""
+    config_template: str = ""
+    """A network configuration with places for the node's pod CIDR, which UpdateRuntimeConfig fills in and writes to
+    `config_dir`; nothing is written where empty."""
+    status_interval: float = 5.0
+    """Seconds between two STATUS calls to a network of CNI 1.1 or newer."""
 
 
 class RuntimeSection(Struct, kw_only=True, frozen=True):

@@ -1,4 +1,5 @@
-"""The way to the daemon: the CRI socket for what the front serves, the supervisor's bus endpoint for its processes.
+"""The way to the daemon: the CRI socket for what the front serves, the supervisor's bus endpoint for its processes, the
+network worker's for what pods' networks look like.
 
 Whether somebody listens is asked first, with a plain connect: a daemon that is down is told at once and not after a
 deadline. Errors of gRPC become kernel.errors here.
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     import grpc
 
     from kernel.config import Paths
-    from kernel.contracts.contract import Message, Method
+    from kernel.contracts.contract import Contract, Message, Method
     from kernel.front.generated.cri_pb2_grpc import ImageServiceStub, RuntimeServiceStub
     from kernel.front.generated.node_pb2_grpc import NodeStub
 
@@ -138,15 +139,27 @@ def reach(path: Path) -> None:
 
 def ask_supervisor(paths: Paths, method: Method[_BusRequest, _BusReply], request: _BusRequest) -> _BusReply:
     """One call to the supervisor on the bus."""
-    reach(paths.bus_dir("supervisor") / "calls")
+    from kernel.contracts import supervisor
+
+    return _ask(paths, supervisor.CONTRACT, method, request)
+
+
+def ask_network(paths: Paths, method: Method[_BusRequest, _BusReply], request: _BusRequest) -> _BusReply:
+    """One call to the network worker on the bus."""
+    from kernel.contracts import network
+
+    return _ask(paths, network.CONTRACT, method, request)
+
+
+def _ask(paths: Paths, contract: Contract, method: Method[_BusRequest, _BusReply], request: _BusRequest) -> _BusReply:
+    reach(paths.bus_dir(contract.worker) / "calls")
     import asyncio
 
     from kernel.bus.client import Client
-    from kernel.contracts import supervisor
     from kernel.host.aio import Deadline
 
     async def call() -> _BusReply:
-        client = Client(supervisor.CONTRACT, paths.bus("supervisor"))
+        client = Client(contract, paths.bus(contract.worker))
         try:
             return await client.call(method, request, deadline=Deadline.after(method.deadline))
         finally:

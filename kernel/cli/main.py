@@ -126,14 +126,6 @@ IMAGE_COMMANDS = (
         _argument("file", metavar="FILE", help="the archive; - for stdin"),
     ),
     Command("ls", "list images", "images:images"),
-    Command(
-        "check", "read every layer and compare it with its digest", "image_store:check",
-        _flag("--repair", text="fetch again what is damaged or missing"),
-    ),
-    Command(
-        "wipe", "remove every image that no container uses", "image_store:wipe",
-        _flag("--yes", text="do not ask"),
-    ),
     Command("pull", "pull an image from a registry", "images:pull", _pull),
     Command(
         "rm", "remove images with all their names", "images:remove",
@@ -149,6 +141,10 @@ COMMANDS = (
     ),
     Command("reload", "read the configuration again; what is wrong with it changes nothing", "workers:reload"),
     Command("pods", "list pods", "pods:pods"),
+    Command(
+        "net", "show pods' interfaces, addresses, routes and host ports", "net:net",
+        _flag("--check", text="ask the network's plugins as well whether all is as they made it"),
+    ),
     Command("ps", "list running containers", "containers:ps", _flag("-a", "--all", text="also those that do not run")),
     Command("images", "list images", "images:images"),
     Command("pull", "pull an image from a registry", "images:pull", _pull),
@@ -161,7 +157,7 @@ COMMANDS = (
     ),
     Command("stop", "stop pods or containers", "pods:stop", _stop),
     Command("rm", "remove pods or containers", "pods:remove", _remove),
-    Command("image", "load, list, pull, check and remove images", "", _image),
+    Command("image", "load, list, pull and remove images", "", _image),
     Command(
         "doctor", "find what the host holds without an owner", "doctor:doctor",
         _flag("--mend", text="take away what may be taken away"),

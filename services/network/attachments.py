@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from kernel.contracts.network import PortMapping
 from kernel.errors import Corrupt, Internal
 from kernel.ids import SandboxId
 from services.network.conflist import Network
@@ -33,6 +34,28 @@ class Attachment(msgspec.Struct, frozen=True, kw_only=True):
     """The values of capabilities, of which each plugin gets those that it declares."""
     result: dict[str, object] | None = None
     """The chain's last result; None until ADD is done."""
+    pod: str = ""
+    """Namespace and name, for people."""
+    host_ports: tuple[PortMapping, ...] = ()
+    """Those that crisp itself forwards; a plugin's are in `runtime_config`."""
+    loopback_through: str = ""
+    """The interface that takes packets from 127.0.0.1 for its host ports."""
+    undoing: bool = False
+    """DEL has been begun: nothing of it counts as the pod's any more."""
+
+    def every_port(self) -> tuple[PortMapping, ...]:
+        """Its host ports, whoever forwards them."""
+        told = self.runtime_config.get("portMappings")
+        of_plugin = (
+            PortMapping(
+                protocol=each["protocol"],
+                container_port=each["containerPort"],
+                host_port=each["hostPort"],
+                host_ip=each["hostIP"],
+            )
+            for each in (told if isinstance(told, list) else ())
+        )
+        return (*self.host_ports, *of_plugin)
 
 
 class Attachments:
@@ -72,9 +95,9 @@ class Attachments:
         except OSError as error:
             raise Internal(f"attachment of {sandbox} cannot be removed: {error.strerror}") from error
 
-    def mark(self, sandbox: SandboxId) -> Path:
-        """Where the mark of a plugin under way lies (`running.py`)."""
-        return self._path(sandbox).with_suffix(".running")
+    def mark(self, what: str) -> Path:
+        """Where the mark of programs under way lies (`running.py`): a sandbox's plugins, or others by name."""
+        return self._folder / f"{what}.running"
 
     def sandboxes(self) -> tuple[SandboxId, ...]:
         """Every sandbox that has an attachment, whole or not."""

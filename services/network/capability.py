@@ -12,6 +12,7 @@ from decimal import Decimal
 
 from kernel.contracts.network import AttachRequest, PortMapping
 from kernel.errors import InvalidInput
+from services.network import hostport
 
 _INGRESS = "kubernetes.io/ingress-bandwidth"
 _EGRESS = "kubernetes.io/egress-bandwidth"
@@ -34,6 +35,13 @@ def arguments(request: AttachRequest) -> str:
         "K8S_POD_UID": _plain(request.uid, "metadata.uid"),
     }
     return ";".join(["IgnoreUnknown=1", *(f"{key}={value}" for key, value in values.items())])
+
+
+def check(request: AttachRequest) -> None:
+    """InvalidInput names the field that is wrong."""
+    arguments(request)
+    values(request)
+    hostport.check(request.port_mappings)
 
 
 def values(request: AttachRequest) -> dict[str, object]:

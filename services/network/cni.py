@@ -1,4 +1,5 @@
-"""ADD and DEL of a network's chain of plugins, as the CNI specification's section 3 and 4 say.
+"""A network's chain of plugins: ADD, CHECK and DEL of a pod, STATUS and GC of the network, as the CNI specification's
+sections 3 and 4 say.
 
 Each plugin runs for at most the configured time, within the caller's deadline, as a process of its own. What a
 plugin says becomes `plugin NAME: message; details`.
@@ -6,13 +7,15 @@ plugin says becomes `plugin NAME: message; details`.
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from kernel.errors import CrispError, DeadlineExceeded, FailedPrecondition, Internal
 from kernel.host.aio import Deadline
 from kernel.host.process import ENVIRONMENT, describe
+from kernel.ids import SandboxId
 from services.network import conflist, plugin_process, result, running
 from services.network.attachments import Attachment
 from services.network.conflist import Network, Plugin
@@ -35,15 +38,29 @@ class Chain:
     async def add(self, attachment: Attachment, netns: Path, mark: Path, deadline: Deadline) -> dict[str, object]:
         """Run ADD in order, each with the result of the one before; the last result."""
         network, previous = attachment.network, None
+        environment = self._environment("ADD", attachment, str(netns))
         with running.mark(mark) as fd:
             for plugin in network.plugins:
-                answer = await self._run("ADD", attachment, plugin, str(netns), previous, deadline, fd)
+                stdin = conflist.stdin(network, plugin, attachment.runtime_config, previous)
+                answer = await self._run(environment, network, plugin, stdin, deadline, mark, fd)
                 try:
                     previous = result.parse(answer, network.cni_version)
+                    result.check_namespace(previous, str(netns))
                 except Internal as error:
-                    raise _said("ADD", attachment, plugin, error.message) from error
+                    raise _said("ADD", network, plugin, error.message) from error
         assert previous is not None  # a network has a plugin
         return previous
+
+    async def check(self, attachment: Attachment, netns: Path, mark: Path, deadline: Deadline) -> None:
+        """Run CHECK in order, where the network knows and wants it; the error is the plugin's that objects."""
+        network = attachment.network
+        if not network.keeps_results or network.disable_check:
+            return
+        environment = self._environment("CHECK", attachment, str(netns))
+        with running.mark(mark) as fd:
+            for plugin in network.plugins:
+                stdin = conflist.stdin(network, plugin, attachment.runtime_config, attachment.result)
+                await self._run(environment, network, plugin, stdin, deadline, mark, fd)
 
     async def delete(self, attachment: Attachment, netns: str, mark: Path, deadline: Deadline) -> None:
         """Run DEL in reverse order; `netns` is empty where the namespace is gone.
@@ -52,55 +69,84 @@ class Chain:
         raised in the end.
         """
         failed: CrispError | None = None
-        previous = attachment.result if attachment.network.cni_version >= "0.4.0" else None
+        network = attachment.network
+        previous = attachment.result if network.keeps_results else None
+        environment = self._environment("DEL", attachment, netns)
         with running.mark(mark) as fd:
-            for plugin in reversed(attachment.network.plugins):
+            for plugin in reversed(network.plugins):
+                stdin = conflist.stdin(network, plugin, attachment.runtime_config, previous)
                 try:
-                    await self._run("DEL", attachment, plugin, netns, previous, deadline, fd)
+                    await self._run(environment, network, plugin, stdin, deadline, mark, fd)
                 except CrispError as error:
                     failed = failed or error
         if failed is not None:
             raise failed
 
+    async def status(self, network: Network, mark: Path, deadline: Deadline) -> None:
+        """Run STATUS in order; the error is the plugin's that is not ready for an ADD."""
+        environment = self._environment("STATUS")
+        with running.mark(mark) as fd:
+            for plugin in network.plugins:
+                await self._run(
+                    environment, network, plugin, conflist.stdin(network, plugin, {}, None), deadline, mark, fd
+                )
+
+    async def collect(self, network: Network, valid: Iterable[SandboxId], mark: Path, deadline: Deadline) -> None:
+        """Run GC: each plugin takes away what it holds for others than the sandboxes `valid`. All are run; the first
+        error is raised in the end."""
+        attached = [{"containerID": sandbox, "ifname": INTERFACE} for sandbox in valid]
+        failed: CrispError | None = None
+        environment = self._environment("GC")
+        with running.mark(mark) as fd:
+            for plugin in network.plugins:
+                stdin = conflist.stdin(network, plugin, {}, None, {"cni.dev/valid-attachments": attached})
+                try:
+                    await self._run(environment, network, plugin, stdin, deadline, mark, fd)
+                except CrispError as error:
+                    failed = failed or error
+        if failed is not None:
+            raise failed
+
+    def _environment(self, command: str, attachment: Attachment | None = None, netns: str = "") -> dict[str, str]:
+        environment = {**ENVIRONMENT, "CNI_COMMAND": command, "CNI_PATH": ":".join(self._folders)}
+        if attachment is not None:
+            environment |= {
+                running.CONTAINER_ID: attachment.sandbox,
+                "CNI_NETNS": netns,
+                "CNI_IFNAME": attachment.interface,
+                "CNI_ARGS": attachment.arguments,
+            }
+        return environment
+
     async def _run(
         self,
-        command: str,
-        attachment: Attachment,
+        environment: Mapping[str, str],
+        network: Network,
         plugin: Plugin,
-        netns: str,
-        previous: Mapping[str, object] | None,
+        stdin: bytes,
         deadline: Deadline,
-        mark: int,
+        mark: Path,
+        fd: int,
     ) -> bytes:
         """One plugin's answer; an error of ours where it failed."""
+        command = environment["CNI_COMMAND"]
         binary = self._find(plugin.type)
         if binary is None:
             raise FailedPrecondition(f"plugin {plugin.type}: is in none of {', '.join(self._folders)}")
         try:
             answer = await plugin_process.run(
-                binary,
-                conflist.stdin(attachment.network, plugin, attachment.runtime_config, previous),
-                {
-                    **ENVIRONMENT,
-                    "CNI_COMMAND": command,
-                    "CNI_CONTAINERID": attachment.sandbox,
-                    "CNI_NETNS": netns,
-                    "CNI_IFNAME": attachment.interface,
-                    "CNI_ARGS": attachment.arguments,
-                    "CNI_PATH": ":".join(self._folders),
-                },
-                deadline=deadline.earlier(self._timeout),
-                mark=mark,
+                binary, stdin, environment, deadline=deadline.earlier(self._timeout), mark=fd
             )
         except DeadlineExceeded as error:
-            raise DeadlineExceeded(_line(command, attachment, plugin, error.message)) from error
+            await asyncio.to_thread(running.end_holders, mark, environment.get(running.CONTAINER_ID, ""))
+            raise DeadlineExceeded(_line(command, network, plugin, error.message)) from error
         if len(answer.stdout) > plugin_process.OUTPUT_LIMIT:
-            raise _said(command, attachment, plugin, f"answered more than {plugin_process.OUTPUT_LIMIT} bytes")
+            raise _said(command, network, plugin, f"answered more than {plugin_process.OUTPUT_LIMIT} bytes")
         if failure := result.failure(answer.stdout):
-            raise _said(command, attachment, plugin, failure.text())
+            raise _said(command, network, plugin, failure.text())
         if answer.returncode:
             words = (answer.stderr or answer.stdout).decode(errors="replace").strip()[-2000:]
-            raise _said(command, attachment, plugin, f"{describe(answer.returncode)}: {words or 'it said nothing'}")
+            raise _said(command, network, plugin, f"{describe(answer.returncode)}: {words or 'it said nothing'}")
         return answer.stdout
 
     def _find(self, name: str) -> str | None:
@@ -108,9 +154,9 @@ class Chain:
         return next((path for path in candidates if os.path.isfile(path) and os.access(path, os.X_OK)), None)
 
 
-def _said(command: str, attachment: Attachment, plugin: Plugin, words: str) -> Internal:
-    return Internal(_line(command, attachment, plugin, words))
+def _said(command: str, network: Network, plugin: Plugin, words: str) -> Internal:
+    return Internal(_line(command, network, plugin, words))
 
 
-def _line(command: str, attachment: Attachment, plugin: Plugin, words: str) -> str:
-    return f"plugin {plugin.type}: {words} ({command} for network {attachment.network.name})"
+def _line(command: str, network: Network, plugin: Plugin, words: str) -> str:
+    return f"plugin {plugin.type}: {words} ({command} for network {network.name})"

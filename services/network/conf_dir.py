@@ -10,14 +10,14 @@ import asyncio
 import logging
 import os
 import stat
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import msgspec
 
 from kernel.contracts.network import Readiness
 from kernel.errors import FailedPrecondition, InvalidInput
-from services.network import conflist
+from services.network import conf_template, conflist
 from services.network.conflist import Network
 from services.network.folder_watch import FolderWatch
 
@@ -49,8 +49,11 @@ class ConfDir:
         self._plugin_dirs = plugin_dirs
         self._missing = missing
         self._files: dict[str, _File] = {}
+        self._trouble: tuple[Network | None, str] = (None, "")
+        """What the plugins of a network said last of themselves."""
         self._state = self._look()
         self._changed = asyncio.Event()
+        self._looked = asyncio.Event()
         self._watch = FolderWatch([folder, *map(Path, plugin_dirs)], self._refresh)
 
     def close(self) -> None:
@@ -65,10 +68,54 @@ class ConfDir:
     def network(self) -> Network:
         """The network that a pod joins now; FailedPrecondition says why there is none."""
         self._refresh()
-        network = self.known()
-        if network is None or not self._state.ready:
+        network = self.usable()
+        if network is None:
             raise FailedPrecondition(self._state.message)
         return network
+
+    def usable(self) -> Network | None:
+        """The default network, if its plugins are there."""
+        network = self.known()
+        return network if network is not None and not self._missing(network) else None
+
+    def tell(self, network: Network, trouble: str) -> None:
+        """Take up what a network's plugins say of themselves; no trouble is good."""
+        self._trouble = (network, trouble)
+        self._refresh()
+
+    def render(self, template: str, ranges: Sequence[str]) -> None:
+        """Write the configuration that `template` becomes with these CIDRs, unless another than such a one is there.
+
+        Blocks. FailedPrecondition where it cannot be.
+        """
+        ours = {self._folder / name for name in conf_template.FILES}
+        others = [path for path in self._folder.glob("*") if path.suffix in conflist.SUFFIXES and path not in ours]
+        if not template or not ranges or others:
+            return
+        try:
+            name, made = conf_template.render(_bytes(Path(template)), template, ranges)
+            path = self._folder / name
+            if path.is_file() and path.read_bytes() == made:
+                return
+            self._folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+            fresh = self._folder / f".{name}.new"
+            fresh.write_bytes(made)
+            fresh.chmod(0o644)
+            fresh.rename(path)
+            for old in ours - {path}:
+                old.unlink(missing_ok=True)
+        except InvalidInput as error:
+            raise FailedPrecondition(error.message, hint=error.hint) from error
+        except OSError as error:
+            raise FailedPrecondition(
+                f"network.config_template: {error.filename}: {error.strerror}", hint="give its path, and make it root's"
+            ) from error
+        _LOG.info("network configuration %s is written for %s", path, ", ".join(ranges))
+
+    async def network_changes(self, known: Network | None) -> None:
+        """Wait until another network than `known` is usable, or none."""
+        while self.usable() == known:
+            await self._looked.wait()
 
     def known(self) -> Network | None:
         """The default network, whether its plugins are there or not."""
@@ -87,7 +134,11 @@ class ConfDir:
                 await changed.wait()
 
     def _refresh(self) -> None:
+        before = self.known()
         state = self._look()
+        if state != self._state or self.known() != before:
+            self._looked.set()
+            self._looked = asyncio.Event()
         if state != self._state:
             self._state = state
             _LOG.info("network ready=%s %s", state.ready, state.message)
@@ -103,6 +154,9 @@ class ConfDir:
             return _not_ready(
                 f"plugin {', '.join(missing)} of network {network.name} is in none of {', '.join(self._plugin_dirs)}"
             )
+        about, trouble = self._trouble
+        if trouble and about == network:
+            return _not_ready(trouble)
         return Readiness(ready=True)
 
     def _why_none(self) -> str:

@@ -37,6 +37,22 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     cni_version: str
     plugins: tuple[Plugin, ...]
+    disable_check: bool = False
+    disable_gc: bool = False
+
+    @property
+    def reports_status(self) -> bool:
+        """Whether its plugins know STATUS and GC: from version 1.1 of the specification on."""
+        return VERSIONS.index(self.cni_version) >= VERSIONS.index("1.1.0")
+
+    @property
+    def keeps_results(self) -> bool:
+        """Whether its plugins know CHECK, and want the result of ADD for DEL: from version 0.4 on."""
+        return VERSIONS.index(self.cni_version) >= VERSIONS.index("0.4.0")
+
+    def declares(self, capability: str) -> bool:
+        """Whether one of its plugins wants the values of a capability."""
+        return any(capability in plugin.capabilities for plugin in self.plugins)
 
     def binaries(self) -> tuple[str, ...]:
         """Every program that the chain runs by name: the plugins and their address management."""
@@ -65,6 +81,8 @@ def parse(data: bytes, file: str) -> Network:
         name=_checked_name(top.get("name"), f"{file}: name"),
         cni_version=_version(top, file),
         plugins=tuple(_plugin(each, f"{file}: plugins[{index}]") for index, each in enumerate(plugins)),
+        disable_check=top.get("disableCheck") in (True, "true"),
+        disable_gc=top.get("disableGC") in (True, "true"),
     )
 
 
@@ -78,9 +96,10 @@ def stdin(
     plugin: Plugin,
     runtime_config: Mapping[str, object],
     previous: Mapping[str, object] | None,
+    more: Mapping[str, object] | None = None,
 ) -> bytes:
     """What a plugin reads: its own part of the list, the capabilities' values that it declared, what came before."""
-    conf = {**plugin.conf, "name": network.name, "cniVersion": network.cni_version}
+    conf = {**plugin.conf, "name": network.name, "cniVersion": network.cni_version, **(more or {})}
     wanted = {name: value for name, value in runtime_config.items() if name in plugin.capabilities}
     if wanted:
         conf["runtimeConfig"] = wanted

@@ -1,8 +1,8 @@
 """Notices that something in a set of folders appeared, changed or vanished, also the folders themselves.
 
 inotify knows nothing of a folder that is not there, so its nearest ancestor is watched instead; after every
-event all is armed anew, which needs no account of what was armed. Where the kernel grants no inotify instance,
-the folders count as changed every second.
+event all is armed anew, which needs no account of what was armed. Not every file system tells (a network's, a lower
+layer's), so all is armed anew every few seconds as well; every second where the kernel grants no inotify instance.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ _MASK = (
 _CALM = 0.02
 """Seconds in which further events join the first."""
 _RETRY = 1.0
+_POLL = 5.0
 _LOG = logging.getLogger(__name__)
 
 
@@ -62,6 +63,7 @@ class FolderWatch:
             self._timer = self._loop.call_later(_RETRY, self._arm)
         else:
             self._loop.add_reader(self._fd, self._event)
+            self._timer = self._loop.call_later(_POLL, self._arm)
         self._changed()
 
     def _watch(self, folder: Path) -> None:
@@ -74,6 +76,8 @@ class FolderWatch:
 
     def _event(self) -> None:
         self._loop.remove_reader(self._fd)
+        if self._timer:
+            self._timer.cancel()
         self._timer = self._loop.call_later(_CALM, self._arm)
 
     def _disarm(self) -> None:

@@ -94,8 +94,11 @@ async def adopt(made: Path, path: Path) -> None:
         raise Internal(f"network namespace {made} cannot be pinned at {path}: {error.strerror}{what}") from error
 
 
-async def open_socket(pin: Path, family: socket.AddressFamily) -> int:
-    """A descriptor of a TCP socket that belongs to the namespace at `pin`, wherever it is used later."""
+async def open_socket(
+    pin: Path, family: socket.AddressFamily, kind: socket.SocketKind = socket.SOCK_STREAM, protocol: int = 0
+) -> int:
+    """A descriptor of a socket, TCP's if no other is asked for, that belongs to the namespace at `pin`, wherever it is
+    used later."""
 
     def make() -> int:
         fd = os.open(pin, os.O_RDONLY | os.O_CLOEXEC)
@@ -103,7 +106,7 @@ async def open_socket(pin: Path, family: socket.AddressFamily) -> int:
             syscalls.setns(fd, syscalls.CLONE_NEWNET)
         finally:
             os.close(fd)
-        return socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC).detach()
+        return socket.socket(family, kind | socket.SOCK_CLOEXEC, protocol).detach()
 
     return await _in_thread(make)
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
+from typing import Literal
 
 import msgspec
 
 from kernel.errors import Internal
 from services.network.conflist import VERSIONS
 
+Family = Literal["cni", "ipv4", "ipv6"]
+"""Whose address is a pod's primary one; cni: the plugins' first."""
 _MAX_IPS = 64
 
 
@@ -84,8 +87,14 @@ def parse(data: bytes, cni_version: str) -> dict[str, object]:
     return _convert(result, cni_version)
 
 
-def addresses(result: Mapping[str, object]) -> tuple[str, ...]:
-    """The pod's addresses, in the plugins' order, of a result that `parse` has passed."""
+def addresses(result: Mapping[str, object], family: Family = "cni") -> tuple[str, ...]:
+    """The pod's addresses without their prefix length, the primary one first: the plugins' first one, or the first
+    of `family`. Of a result that `parse` has passed."""
+    return tuple(str(ipaddress.ip_interface(each).ip) for each in interface_addresses(result, family))
+
+
+def interface_addresses(result: Mapping[str, object], family: Family = "cni") -> tuple[str, ...]:
+    """As `addresses`, with their prefix length."""
     checked = msgspec.convert(result, _Success)
     interfaces = checked.interfaces or []
     inside = [
@@ -93,7 +102,33 @@ def addresses(result: Mapping[str, object]) -> tuple[str, ...]:
     ]
     if not inside:
         raise Internal("malformed result: it gives the pod no address")
-    return tuple(dict.fromkeys(str(ipaddress.ip_interface(ip.address).ip) for ip in inside))
+    found = dict.fromkeys(str(ipaddress.ip_interface(ip.address)) for ip in inside)
+    first = next((each for each in found if _is_of(each, family)), None)
+    return (first, *(each for each in found if each != first)) if first else tuple(found)
+
+
+def check_namespace(result: Mapping[str, object], netns: str) -> None:
+    """Internal where an address is of an interface in another namespace than the pod's."""
+    checked = msgspec.convert(result, _Success)
+    interfaces = checked.interfaces or []
+    for index, ip in enumerate(checked.ips or []):
+        where = interfaces[ip.interface].sandbox if interfaces and ip.interface is not None else ""
+        if where and _plain(where) != _plain(netns):
+            raise Internal(f"malformed result: ips[{index}]: its interface is in {where[:80]!r}, not in {netns}")
+
+
+def outside(result: Mapping[str, object]) -> tuple[str, ...]:
+    """The interfaces on the host's side."""
+    checked = msgspec.convert(result, _Success)
+    return tuple(each.name for each in checked.interfaces or [] if not each.sandbox and each.name)
+
+
+def _plain(path: str) -> str:
+    return path.removeprefix("/var") if path.startswith("/var/run/") else path
+
+
+def _is_of(address: str, family: Family) -> bool:
+    return family == "cni" or ipaddress.ip_interface(address).version == (4 if family == "ipv4" else 6)
 
 
 def _check(result: _Success) -> None:

@@ -12,6 +12,7 @@ import fcntl
 import logging
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,8 +20,11 @@ from pathlib import Path
 from kernel.errors import Internal
 from kernel.host.aio import Deadline
 
+CONTAINER_ID = "CNI_CONTAINERID"
+"""Tells every plugin of a sandbox which one it is about."""
 _LOG = logging.getLogger(__name__)
 _POLL = 0.02
+_ROUNDS = 20
 
 
 @contextmanager
@@ -53,7 +57,7 @@ async def settle(path: Path, patience: float) -> None:
     try:
         if not await _unlocked(fd, Deadline.after(patience)):
             _LOG.warning("plugins of an earlier life of this worker hang and are ended mark=%s", path)
-            await asyncio.to_thread(_end_holders, path)
+            await asyncio.to_thread(end_holders, path, path.stem)
             if not await _unlocked(fd, Deadline.after(patience)):
                 raise Internal(f"plugins of an earlier life of this worker cannot be ended: {path} is locked")
         path.unlink(missing_ok=True)
@@ -73,13 +77,37 @@ async def _unlocked(fd: int, deadline: Deadline) -> bool:
             return True
 
 
-def _end_holders(path: Path) -> None:
-    """SIGKILL to every process that has the mark open, but us."""
-    mark = path.stat()
-    for name in os.listdir("/proc"):
-        if name.isdigit() and int(name) != os.getpid() and _holds(name, mark):
+def end_holders(path: Path, container: str) -> None:
+    """SIGKILL to every process that has the mark open, or the call's container id in its environment, but us: also to
+    those that left their plugin's process group and session. Again until none is found: one may fork meanwhile.
+
+    Blocks for some 20 ms. Who is seen once may be a child of ours that is about to become another plugin and has all
+    our descriptors until then; who is seen twice is meant.
+    """
+    mark, told, before = path.stat(), f"{CONTAINER_ID}={container}".encode(), set[int]()
+    pause = threading.Event()
+    for _ in range(_ROUNDS):
+        found = {
+            int(name)
+            for name in os.listdir("/proc")
+            if name.isdigit() and int(name) != os.getpid() and (_holds(name, mark) or _is_told(name, told))
+        }
+        if not found:
+            return
+        for pid in found & before:
             with suppress(ProcessLookupError):  # ended by itself
-                os.kill(int(name), signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)
+        before = found
+        pause.wait(_POLL)
+    _LOG.warning("processes that a plugin left behind do not end mark=%s", path)
+
+
+def _is_told(pid: str, told: bytes) -> bool:
+    if told.endswith(b"="):  # a call about no container
+        return False
+    with suppress(OSError):  # ended, or of more privilege than a plugin
+        return told in Path("/proc", pid, "environ").read_bytes().split(b"\0")
+    return False
 
 
 def _holds(pid: str, mark: os.stat_result) -> bool:

@@ -101,7 +101,6 @@ class Daemon:
                         "routes": [{"dst": "0.0.0.0/0"}],
                     },
                 },
-                {"type": "portmap", "capabilities": {"portMappings": True}},
             ],
         }
         (self.folder / "cni" / "10-test.conflist").write_text(json.dumps(conflist))

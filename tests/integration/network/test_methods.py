@@ -171,12 +171,15 @@ async def test_a_caller_that_leaves_before_its_turn_undoes_nothing(
 
 
 async def test_host_ports_that_nobody_forwards_are_told(
-    node: Node, client: Client, sandbox: SandboxId, caplog: pytest.LogCaptureFixture
+    node: Node, sandbox: SandboxId, caplog: pytest.LogCaptureFixture
 ) -> None:
     node.configure(node.bridge_plugin())
+    by_cni = msgspec.structs.replace(node.config.network, host_ports="cni")
+    client = Client(await methods.create(msgspec.structs.replace(node.config, network=by_cni)))
     await client.attach(sandbox, HTTP)
     assert "host ports are not forwarded" in caplog.text
     await client.detach(sandbox)
+    await client.service.close()
 
 
 async def test_a_del_that_fails_can_be_repeated(node: Node, client: Client, sandbox: SandboxId) -> None:

@@ -139,3 +139,47 @@ async def test_a_plugin_that_appears_is_noticed(tmp_path: Path) -> None:
         plugins.mkdir()
         (plugins / "bridge").touch()
         assert (await following(changes)).ready
+
+
+async def test_a_template_becomes_the_configuration(tmp_path: Path) -> None:
+    """Written where nothing else is configured, again where the CIDR changes, and never beside another's file."""
+    folder, template = tmp_path / "net.d", tmp_path / "template"
+    template.write_text(conf().replace('"bridge"}', '"bridge", "subnet": "{{.PodCIDR}}"}'))
+    async with watched(folder) as confs:
+        for cidr in ("10.7.0.0/24", "10.7.0.0/24", "10.8.0.0/24"):
+            confs.render(str(template), [cidr])
+            assert confs.network().plugins[0].conf["subnet"] == cidr
+        assert [path.name for path in folder.iterdir()] == ["10-crisp-pods.conflist"]
+        assert (folder / "10-crisp-pods.conflist").stat().st_mode & 0o777 == 0o644
+        (folder / "10-crisp-pods.conflist").unlink()
+        (folder / "50-other.conf").write_text("{half")
+        confs.render(str(template), ["10.9.0.0/24"])
+        assert [path.name for path in folder.iterdir()] == ["50-other.conf"]
+        (folder / "50-other.conf").unlink()
+        template.chmod(0o666)
+        with pytest.raises(FailedPrecondition, match="somebody else than root may write it"):
+            confs.render(str(template), ["10.9.0.0/24"])
+        with pytest.raises(FailedPrecondition, match=r"network.config_template: /nowhere: No such file"):
+            confs.render("/nowhere", ["10.9.0.0/24"])
+        assert list(folder.iterdir()) == []
+
+
+async def test_what_the_plugins_say_is_part_of_the_readiness(tmp_path: Path) -> None:
+    (tmp_path / "10-a.conflist").write_text(conf("a"))
+    async with watched(tmp_path) as confs:
+        network = confs.network()
+        confs.tell(network, "plugin bridge: not now")
+        assert "plugin bridge: not now" in confs.readiness().message
+        assert confs.network() == network  # an ADD that is asked for is tried
+        (tmp_path / "05-b.conflist").write_text(conf("b"))
+        assert confs.readiness().ready  # what was said was said of another
+        (tmp_path / "05-b.conflist").unlink()
+        confs.tell(network, "")
+        assert confs.readiness().ready
+
+
+async def test_a_gigabyte_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "10-a.conflist").open("wb") as file:
+        file.truncate(1 << 30)
+    async with watched(tmp_path) as confs:
+        assert "larger than 1048576 bytes" in confs.readiness().message

@@ -81,3 +81,10 @@ async def test_without_inotify_folders_are_polled(tmp_path: Path, monkeypatch: p
         await told.next()
         (tmp_path / "a").touch()
         await told.next()
+
+
+async def test_a_file_system_that_tells_nothing_is_polled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folder_watch, "_POLL", 0.01)
+    with watching(tmp_path) as told:
+        for _ in range(3):
+            await told.next()

@@ -1,0 +1,113 @@
+"""Links, addresses and routes, read and set by rtnetlink.
+
+Numbers and names are those of linux/rtnetlink.h, if_link.h and if_addr.h. Failures are OSErrors.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import socket
+import struct
+
+from kernel.contracts.network import Interface, Route
+from services.network import netlink
+
+_NEWLINK_SET, _GETLINK, _GETADDR, _GETROUTE = 19, 18, 22, 26
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_PROTINFO = 1, 3, 4, 12
+_IFA_ADDRESS, _IFA_LOCAL = 1, 2
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_TABLE = 1, 4, 5, 15
+_MAIN, _UNICAST = 254, 1
+_AF_BRIDGE, _BRPORT_MODE = 7, 4
+_NO_WAY = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENXIO, errno.ENODEV)
+
+
+def host_addresses() -> frozenset[str]:
+    """Every address of the calling thread's namespace."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, netlink.ROUTE) as kernel:
+        return frozenset(address.partition("/")[0] for _, address in _addresses(kernel))
+
+
+def way_to(address: str) -> str:
+    """The interface that leads to an address; empty where none does."""
+    target = ipaddress.ip_address(address)
+    head = struct.pack("=BBBBBBBBI", _family(target), target.max_prefixlen, 0, 0, 0, 0, 0, 0, 0)
+    try:
+        for body in netlink.ask(netlink.ROUTE, _GETROUTE, 0, head + netlink.attribute(_RTA_DST, target.packed)):
+            if index := netlink.attributes(body[12:]).get(_RTA_OIF):
+                return socket.if_indextoname(struct.unpack("=I", index)[0])
+    except OSError as error:
+        if error.errno not in _NO_WAY:
+            raise
+    return ""
+
+
+def turn_back(interface: str) -> bool:
+    """Let a port of a bridge send back where a frame came from (hairpin mode); whether it is such a port."""
+    head = struct.pack("=BBHiII", _AF_BRIDGE, 0, 0, socket.if_nametoindex(interface), 0, 0)
+    mode = netlink.attribute(_IFLA_PROTINFO | netlink.NESTED, netlink.attribute(_BRPORT_MODE, b"\x01"))
+    try:
+        netlink.ask(netlink.ROUTE, _NEWLINK_SET, netlink.ACK, head + mode)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+            raise
+        return False
+    return True
+
+
+def interfaces(kernel: socket.socket) -> tuple[Interface, ...]:
+    """The interfaces of a socket's namespace with their addresses."""
+    held: dict[int, list[str]] = {}
+    for index, address in _addresses(kernel):
+        held.setdefault(index, []).append(address)
+    found = []
+    for body in netlink.ask_on(kernel, _GETLINK, netlink.DUMP, struct.pack("=BBHiII", 0, 0, 0, 0, 0, 0)):
+        index, given = struct.unpack_from("=i", body, 4)[0], netlink.attributes(body[16:])
+        found.append(
+            Interface(
+                name=_name(given),
+                mac=given.get(_IFLA_ADDRESS, b"").hex(":"),
+                mtu=struct.unpack("=I", given.get(_IFLA_MTU, bytes(4)))[0],
+                addresses=tuple(held.get(index, ())),
+            )
+        )
+    return tuple(found)
+
+
+def routes(kernel: socket.socket) -> tuple[Route, ...]:
+    """The main table's routes of a socket's namespace, both families."""
+    names = {
+        struct.unpack_from("=i", body, 4)[0]: _name(netlink.attributes(body[16:]))
+        for body in netlink.ask_on(kernel, _GETLINK, netlink.DUMP, struct.pack("=BBHiII", 0, 0, 0, 0, 0, 0))
+    }
+    found = []
+    for family in (socket.AF_INET, socket.AF_INET6):
+        head = struct.pack("=BBBBBBBBI", family, 0, 0, 0, 0, 0, 0, 0, 0)
+        for body in netlink.ask_on(kernel, _GETROUTE, netlink.DUMP, head):
+            bits, table, kind = body[1], body[4], body[7]
+            given = netlink.attributes(body[12:])
+            if (struct.unpack("=I", given.get(_RTA_TABLE, struct.pack("=I", table)))[0], kind) != (_MAIN, _UNICAST):
+                continue
+            to = ipaddress.ip_address(given[_RTA_DST]) if _RTA_DST in given else "0.0.0.0" if family == 2 else "::"
+            via = str(ipaddress.ip_address(given[_RTA_GATEWAY])) if _RTA_GATEWAY in given else ""
+            index = struct.unpack("=I", given.get(_RTA_OIF, bytes(4)))[0]
+            found.append(Route(to=f"{to}/{bits}", via=via, interface=names.get(index, "")))
+    return tuple(found)
+
+
+def _addresses(kernel: socket.socket) -> list[tuple[int, str]]:
+    """Index of the interface, and address with its prefix length."""
+    found = []
+    for body in netlink.ask_on(kernel, _GETADDR, netlink.DUMP, struct.pack("=BBBBi", 0, 0, 0, 0, 0)):
+        given = netlink.attributes(body[8:])
+        if packed := given.get(_IFA_LOCAL, given.get(_IFA_ADDRESS)):
+            found.append((struct.unpack_from("=i", body, 4)[0], f"{ipaddress.ip_address(packed)}/{body[1]}"))
+    return found
+
+
+def _name(given: dict[int, bytes]) -> str:
+    return given.get(_IFLA_IFNAME, b"").rstrip(b"\0").decode(errors="replace")
+
+
+def _family(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> int:
+    return socket.AF_INET if address.version == 4 else socket.AF_INET6

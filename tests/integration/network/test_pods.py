@@ -1,0 +1,150 @@
+"""Pods join and leave whatever plugins do: answers that are lies, processes that will not go."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from kernel.errors import DeadlineExceeded, Internal
+from kernel.ids import SandboxId, new_id
+from services.network import methods
+from tests.integration.network.conftest import Client, Node, run
+from tests.integration.network.test_methods import PASS
+
+DEL = 'test "$CNI_COMMAND" = DEL && exit 0; '
+
+
+def answering(node: Node, name: str, answer: str) -> dict[str, object]:
+    return node.script(name, f"{DEL}cat >/dev/null; cat <<END\n{answer}\nEND")
+
+
+async def test_an_address_belongs_to_one_pod(node: Node, client: Client, sandbox: SandboxId) -> None:
+    node.configure(answering(node, "same", '{"ips": [{"address": "10.9.9.9/24"}]}'))
+    await client.attach(sandbox)
+    for later in (client, Client(await methods.create(node.config))):  # also in another life of the worker
+        with pytest.raises(Internal, match=rf"address 10.9.9.9 belongs to pod test/web \(sandbox {sandbox[:13]}\)"):
+            await later.attach(SandboxId(new_id()))
+    await later.service.close()
+    await client.detach(sandbox)
+    second = SandboxId(new_id())
+    assert (await client.attach(second)).ips == ("10.9.9.9",)
+    await client.detach(second)
+
+
+async def test_an_address_of_a_pod_that_cannot_be_undone_is_free(
+    node: Node, client: Client, sandbox: SandboxId
+) -> None:
+    """Whether it is given again is the plugins' affair then."""
+    broken = f'test "$CNI_COMMAND" = DEL && test -e {node.root}/broken && exit 1; '
+    node.configure(node.script("stiff", f'{broken}{DEL}echo \'{{"ips": [{{"address": "10.9.9.9/24"}}]}}\''))
+    await client.attach(sandbox)
+    (node.root / "broken").touch()
+    with pytest.raises(Internal, match="plugin stiff"):
+        await client.detach(sandbox)
+    (node.root / "broken").unlink()
+    again = Client(await methods.create(node.config))
+    second = SandboxId(new_id())
+    assert (await again.attach(second)).ips == ("10.9.9.9",)
+    for each in (sandbox, second):
+        await again.detach(each)
+    await again.service.close()
+
+
+async def test_the_hosts_own_address_is_no_pods(node: Node, client: Client, sandbox: SandboxId) -> None:
+    run("ip", "address", "add", "192.0.2.77/32", "dev", "lo")
+    node.configure(answering(node, "thief", '{"ips": [{"address": "192.0.2.77/24"}]}'))
+    with pytest.raises(Internal, match=r"address 192.0.2.77 is the host's own"):
+        await client.attach(sandbox)
+    assert node.asked("thief") == ["ADD", "DEL"]
+
+
+async def test_an_interface_elsewhere_is_no_pods(node: Node, client: Client, sandbox: SandboxId) -> None:
+    foreign = (
+        '{"interfaces": [{"name": "eth0", "sandbox": "/proc/1/ns/net"}],'
+        ' "ips": [{"address": "10.9.9.9/24", "interface": 0}]}'
+    )
+    node.configure(answering(node, "foreign", foreign))
+    with pytest.raises(Internal, match=r"^plugin foreign: malformed result: ips\[0\]: its interface is in '/proc/1/ns"):
+        await client.attach(sandbox)
+    assert node.asked("foreign") == ["ADD", "DEL"]
+
+
+async def test_the_primary_address_is_of_the_family_that_is_wished(node: Node, sandbox: SandboxId) -> None:
+    node.configure(answering(node, "both", '{"ips": [{"address": "10.9.9.9/24"}, {"address": "fd00::9/64"}]}'))
+    for family, first in (("cni", "10.9.9.9"), ("ipv6", "fd00::9"), ("ipv4", "10.9.9.9")):
+        network = msgspec.structs.replace(node.config.network, primary_family=family)
+        client = Client(await methods.create(msgspec.structs.replace(node.config, network=network)))
+        assert (await client.attach(sandbox)).ips[0] == first
+        await client.service.close()
+    client = Client(await methods.create(node.config))
+    await client.detach(sandbox)
+    await client.service.close()
+
+
+async def test_nothing_of_a_plugin_that_hangs_is_left(node: Node, sandbox: SandboxId) -> None:
+    """A child in a session of its own that keeps the descriptors, and one that closed them all."""
+    impatient = msgspec.structs.replace(node.config.network, timeout=1.5)
+    ready = f"""import os, time; open('{node.root}/' + NAME, 'w').write(str(os.getpid())); time.sleep(60)"""
+    closed = f"import os; os.closerange(0, 100); {ready}"
+    children = [f'setsid {sys.executable} -c "{ready}" &', f'setsid {sys.executable} -c "{closed}" &']
+    children = [child.replace("NAME", f"'{name}'") for child, name in zip(children, ("one", "two"), strict=True)]
+    node.configure(node.script("hydra", f"{DEL}{' '.join(children)} sleep 63"))
+    client = Client(await methods.create(msgspec.structs.replace(node.config, network=impatient)))
+    with pytest.raises(DeadlineExceeded, match="plugin hydra: did not end in time and was killed"):
+        await client.attach(sandbox)
+    for name in ("one", "two"):
+        pid = (node.root / name).read_text().strip()
+        assert not Path("/proc", pid).exists() or "State:\tZ" in Path("/proc", pid, "status").read_text()
+    await client.service.close()
+
+
+async def test_a_gigabyte_on_both_outputs_costs_no_memory(node: Node, client: Client, sandbox: SandboxId) -> None:
+    node.configure(
+        node.script("flood", f"{DEL}head -c 500000000 /dev/zero >&2 & head -c 500000000 /dev/zero; wait; exit 1")
+    )
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(Internal, match="plugin flood: answered more than 1048576 bytes"):
+        await client.attach(sandbox)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000
+
+
+async def test_others_go_on_while_one_hangs(node: Node, sandbox: SandboxId) -> None:
+    """A sandbox fails within its own limit; those beside it do not wait for it."""
+    impatient = msgspec.structs.replace(node.config.network, timeout=5)
+    hang = f'test "$CNI_COMMAND" = ADD && test "$CNI_CONTAINERID" = {sandbox} && sleep 60; {PASS}'
+    node.configure(node.bridge_plugin(), node.script("picky", hang))
+    client = Client(await methods.create(msgspec.structs.replace(node.config, network=impatient)))
+    stuck = asyncio.get_running_loop().create_task(client.attach(sandbox))
+    for _ in range(3):
+        other = SandboxId(new_id())
+        await client.attach(other)
+        await client.detach(other)
+    assert not stuck.done()
+    with pytest.raises(DeadlineExceeded, match="plugin picky"):
+        await stuck
+    assert node.leaks() == []
+    await client.service.close()
+
+
+async def test_odd_names_stay_arguments(node: Node, client: Client, sandbox: SandboxId) -> None:
+    """What a pod is called and what its annotations say reach plugins as they are, and no shell or rule."""
+    from kernel.contracts.network import AttachRequest, PortMapping
+    from tests.integration.network.conftest import FakeCall
+
+    name = "$(touch /tmp/owned) `id` \"' -j ACCEPT } add table x {"
+    node.configure(node.bridge_plugin(), node.script("tell", f'echo "$CNI_ARGS" > "$LOG.args"; {PASS}'))
+    request = AttachRequest(
+        sandbox=sandbox, name=name, namespace="n", uid="u", annotations={"a": name},
+        port_mappings=(PortMapping(protocol="tcp", container_port=80, host_port=8081),),
+    )  # fmt: skip
+    await client.service.attach(request, FakeCall())
+    assert f"K8S_POD_NAME={name};" in (node.root / "tell.log.args").read_text()
+    assert not os.path.exists("/tmp/owned")
+    assert "ACCEPT }" not in run("nft", "list", "ruleset")
+    await client.detach(sandbox)

@@ -1,0 +1,50 @@
+"""What rtnetlink says is what iproute2 says."""
+
+from __future__ import annotations
+
+import json
+import socket
+
+import pytest
+
+from services.network import netlink, rtnetlink
+from tests.integration.network.conftest import run
+
+
+@pytest.fixture
+def links(host: None) -> None:
+    run("ip", "link", "add", "left", "type", "veth", "peer", "name", "right")
+    run("ip", "link", "add", "br9", "type", "bridge")
+    run("ip", "link", "set", "right", "master", "br9")
+    for argv in (("address", "add", "192.0.2.1/24", "dev", "left"), ("link", "set", "left", "up"),
+                 ("-6", "address", "add", "2001:db8::1/64", "dev", "left", "nodad"), ("link", "set", "right", "up"),
+                 ("route", "add", "default", "via", "192.0.2.9")):  # fmt: skip
+        run("ip", *argv)
+
+
+def test_links_addresses_and_routes(links: None) -> None:
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, netlink.ROUTE) as kernel:
+        found = {interface.name: interface for interface in rtnetlink.interfaces(kernel)}
+        routes = {(route.to, route.via, route.interface) for route in rtnetlink.routes(kernel)}
+    (said,) = [link for link in json.loads(run("ip", "-j", "address")) if link["ifname"] == "left"]
+    left = found["left"]
+    assert (left.mac, left.mtu) == (said["address"], said["mtu"])
+    assert set(left.addresses) == {f"{each['local']}/{each['prefixlen']}" for each in said["addr_info"]}
+    assert {"192.0.2.1/24", "2001:db8::1/64"} <= set(left.addresses)
+    assert {("0.0.0.0/0", "192.0.2.9", "left"), ("192.0.2.0/24", "", "left"), ("2001:db8::/64", "", "left")} <= routes
+    assert {"192.0.2.1", "2001:db8::1", "127.0.0.1"} <= rtnetlink.host_addresses()
+
+
+def test_the_way_to_an_address(links: None) -> None:
+    assert rtnetlink.way_to("192.0.2.7") == rtnetlink.way_to("2001:db8::7") == "left"
+    assert rtnetlink.way_to("203.0.113.1") == "left"
+    assert rtnetlink.way_to("2001:db8:1::1") == ""
+
+
+def test_only_a_port_of_a_bridge_can_turn_back(links: None) -> None:
+    assert rtnetlink.turn_back("right")
+    (port,) = json.loads(run("bridge", "-d", "-j", "link", "show", "dev", "right"))
+    assert port["hairpin"] is True
+    assert not rtnetlink.turn_back("left")
+    with pytest.raises(OSError, match="no interface"):
+        rtnetlink.turn_back("nowhere")
