@@ -126,6 +126,14 @@ IMAGE_COMMANDS = (
         _argument("file", metavar="FILE", help="the archive; - for stdin"),
     ),
     Command("ls", "list images", "images:images"),
+    Command(
+        "check", "read every layer and compare it with its digest", "image_store:check",
+        _flag("--repair", text="fetch again what is damaged or missing"),
+    ),
+    Command(
+        "wipe", "remove every image that no container uses", "image_store:wipe",
+        _flag("--yes", text="do not ask"),
+    ),
     Command("pull", "pull an image from a registry", "images:pull", _pull),
     Command(
         "rm", "remove images with all their names", "images:remove",
@@ -157,7 +165,7 @@ COMMANDS = (
     ),
     Command("stop", "stop pods or containers", "pods:stop", _stop),
     Command("rm", "remove pods or containers", "pods:remove", _remove),
-    Command("image", "load, list, pull and remove images", "", _image),
+    Command("image", "load, list, pull, check and remove images", "", _image),
     Command(
         "doctor", "find what the host holds without an owner", "doctor:doctor",
         _flag("--mend", text="take away what may be taken away"),

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from kernel.contracts import image, network, runtime, storage
 from kernel.contracts.contract import Nothing
+from kernel.contracts.records import IntentKind
 from kernel.errors import CrispError
 from kernel.front import facts, image_pull
 from kernel.front.context import Front
@@ -61,6 +62,14 @@ async def examine(front: Front, deadline: Deadline) -> Examined:
         blobs=frozenset(blobs.blobs) if blobs and not front.images.loads else None,
     )
     return Examined(orphans=plan_repairs(front.replica.snapshot(), evidence).orphans, silent=silent)
+
+
+def certain(front: Front, orphan: OrphanFound) -> bool:
+    """Whether it may be taken away: a blob may have become a pull's or a load's since it was found."""
+    if orphan.kind is not Orphan.BLOB:
+        return orphan.sweep
+    pulling = any(intent.kind is IntentKind.PULL_IMAGE for intent in front.replica.intents.values())
+    return orphan.sweep and not pulling and not front.images.loads
 
 
 async def mend(front: Front, orphan: OrphanFound, deadline: Deadline) -> None:

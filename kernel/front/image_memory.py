@@ -75,6 +75,8 @@ class ImageMemory:
 
     pulls: dict[tuple[str, ...], PullUnderWay] = field(default_factory=dict)
     """Pulls under way, by the key under which equal ones join."""
+    incomplete: set[ImageId] = field(default_factory=set)
+    """Images that lack a layer on disk: in no list until they are whole."""
     loads: int = 0
     """Archives that are being loaded."""
     fs_info: FsInfo | None = None

@@ -196,6 +196,7 @@ async def _make(front: Front, plan: _Plan, deadline: Deadline) -> ImageId:
     async with front.locks.hold(own):
         if not await _named_again(front, plan, deadline):
             await _unpacked(front, plan, deadline)
+    front.images.incomplete.discard(own)
     _LOG.info("image %s is %s", plan.source, own)
     return own
 

@@ -95,7 +95,7 @@ async def _pull(front: Front, plan: PullPlan, progress: PullProgress, deadline: 
 async def image_status(front: Front, request: cri_pb2.ImageStatusRequest, call: Call) -> cri_pb2.ImageStatusResponse:
     """One image; an empty answer where there is none."""
     found = await _named(front, request.image)
-    if found is None:
+    if found is None or found.id in front.images.incomplete:
         return cri_pb2.ImageStatusResponse()
     return cri_pb2.ImageStatusResponse(
         image=image_records.to_cri(found, front.config.image.pinned),
@@ -124,13 +124,13 @@ async def stream_images(
 
 
 def _listed(front: Front, wanted: cri_pb2.ImageFilter) -> list[cri_pb2.Image]:
-    found = front.replica.images.values()
+    found = [image for image in front.replica.images.values() if image.id not in front.images.incomplete]
     if wanted.image.image:
         try:
             named = front.replica.image(wanted.image.image)
         except InvalidInput:
             named = None  # a filter that fits nothing
-        return [image_records.to_cri(named, front.config.image.pinned)] if named else []
+        return [image_records.to_cri(named, front.config.image.pinned)] if named and named in found else []
     return [image_records.to_cri(image, front.config.image.pinned) for image in found]
 
 
@@ -138,11 +138,16 @@ async def remove_image(front: Front, request: cri_pb2.RemoveImageRequest, call: 
     """Remove an image with all its names, and the layers that no other image has; gone already is success."""
     found = await _named(front, request.image)
     if found is not None:
-        key = ("remove image", found.id)
-        if not front.ends.running(key):
-            front.ends.begin(key, _remove(front, found.id, call.flow_deadline()), f"remove image {found.id}")
-        await front.ends.wait(key)
+        await remove(front, found.id, call)
     return cri_pb2.RemoveImageResponse()
+
+
+async def remove(front: Front, image: ImageId, call: Call) -> None:
+    """Remove an image by id; removals of one image join."""
+    key = ("remove image", image)
+    if not front.ends.running(key):
+        front.ends.begin(key, _remove(front, image, call.flow_deadline()), f"remove image {image}")
+    await front.ends.wait(key)
 
 
 async def _remove(front: Front, image: ImageId, deadline: Deadline) -> None:
@@ -159,6 +164,7 @@ async def _remove(front: Front, image: ImageId, deadline: Deadline) -> None:
         )
         # From here on the image is in no list, whatever becomes of its layers.
         await front.replica.commit(Commit(begin=(intent,), delete_images=(image,)), deadline)
+        front.images.incomplete.discard(image)
         await image_pull.release(front, intent, deadline)
         await image_pull.drop_unkept(front, found.blobs)
     _measure_again(front)

@@ -7,13 +7,15 @@ import re
 from collections.abc import AsyncIterator
 
 from kernel.errors import CrispError, InvalidInput
-from kernel.front import doctor, image_pull, images
+from kernel.front import doctor, image_pull, image_repair, images
 from kernel.front.context import Call, Front, Rpcs
 from kernel.front.generated import cri_pb2, node_pb2
 from kernel.front.image_memory import LayerProgress, Phase, PullUnderWay
 from kernel.ids import Digest
+from kernel.state.recover import Orphan
 
 _ARCHIVE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
+_CHECK_SECONDS = 7200.0
 _PHASES = {
     Phase.WAITING: node_pb2.WAITING,
     Phase.DOWNLOADING: node_pb2.DOWNLOADING,
@@ -66,6 +68,34 @@ def _layer(layer: Digest, at: LayerProgress) -> node_pb2.LayerProgress:
     return node_pb2.LayerProgress(digest=layer, phase=_PHASES[at.phase], done=at.done, total=at.total)
 
 
+async def check_images(
+    front: Front, request: node_pb2.CheckImagesRequest, call: Call
+) -> AsyncIterator[node_pb2.CheckImagesResponse]:
+    """Tell of each layer whether it still is what its digest says."""
+    async for finding in image_repair.check(front, repair=request.repair, deadline=call.flow_deadline(_CHECK_SECONDS)):
+        yield node_pb2.CheckImagesResponse(
+            layer=finding.layer, images=finding.images, state=finding.found.state.value, why=finding.found.why,
+            repaired=finding.repaired, error=finding.error,
+        )  # fmt: skip
+
+
+async def wipe_images(front: Front, request: node_pb2.WipeImagesRequest, call: Call) -> node_pb2.WipeImagesResponse:
+    """Remove all images that are not in use, then what belongs to none."""
+    reply = node_pb2.WipeImagesResponse()
+    for image in tuple(front.replica.images.values()):
+        wiped = reply.images.add(id=image.id, name=image_repair.name_of(image))
+        try:
+            await images.remove(front, image.id, call)
+            wiped.removed = True
+        except CrispError as error:
+            wiped.why = str(error)
+    for orphan in (await doctor.examine(front, call.deadline)).orphans:
+        if orphan.kind in (Orphan.PARTIAL_LAYER, Orphan.LAYER, Orphan.BLOB) and doctor.certain(front, orphan):
+            await doctor.mend(front, orphan, call.deadline)
+            reply.left_overs += 1
+    return reply
+
+
 async def examine(front: Front, request: node_pb2.DoctorRequest, call: Call) -> node_pb2.DoctorResponse:
     """List what the host holds without an owner, and take it away where that was asked for."""
     examined = await doctor.examine(front, call.deadline)
@@ -82,4 +112,10 @@ async def examine(front: Front, request: node_pb2.DoctorRequest, call: Call) -> 
     return node_pb2.DoctorResponse(findings=findings)
 
 
-RPCS: Rpcs = {"LoadImage": load_image, "PullImage": pull_image, "Doctor": examine}
+RPCS: Rpcs = {
+    "LoadImage": load_image,
+    "PullImage": pull_image,
+    "CheckImages": check_images,
+    "WipeImages": wipe_images,
+    "Doctor": examine,
+}

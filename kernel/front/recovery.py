@@ -26,6 +26,7 @@ from kernel.front import (
     facts,
     flows,
     image_pull,
+    image_repair,
     requests,
     sandboxes,
     views,
@@ -34,7 +35,7 @@ from kernel.front.context import FLOW_SECONDS, Front
 from kernel.host.aio import Deadline
 from kernel.ids import ContainerId, SandboxId
 from kernel.state.intents import Course, Flow, plan_flows
-from kernel.state.recover import Evidence, Orphan, OrphanFound, plan_repairs
+from kernel.state.recover import Evidence, plan_repairs
 
 _LOG = logging.getLogger(__name__)
 _LOAD_SECONDS = 30.0
@@ -57,6 +58,7 @@ def begin(front: Front) -> None:
     """Start the watches and the flows that were cut off."""
     facts.begin(front)
     front.tasks.start(recover(front), "recover")
+    front.tasks.start(image_repair.watch(front), "complete images")
 
 
 async def recover(front: Front) -> None:
@@ -73,7 +75,7 @@ async def sweep(front: Front) -> None:
     for worker, why in found.silent.items():
         _LOG.warning("nothing is swept of the %s worker, which could not be asked: %s", worker, why)
     for orphan in found.orphans:
-        if not _certain(front, orphan):
+        if not doctor.certain(front, orphan):
             _LOG.warning("left alone: %s", orphan.describe())
             continue
         try:
@@ -81,14 +83,6 @@ async def sweep(front: Front) -> None:
             _LOG.info("swept: %s", orphan.describe())
         except CrispError as error:
             _LOG.warning("not swept: %s: %s", orphan.describe(), error)
-
-
-def _certain(front: Front, orphan: OrphanFound) -> bool:
-    """Whether it may be taken away: a blob may have become a pull's or a load's since it was found."""
-    if orphan.kind is not Orphan.BLOB:
-        return orphan.sweep
-    pulling = any(intent.kind is IntentKind.PULL_IMAGE for intent in front.replica.intents.values())
-    return orphan.sweep and not pulling and not front.images.loads
 
 
 async def _go_on(front: Front, flow: Flow) -> None:

@@ -7,6 +7,7 @@ output open; at the time limit the command and everything that came of it is kil
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import itertools
 import os
 from contextlib import suppress
@@ -18,7 +19,7 @@ from kernel.contracts.runtime import ExecRequest, Executed
 from kernel.errors import DeadlineExceeded, FailedPrecondition, Internal, InvalidInput, ResourceExhausted
 from kernel.host import process
 from kernel.host.aio import Deadline, Tasks
-from services.runtime import bundle, pidfd
+from services.runtime import pidfd
 from services.runtime.cgroup import Cgroups
 from services.runtime.exits import Container
 from services.runtime.oci_runtime import OciRuntime
@@ -115,13 +116,12 @@ class Execs:
     async def _run(
         self, container: Container, runtime: OciRuntime, request: ExecRequest, limit: Deadline, since: int
     ) -> Executed:
-        number = next(_NUMBERS)
-        spec, pid_file = (container.bundle.path / f"exec-{number}{suffix}" for suffix in (".json", ".pid"))
-        bundle.write(spec, _process(container.bundle.config, request.cmd))
+        pid_file = container.bundle.path / f"exec-{next(_NUMBERS)}.pid"
+        spec = _in_memory(_process(container.bundle.config, request.cmd))
         out, err = Output(), Output()
         try:
-            words = ["exec", "--process", str(spec), "--pid-file", str(pid_file), container.id]
-            started = await process.start(runtime.command(*words), stdout=out.write, stderr=err.write)
+            words = ["exec", "--process", f"/proc/self/fd/{spec}", "--pid-file", str(pid_file), container.id]
+            started = await process.start(runtime.command(*words), stdout=out.write, stderr=err.write, pass_fds=(spec,))
             out.close_write()
             err.close_write()
             try:
@@ -143,8 +143,8 @@ class Execs:
         finally:
             out.close()
             err.close()
-            for file in (spec, pid_file):
-                file.unlink(missing_ok=True)
+            os.close(spec)
+            pid_file.unlink(missing_ok=True)
 
     async def _code(self, container: Container, started: asyncio.subprocess.Process, pid_file: Path, since: int) -> int:
         """The command's exit code.
@@ -224,6 +224,15 @@ def _process(config: Path, cmd: tuple[str, ...]) -> bytes:
     except (OSError, msgspec.DecodeError) as error:
         raise Internal(f"{config} does not read back: {error}") from error
     return msgspec.json.encode({**spec.process, "args": list(cmd), "terminal": False})
+
+
+def _in_memory(content: bytes) -> int:
+    """A descriptor of a file that is nowhere else, and that nobody can write: a file of a disk costs more than all
+    else here."""
+    fd = os.memfd_create("exec", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.write(fd, content)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
+    return fd
 
 
 def _pid(pid_file: Path) -> int:

@@ -90,15 +90,15 @@ class Parts:
             result = json.loads(done.stdout) if verb == "ADD" else None
 
 
-def execute(runc_root: Path, container: str) -> None:
-    """`runc exec` of `true`."""
-    subprocess.run(["runc", "--root", str(runc_root), "exec", container, "true"], check=True, capture_output=True)
+def execute(command: list[str]) -> None:
+    """A command with its output read."""
+    subprocess.run(command, stdin=subprocess.DEVNULL, check=True, capture_output=True)
 
 
-def runc_root_of(run: Path, container: str) -> Path:
-    """Where a daemon's runc keeps its state."""
-    states = run.rglob(f"{container}/state.json")
-    return next(state.parent.parent for state in states if "init_process_pid" in json.loads(state.read_text()))
+def runtime_of(config: dict, run: Path, handler: str, container: str) -> list[str]:
+    """How an administrator would call a daemon's OCI runtime."""
+    (root,) = {path.parent for path in run.rglob(container) if path.parent.name == f"{handler}-state"}
+    return [config["runtime"]["handlers"][handler]["path"], "--root", str(root)]
 
 
 def pull(url: str, folder: Path) -> str:

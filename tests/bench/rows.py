@@ -98,15 +98,19 @@ class Bench:
         return [ratio("pod up, by CNI ADD + runc create + runc start by hand", 1.25, crisp, hand)]
 
     def exec_sync(self) -> list[Row]:
-        pod = self.pod()
-        container = pod.run("sleep", "3600")
-        runc_root = byhand.runc_root_of(self.daemon.run, container)
-        hand, crisp = [], []
-        for _ in range(self.sizes.rounds):
-            hand.append(timed(lambda: byhand.execute(runc_root, container)))
-            crisp.append(timed(lambda: self.cri.exec(container, "true")))
-        pod.remove()
-        return [ratio("ExecSync of true, by runc exec by hand", 1.25, crisp, hand)]
+        """By both OCI runtimes as they are configured: on a hybrid host crun's wrapper is on both sides."""
+        found = []
+        for handler in ("runc", "crun"):
+            pod = Pod(self.cri, self.daemon.logs, self.reference, handler=handler)
+            container = pod.run("sleep", "3600")
+            runtime = byhand.runtime_of(self.daemon.config, self.daemon.run, handler, container)
+            hand, crisp = [], []
+            for _ in range(self.sizes.rounds * 2):
+                hand.append(timed(lambda command=[*runtime, "exec", container, "true"]: byhand.execute(command)))
+                crisp.append(timed(lambda container=container: self.cri.exec(container, "true")))
+            pod.remove()
+            found.append(ratio(f"ExecSync of true, by {handler} exec by hand", 1.25, crisp, hand))
+        return found
 
     def eight_at_a_time(self) -> list[Row]:
         count = self.sizes.together

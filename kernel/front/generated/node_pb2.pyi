@@ -186,6 +186,134 @@ class LayerProgress(_message.Message):
 Global___LayerProgress: _TypeAlias = LayerProgress  # noqa: Y015
 
 @_typing.final
+class CheckImagesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPAIR_FIELD_NUMBER: _builtins.int
+    repair: _builtins.bool
+    """Damaged and missing layers are fetched again."""
+    def __init__(
+        self,
+        *,
+        repair: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["repair", b"repair"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckImagesRequest: _TypeAlias = CheckImagesRequest  # noqa: Y015
+
+@_typing.final
+class CheckImagesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LAYER_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
+    REPAIRED_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    layer: _builtins.str
+    """Its diff id."""
+    state: _builtins.str
+    """whole, unproven, damaged or missing."""
+    why: _builtins.str
+    repaired: _builtins.bool
+    error: _builtins.str
+    """Why it could not be repaired."""
+    @_builtins.property
+    def images(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the images that have it."""
+
+    def __init__(
+        self,
+        *,
+        layer: _builtins.str = ...,
+        images: _abc.Iterable[_builtins.str] | None = ...,
+        state: _builtins.str = ...,
+        why: _builtins.str = ...,
+        repaired: _builtins.bool = ...,
+        error: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "images", b"images", "layer", b"layer", "repaired", b"repaired", "state", b"state", "why", b"why"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckImagesResponse: _TypeAlias = CheckImagesResponse  # noqa: Y015
+
+@_typing.final
+class WipeImagesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WipeImagesRequest: _TypeAlias = WipeImagesRequest  # noqa: Y015
+
+@_typing.final
+class WipeImagesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGES_FIELD_NUMBER: _builtins.int
+    LEFT_OVERS_FIELD_NUMBER: _builtins.int
+    left_overs: _builtins.int
+    """Layers, parts of layers and blobs that were no image's."""
+    @_builtins.property
+    def images(self) -> _containers.RepeatedCompositeFieldContainer[Global___WipedImage]: ...
+    def __init__(
+        self,
+        *,
+        images: _abc.Iterable[Global___WipedImage] | None = ...,
+        left_overs: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["images", b"images", "left_overs", b"left_overs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WipeImagesResponse: _TypeAlias = WipeImagesResponse  # noqa: Y015
+
+@_typing.final
+class WipedImage(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    REMOVED_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    name: _builtins.str
+    removed: _builtins.bool
+    why: _builtins.str
+    """Why it was not removed."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        removed: _builtins.bool = ...,
+        why: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "name", b"name", "removed", b"removed", "why", b"why"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WipedImage: _TypeAlias = WipedImage  # noqa: Y015
+
+@_typing.final
 class DoctorRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -44,6 +44,16 @@ class NodeStub:
                 request_serializer=node__pb2.PullImageRequest.SerializeToString,
                 response_deserializer=node__pb2.PullImageResponse.FromString,
                 _registered_method=True)
+        self.CheckImages = channel.unary_stream(
+                '/crisp.v1.Node/CheckImages',
+                request_serializer=node__pb2.CheckImagesRequest.SerializeToString,
+                response_deserializer=node__pb2.CheckImagesResponse.FromString,
+                _registered_method=True)
+        self.WipeImages = channel.unary_unary(
+                '/crisp.v1.Node/WipeImages',
+                request_serializer=node__pb2.WipeImagesRequest.SerializeToString,
+                response_deserializer=node__pb2.WipeImagesResponse.FromString,
+                _registered_method=True)
         self.Doctor = channel.unary_unary(
                 '/crisp.v1.Node/Doctor',
                 request_serializer=node__pb2.DoctorRequest.SerializeToString,
@@ -68,6 +78,20 @@ class NodeServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CheckImages(self, request, context):
+        """Every layer of every image is read and compared with its digest; a message for each, once it is known.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WipeImages(self, request, context):
+        """Every image goes that no container uses, and every layer and blob that is no image's.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Doctor(self, request, context):
         """What the host holds without an owner; with `mend`, what can be taken away is.
         """
@@ -87,6 +111,16 @@ def add_NodeServicer_to_server(servicer, server):
                     servicer.PullImage,
                     request_deserializer=node__pb2.PullImageRequest.FromString,
                     response_serializer=node__pb2.PullImageResponse.SerializeToString,
+            ),
+            'CheckImages': grpc.unary_stream_rpc_method_handler(
+                    servicer.CheckImages,
+                    request_deserializer=node__pb2.CheckImagesRequest.FromString,
+                    response_serializer=node__pb2.CheckImagesResponse.SerializeToString,
+            ),
+            'WipeImages': grpc.unary_unary_rpc_method_handler(
+                    servicer.WipeImages,
+                    request_deserializer=node__pb2.WipeImagesRequest.FromString,
+                    response_serializer=node__pb2.WipeImagesResponse.SerializeToString,
             ),
             'Doctor': grpc.unary_unary_rpc_method_handler(
                     servicer.Doctor,
@@ -148,6 +182,60 @@ class Node:
             '/crisp.v1.Node/PullImage',
             node__pb2.PullImageRequest.SerializeToString,
             node__pb2.PullImageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckImages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/crisp.v1.Node/CheckImages',
+            node__pb2.CheckImagesRequest.SerializeToString,
+            node__pb2.CheckImagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WipeImages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/crisp.v1.Node/WipeImages',
+            node__pb2.WipeImagesRequest.SerializeToString,
+            node__pb2.WipeImagesResponse.FromString,
             options,
             channel_credentials,
             insecure,

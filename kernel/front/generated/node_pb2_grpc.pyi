@@ -35,6 +35,10 @@ class NodeStub:
     """An archive that lies in the folder of incoming archives becomes images."""
     PullImage: _grpc.UnaryStreamMultiCallable[_node_pb2.PullImageRequest, _node_pb2.PullImageResponse]
     """As the CRI's PullImage, telling how far it is; the last message has the image's id."""
+    CheckImages: _grpc.UnaryStreamMultiCallable[_node_pb2.CheckImagesRequest, _node_pb2.CheckImagesResponse]
+    """Every layer of every image is read and compared with its digest; a message for each, once it is known."""
+    WipeImages: _grpc.UnaryUnaryMultiCallable[_node_pb2.WipeImagesRequest, _node_pb2.WipeImagesResponse]
+    """Every image goes that no container uses, and every layer and blob that is no image's."""
     Doctor: _grpc.UnaryUnaryMultiCallable[_node_pb2.DoctorRequest, _node_pb2.DoctorResponse]
     """What the host holds without an owner; with `mend`, what can be taken away is."""
 
@@ -45,6 +49,10 @@ class NodeAsyncStub(NodeStub):
     """An archive that lies in the folder of incoming archives becomes images."""
     PullImage: _aio.UnaryStreamMultiCallable[_node_pb2.PullImageRequest, _node_pb2.PullImageResponse]  # type: ignore[assignment]
     """As the CRI's PullImage, telling how far it is; the last message has the image's id."""
+    CheckImages: _aio.UnaryStreamMultiCallable[_node_pb2.CheckImagesRequest, _node_pb2.CheckImagesResponse]  # type: ignore[assignment]
+    """Every layer of every image is read and compared with its digest; a message for each, once it is known."""
+    WipeImages: _aio.UnaryUnaryMultiCallable[_node_pb2.WipeImagesRequest, _node_pb2.WipeImagesResponse]  # type: ignore[assignment]
+    """Every image goes that no container uses, and every layer and blob that is no image's."""
     Doctor: _aio.UnaryUnaryMultiCallable[_node_pb2.DoctorRequest, _node_pb2.DoctorResponse]  # type: ignore[assignment]
     """What the host holds without an owner; with `mend`, what can be taken away is."""
 
@@ -64,6 +72,22 @@ class NodeServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_node_pb2.PullImageResponse], _abc.AsyncIterator[_node_pb2.PullImageResponse]]:
         """As the CRI's PullImage, telling how far it is; the last message has the image's id."""
+
+    @_abc_1.abstractmethod
+    def CheckImages(
+        self,
+        request: _node_pb2.CheckImagesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_node_pb2.CheckImagesResponse], _abc.AsyncIterator[_node_pb2.CheckImagesResponse]]:
+        """Every layer of every image is read and compared with its digest; a message for each, once it is known."""
+
+    @_abc_1.abstractmethod
+    def WipeImages(
+        self,
+        request: _node_pb2.WipeImagesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.WipeImagesResponse, _abc.Awaitable[_node_pb2.WipeImagesResponse]]:
+        """Every image goes that no container uses, and every layer and blob that is no image's."""
 
     @_abc_1.abstractmethod
     def Doctor(

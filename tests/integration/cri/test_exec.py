@@ -79,3 +79,9 @@ def test_a_hundred_at_once(container: str, cri: Cri) -> None:
     with ThreadPoolExecutor(100) as threads:
         said = list(threads.map(lambda number: cri.output(container, "echo", str(number)), range(100)))
     assert said == [f"{number}\n" for number in range(100)]
+
+
+@pytest.mark.parametrize("handler", ["runc", "crun"])
+def test_a_command_has_its_three_streams_and_no_descriptor_of_crisps(cri, pods, handler):
+    container = pods(handler=handler).shell("sleep 600")
+    assert cri.output(container, "sh", "-c", "ls /proc/$$/fd; :").split() == ["0", "1", "2"]

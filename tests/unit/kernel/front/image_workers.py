@@ -74,6 +74,7 @@ class Workers:
         self.registry = Registry()
         self.blobs: set[Digest] = set()
         self.layers: set[DiffId] = set()
+        self.damaged: set[DiffId] = set()
         self.calls: list[tuple[str, Message]] = []
         self.fail: dict[str, Callable[[Message], CrispError | None]] = {}
         self.hold: dict[str, asyncio.Event] = {}
@@ -122,6 +123,17 @@ class Workers:
                     raise NotFound(f"blob {request.layer.blob.digest} is not in the blob folder")
                 self.layers.add(request.layer.diff_id)
                 return storage.Usage(bytes=1000, inodes=10)
+            case storage.CheckRequest():
+                if request.diff_id not in self.layers:
+                    return storage.Checked(state=storage.LayerState.MISSING, why="it is not unpacked")
+                if request.diff_id not in self.damaged:
+                    return storage.Checked(state=storage.LayerState.WHOLE)
+                if request.drop:
+                    self.damaged.discard(request.diff_id)
+                    self.layers.discard(request.diff_id)
+                return storage.Checked(state=storage.LayerState.DAMAGED, why="a byte")
+            case Nothing() if name == storage.SETTLE.name:
+                return Nothing()
             case storage.LayerRequest():
                 self.layers.discard(request.diff_id)
             case Commit():

@@ -1,0 +1,128 @@
+"""Images that lost layers: hidden until they are whole, fetched again by digest; checks say what they found."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from msgspec import structs
+
+from kernel.errors import FailedPrecondition, Unavailable
+from kernel.front import image_repair, images, node
+from kernel.front.context import Front
+from kernel.front.generated import cri_pb2, node_pb2
+from kernel.host.aio import Deadline
+from tests.unit.kernel.front import image_workers as fakes
+
+ONE, TWO = "docker.io/library/one:latest", "docker.io/library/two:latest"
+
+
+@pytest.fixture
+def workers():
+    return fakes.Workers()
+
+
+@pytest.fixture
+async def front(workers, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Front]:
+    monkeypatch.setattr(image_repair, "_FIRST_PAUSE", 0.001)
+    made = fakes.make_front(workers)
+    workers.registry.push(ONE, "shared", "one")
+    workers.registry.push(TWO, "shared", "two")
+    for name in (ONE, TWO):
+        request = cri_pb2.PullImageRequest(image=cri_pb2.ImageSpec(image=name))
+        await images.pull_image(made, request, fakes.a_call())
+    yield made
+    await made.tasks.close()
+
+
+async def listed(front: Front) -> set[str]:
+    found = await images.list_images(front, cri_pb2.ListImagesRequest(), fakes.a_call("ListImages"))
+    return {tag for image in found.images for tag in image.repo_tags}
+
+
+def layer(name: str):
+    return fakes.digest_of(f"diff {name}".encode())
+
+
+async def test_what_lost_a_layer_is_hidden_and_fetched_again(front: Front, workers) -> None:
+    workers.layers.discard(layer("one"))
+    workers.fail["resolve"] = lambda _: Unavailable("the registry is away")
+    (broken,) = await image_repair.find_incomplete(front)
+    assert broken.tags == (ONE,)
+    assert await listed(front) == {TWO}
+    spec = cri_pb2.ImageSpec(image=ONE)
+    for name in (ONE, broken.id):
+        asked = cri_pb2.ImageStatusRequest(image=cri_pb2.ImageSpec(image=name))
+        assert not (await images.image_status(front, asked, fakes.a_call("ImageStatus"))).HasField("image")
+    filtered = cri_pb2.ListImagesRequest(filter=cri_pb2.ImageFilter(image=spec))
+    assert not (await images.list_images(front, filtered, fakes.a_call("ListImages"))).images
+    mending = front.tasks.start(image_repair.watch(front), "mend")
+    while workers.count("resolve") < 5:  # it is tried again and again
+        await asyncio.sleep(0.001)
+    assert await listed(front) == {TWO}
+    del workers.fail["resolve"]
+    await mending
+    assert await listed(front) == {ONE, TWO}
+    assert layer("one") in workers.layers
+    assert front.replica.intents == {}
+
+
+async def test_the_kubelets_own_pull_mends_it_too(front: Front, workers) -> None:
+    workers.layers.discard(layer("shared"))
+    await image_repair.find_incomplete(front)
+    assert await listed(front) == set()
+    for name in (ONE, TWO):
+        request = cri_pb2.PullImageRequest(image=cri_pb2.ImageSpec(image=name))
+        await images.pull_image(front, request, fakes.a_call())
+    assert await listed(front) == {ONE, TWO}
+    assert workers.count("fetch") == 4  # the shared layer once more
+
+
+async def test_one_that_cannot_be_mended_can_be_removed(front: Front, workers) -> None:
+    workers.layers.discard(layer("one"))
+    await image_repair.find_incomplete(front)
+    request = cri_pb2.RemoveImageRequest(image=cri_pb2.ImageSpec(image=ONE))
+    await images.remove_image(front, request, fakes.a_call("RemoveImage"))
+    assert front.images.incomplete == set()
+    assert workers.layers == {layer("shared"), layer("two")}
+
+
+async def check(front: Front, *, repair: bool) -> dict[str, node_pb2.CheckImagesResponse]:
+    request = node_pb2.CheckImagesRequest(repair=repair)
+    found = node.check_images(front, request, fakes.a_call("CheckImages"))
+    return {finding.layer: finding async for finding in found}
+
+
+async def test_a_check_tells_and_changes_nothing(front: Front, workers) -> None:
+    workers.damaged.add(layer("shared"))
+    found = await check(front, repair=False)
+    assert len(found) == 3
+    bad = found[layer("shared")]
+    assert (bad.state, bad.why, sorted(bad.images)) == ("damaged", "a byte", [ONE, TWO])
+    assert found[layer("one")].state == "whole"
+    assert workers.count("fetch") == 3
+    assert layer("shared") in workers.layers
+
+
+async def test_a_repair_fetches_what_is_damaged_and_no_more(front: Front, workers) -> None:
+    workers.damaged.add(layer("shared"))
+    workers.layers.discard(layer("two"))
+    found = await check(front, repair=True)
+    assert {one.layer for one in found.values() if one.repaired} == {layer("shared"), layer("two")}
+    assert workers.layers == {layer("shared"), layer("one"), layer("two")}
+    assert await listed(front) == {ONE, TWO}
+
+
+async def test_what_cannot_be_repaired_is_said(front: Front, workers) -> None:
+    workers.damaged.add(layer("two"))
+    workers.fail["fetch"] = lambda _: Unavailable("the registry is away")
+    found = (await check(front, repair=True))[layer("two")]
+    assert (found.repaired, "the registry is away" in found.error) == (False, True)
+    assert await listed(front) == {ONE}
+
+
+async def test_an_image_of_an_archive_can_only_be_loaded_again(front: Front, workers) -> None:
+    image = next(iter(front.replica.images.values()))
+    with pytest.raises(FailedPrecondition, match="load its archive again"):
+        await image_repair.again(front, structs.replace(image, digests=()), Deadline.after(5))
