@@ -256,6 +256,11 @@ class Paths:
         return self.layers / digest_hex(diff_id)
 
     @property
+    def outgoing(self) -> Path:
+        """Tars of layers on their way into an archive that is being saved; storage writes, root takes away."""
+        return self.root / "storage" / "outgoing"
+
+    @property
     def containers(self) -> Path:
         """Writable layers and root mounts, one folder per container; storage's alone."""
         return self.root / "storage" / "containers"

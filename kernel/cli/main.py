@@ -87,6 +87,14 @@ def _pull(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image", metavar="IMAGE", help="[REGISTRY/]PATH[:TAG][@DIGEST]")
 
 
+def _save(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-o", "--output", default="-", metavar="FILE", help="the archive; stdout where not given")
+    parser.add_argument(
+        "--format", choices=("oci", "docker"), default="oci", help="an OCI layout, or as docker save; %(default)s"
+    )
+    parser.add_argument("image", metavar="IMAGE", nargs="+", help="name, digest, id or beginning of an id")
+
+
 def _stop(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-t", "--timeout", type=_seconds, default=10, metavar="SECONDS", help="until SIGKILL; %(default)s"
@@ -135,6 +143,7 @@ IMAGE_COMMANDS = (
         _flag("--yes", text="do not ask"),
     ),
     Command("pull", "pull an image from a registry", "images:pull", _pull),
+    Command("save", "write images into an archive", "image_save:save", _save),
     Command(
         "rm", "remove images with all their names", "images:remove",
         _argument("image", metavar="IMAGE", nargs="+", help="name, digest, id or beginning of an id"),
@@ -165,7 +174,7 @@ COMMANDS = (
     ),
     Command("stop", "stop pods or containers", "pods:stop", _stop),
     Command("rm", "remove pods or containers", "pods:remove", _remove),
-    Command("image", "load, list, pull, check and remove images", "", _image),
+    Command("image", "load, save, list, pull, check and remove images", "", _image),
     Command(
         "doctor", "find what the host holds without an owner", "doctor:doctor",
         _flag("--mend", text="take away what may be taken away"),

@@ -67,6 +67,19 @@ class Checked(Message, frozen=True, kw_only=True):
     why: str = ""
 
 
+class ExportRequest(Message, frozen=True, kw_only=True):
+    """A layer whose tar is wanted in the folder `Paths.outgoing`, under a name of 32 hex digits and `.tar`."""
+
+    diff_id: DiffId
+    name: str
+
+
+class Exported(Message, frozen=True, kw_only=True):
+    """A tar that has the layer's digest."""
+
+    size: int
+
+
 class MountRequest(Message, frozen=True, kw_only=True):
     """A container's root file system: a writable layer over the image's, lowest first."""
 
@@ -123,6 +136,9 @@ UNPACK = Method("unpack", UnpackRequest, Usage, deadline=1800)
 LAYERS = Method("layers", Nothing, Layers, deadline=10)
 CHECK = Method("check", CheckRequest, Checked, deadline=1800)
 """Calls for the same layer join, and wait for an unpack of it."""
+EXPORT = Method("export", ExportRequest, Exported, deadline=1800, repeat=False)
+"""Make a layer's tar again. FailedPrecondition where that cannot be, Corrupt where its files are not what they were.
+Not repeated: the file may be there."""
 SETTLE = Method("settle", Nothing, Nothing, deadline=86400)
 """Done once each layer is checked that was made just before the host went down, and those that are damaged are out of
 LAYERS. At once where there is none."""
@@ -139,5 +155,5 @@ SWEEP = Method("sweep", Nothing, Nothing, deadline=120)
 """Delete the partial left-overs that INVENTORY lists."""
 
 CONTRACT = Contract(
-    "storage", UNPACK, LAYERS, CHECK, SETTLE, REMOVE_LAYER, MOUNT, UNMOUNT, USAGE, FS_INFO, INVENTORY, SWEEP
+    "storage", UNPACK, LAYERS, CHECK, EXPORT, SETTLE, REMOVE_LAYER, MOUNT, UNMOUNT, USAGE, FS_INFO, INVENTORY, SWEEP
 )

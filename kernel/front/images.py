@@ -94,7 +94,7 @@ async def _pull(front: Front, plan: PullPlan, progress: PullProgress, deadline: 
 
 async def image_status(front: Front, request: cri_pb2.ImageStatusRequest, call: Call) -> cri_pb2.ImageStatusResponse:
     """One image; an empty answer where there is none."""
-    found = await _named(front, request.image)
+    found = await named(front, request.image)
     if found is None or found.id in front.images.incomplete:
         return cri_pb2.ImageStatusResponse()
     return cri_pb2.ImageStatusResponse(
@@ -103,7 +103,8 @@ async def image_status(front: Front, request: cri_pb2.ImageStatusRequest, call: 
     )
 
 
-async def _named(front: Front, spec: cri_pb2.ImageSpec) -> Image | None:
+async def named(front: Front, spec: cri_pb2.ImageSpec) -> Image | None:
+    """The image that a request names; None where it is not here."""
     name = image_requests.name_of(spec)
     await front.short_names.refresh(name)
     return front.replica.image(name)
@@ -136,7 +137,7 @@ def _listed(front: Front, wanted: cri_pb2.ImageFilter) -> list[cri_pb2.Image]:
 
 async def remove_image(front: Front, request: cri_pb2.RemoveImageRequest, call: Call) -> cri_pb2.RemoveImageResponse:
     """Remove an image with all its names, and the layers that no other image has; gone already is success."""
-    found = await _named(front, request.image)
+    found = await named(front, request.image)
     if found is not None:
         await remove(front, found.id, call)
     return cri_pb2.RemoveImageResponse()

@@ -6,12 +6,13 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 
-from kernel.errors import CrispError, InvalidInput
+from kernel.contracts import storage
+from kernel.errors import CrispError, InvalidInput, NotFound
 from kernel.front import doctor, image_pull, image_repair, images
 from kernel.front.context import Call, Front, Rpcs
 from kernel.front.generated import cri_pb2, node_pb2
 from kernel.front.image_memory import LayerProgress, Phase, PullUnderWay
-from kernel.ids import Digest
+from kernel.ids import DiffId, Digest, digest
 from kernel.state.recover import Orphan
 
 _ARCHIVE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
@@ -68,6 +69,23 @@ def _layer(layer: Digest, at: LayerProgress) -> node_pb2.LayerProgress:
     return node_pb2.LayerProgress(digest=layer, phase=_PHASES[at.phase], done=at.done, total=at.total)
 
 
+async def save_image(front: Front, request: node_pb2.SaveImageRequest, call: Call) -> node_pb2.SaveImageResponse:
+    """What an archive of an image is made of."""
+    found = await images.named(front, cri_pb2.ImageSpec(image=request.image))
+    if found is None:
+        raise NotFound(f"no image {request.image!r}", hint="see `crisp images`")
+    return node_pb2.SaveImageResponse(
+        id=found.id, tags=found.tags, manifest_digests=found.manifest_digests, blobs=found.blobs
+    )
+
+
+async def export_layer(front: Front, request: node_pb2.ExportLayerRequest, call: Call) -> node_pb2.ExportLayerResponse:
+    """Have a layer's tar made again."""
+    asked = storage.ExportRequest(diff_id=DiffId(digest(request.diff_id)), name=request.name)
+    exported = await front.storage.call(storage.EXPORT, asked, deadline=call.deadline)
+    return node_pb2.ExportLayerResponse(size=exported.size)
+
+
 async def check_images(
     front: Front, request: node_pb2.CheckImagesRequest, call: Call
 ) -> AsyncIterator[node_pb2.CheckImagesResponse]:
@@ -114,6 +132,8 @@ async def examine(front: Front, request: node_pb2.DoctorRequest, call: Call) -> 
 
 RPCS: Rpcs = {
     "LoadImage": load_image,
+    "SaveImage": save_image,
+    "ExportLayer": export_layer,
     "PullImage": pull_image,
     "CheckImages": check_images,
     "WipeImages": wipe_images,

@@ -70,16 +70,19 @@ class Children:
         finally:
             await run.end()
 
-    async def rebuild(self, skeleton: int, diff: Path, limit: int) -> tuple[Pumped, Ended]:
-        """Files to the tar that they came from: its hash, and what the child found."""
+    async def rebuild(self, skeleton: int, diff: Path, limit: int, target: int | None = None) -> tuple[Pumped, Ended]:
+        """Files to the tar that they came from: its hash, and what the child found. `target`, a file, gets the tar,
+        and is closed."""
         run = _Run(self._threads, self._stall)
         try:
+            if target is None:
+                target = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+            run.pipes.take(target)
             read, write = run.pipes.make()
             argv = [*_PYTHON, verify.__name__, self._verify_filter]
             verifier = await run.start(argv, diff, stdin=skeleton, stdout=write, stderr=_PIPE)
             run.pipes.close(write)
-            nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-            pumped, _, verified = await run.until_the_end(read, nowhere, limit, None, verifier)
+            pumped, _, verified = await run.until_the_end(read, target, limit, None, verifier)
             return pumped, verified
         finally:
             await run.end()

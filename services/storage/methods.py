@@ -21,6 +21,8 @@ from kernel.contracts.storage import (
     Checked,
     CheckRequest,
     ContainerRequest,
+    Exported,
+    ExportRequest,
     FsInfo,
     Inventory,
     LayerRequest,
@@ -37,6 +39,7 @@ from kernel.ids import ContainerId, DiffId, container_id, digest, sandbox_id
 from services.storage import files, usage
 from services.storage.checking import Checker
 from services.storage.container import ContainerStore, Mapped
+from services.storage.exporting import Exporter
 from services.storage.layer import LayerStore
 from services.storage.suspects import Suspects
 
@@ -60,6 +63,7 @@ class StorageService:
         self._layers = LayerStore(config)
         self._containers = ContainerStore(config.paths, self._layers)
         self._checker = Checker(config, self._layers)
+        self._exporter = Exporter(config, self._layers)
         self._suspects = Suspects(config.paths.layers.parent, self._layers)
         self._tasks = Tasks()
         self._layer_locks: KeyedLock[DiffId] = KeyedLock()
@@ -76,6 +80,7 @@ class StorageService:
 
     def begin(self) -> None:
         """Start what runs beside all calls: suspect layers are checked, nothing waits for that."""
+        self._exporter.clear()
         self._settling = self._tasks.start(self._settle(), "check suspect layers")
 
     async def close(self) -> None:
@@ -124,6 +129,13 @@ class StorageService:
             if diff_id in self._suspects.pending and (found.state is not LayerState.DAMAGED or request.drop):
                 await asyncio.to_thread(self._suspects.cleared, diff_id)
         return found
+
+    async def export(self, request: ExportRequest, call: Call) -> Exported:
+        """Make a layer's tar again."""
+        diff_id = DiffId(digest(request.diff_id))
+        async with self._layer_locks.hold(diff_id):
+            deadline = Deadline.after(storage.EXPORT.deadline)
+            return Exported(size=await self._exporter.export(diff_id, request.name, deadline))
 
     async def settle(self, request: Nothing, call: Call) -> Nothing:
         """Wait until no layer is suspect."""

@@ -81,6 +81,10 @@ class Pipes:
         self._open.add(copy)
         return copy
 
+    def take(self, fd: int) -> None:
+        """Close this too."""
+        self._open.add(fd)
+
     def release(self, *fds: int) -> None:
         """Somebody else closes these."""
         self._open.difference_update(fds)

@@ -24,43 +24,51 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\nnode.proto\x12\x08\x63risp.v1\"#\n\x10LoadImageRequest\x12\x0f\n\x07\x61rchive\x18\x01 \x01(\t\":\n\x11LoadImageResponse\x12%\n\x06images\x18\x01 \x03(\x0b\x32\x15.crisp.v1.LoadedImage\"(\n\x0bLoadedImage\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05names\x18\x02 \x03(\t\"E\n\x10PullImageRequest\x12\r\n\x05image\x18\x01 \x01(\t\x12\x10\n\x08username\x18\x02 \x01(\t\x12\x10\n\x08password\x18\x03 \x01(\t\"H\n\x11PullImageResponse\x12\'\n\x06layers\x18\x01 \x03(\x0b\x32\x17.crisp.v1.LayerProgress\x12\n\n\x02id\x18\x02 \x01(\t\"a\n\rLayerProgress\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12#\n\x05phase\x18\x02 \x01(\x0e\x32\x14.crisp.v1.LayerPhase\x12\x0c\n\x04\x64one\x18\x03 \x01(\x04\x12\r\n\x05total\x18\x04 \x01(\x04\"$\n\x12\x43heckImagesRequest\x12\x0e\n\x06repair\x18\x01 \x01(\x08\"q\n\x13\x43heckImagesResponse\x12\r\n\x05layer\x18\x01 \x01(\t\x12\x0e\n\x06images\x18\x02 \x03(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0b\n\x03why\x18\x04 \x01(\t\x12\x10\n\x08repaired\x18\x05 \x01(\x08\x12\r\n\x05\x65rror\x18\x06 \x01(\t\"\x13\n\x11WipeImagesRequest\"N\n\x12WipeImagesResponse\x12$\n\x06images\x18\x01 \x03(\x0b\x32\x14.crisp.v1.WipedImage\x12\x12\n\nleft_overs\x18\x02 \x01(\r\"D\n\nWipedImage\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07removed\x18\x03 \x01(\x08\x12\x0b\n\x03why\x18\x04 \x01(\t\"\x1d\n\rDoctorRequest\x12\x0c\n\x04mend\x18\x01 \x01(\x08\"5\n\x0e\x44octorResponse\x12#\n\x08\x66indings\x18\x01 \x03(\x0b\x32\x11.crisp.v1.Finding\"a\n\x07\x46inding\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0b\n\x03why\x18\x03 \x01(\t\x12\x0e\n\x06mended\x18\x04 \x01(\x08\x12\x10\n\x08mendable\x18\x05 \x01(\x08\x12\r\n\x05\x65rror\x18\x06 \x01(\t*C\n\nLayerPhase\x12\x0b\n\x07WAITING\x10\x00\x12\x0f\n\x0b\x44OWNLOADING\x10\x01\x12\r\n\tUNPACKING\x10\x02\x12\x08\n\x04\x44ONE\x10\x03\x32\xf2\x02\n\x04Node\x12\x46\n\tLoadImage\x12\x1a.crisp.v1.LoadImageRequest\x1a\x1b.crisp.v1.LoadImageResponse\"\x00\x12H\n\tPullImage\x12\x1a.crisp.v1.PullImageRequest\x1a\x1b.crisp.v1.PullImageResponse\"\x00\x30\x01\x12N\n\x0b\x43heckImages\x12\x1c.crisp.v1.CheckImagesRequest\x1a\x1d.crisp.v1.CheckImagesResponse\"\x00\x30\x01\x12I\n\nWipeImages\x12\x1b.crisp.v1.WipeImagesRequest\x1a\x1c.crisp.v1.WipeImagesResponse\"\x00\x12=\n\x06\x44octor\x12\x17.crisp.v1.DoctorRequest\x1a\x18.crisp.v1.DoctorResponse\"\x00\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\nnode.proto\x12\x08\x63risp.v1\"#\n\x10LoadImageRequest\x12\x0f\n\x07\x61rchive\x18\x01 \x01(\t\":\n\x11LoadImageResponse\x12%\n\x06images\x18\x01 \x03(\x0b\x32\x15.crisp.v1.LoadedImage\"(\n\x0bLoadedImage\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05names\x18\x02 \x03(\t\"!\n\x10SaveImageRequest\x12\r\n\x05image\x18\x01 \x01(\t\"V\n\x11SaveImageResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04tags\x18\x02 \x03(\t\x12\x18\n\x10manifest_digests\x18\x03 \x03(\t\x12\r\n\x05\x62lobs\x18\x04 \x03(\t\"3\n\x12\x45xportLayerRequest\x12\x0f\n\x07\x64iff_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"#\n\x13\x45xportLayerResponse\x12\x0c\n\x04size\x18\x01 \x01(\x04\"E\n\x10PullImageRequest\x12\r\n\x05image\x18\x01 \x01(\t\x12\x10\n\x08username\x18\x02 \x01(\t\x12\x10\n\x08password\x18\x03 \x01(\t\"H\n\x11PullImageResponse\x12\'\n\x06layers\x18\x01 \x03(\x0b\x32\x17.crisp.v1.LayerProgress\x12\n\n\x02id\x18\x02 \x01(\t\"a\n\rLayerProgress\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12#\n\x05phase\x18\x02 \x01(\x0e\x32\x14.crisp.v1.LayerPhase\x12\x0c\n\x04\x64one\x18\x03 \x01(\x04\x12\r\n\x05total\x18\x04 \x01(\x04\"$\n\x12\x43heckImagesRequest\x12\x0e\n\x06repair\x18\x01 \x01(\x08\"q\n\x13\x43heckImagesResponse\x12\r\n\x05layer\x18\x01 \x01(\t\x12\x0e\n\x06images\x18\x02 \x03(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0b\n\x03why\x18\x04 \x01(\t\x12\x10\n\x08repaired\x18\x05 \x01(\x08\x12\r\n\x05\x65rror\x18\x06 \x01(\t\"\x13\n\x11WipeImagesRequest\"N\n\x12WipeImagesResponse\x12$\n\x06images\x18\x01 \x03(\x0b\x32\x14.crisp.v1.WipedImage\x12\x12\n\nleft_overs\x18\x02 \x01(\r\"D\n\nWipedImage\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07removed\x18\x03 \x01(\x08\x12\x0b\n\x03why\x18\x04 \x01(\t\"\x1d\n\rDoctorRequest\x12\x0c\n\x04mend\x18\x01 \x01(\x08\"5\n\x0e\x44octorResponse\x12#\n\x08\x66indings\x18\x01 \x03(\x0b\x32\x11.crisp.v1.Finding\"a\n\x07\x46inding\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0b\n\x03why\x18\x03 \x01(\t\x12\x0e\n\x06mended\x18\x04 \x01(\x08\x12\x10\n\x08mendable\x18\x05 \x01(\x08\x12\r\n\x05\x65rror\x18\x06 \x01(\t*C\n\nLayerPhase\x12\x0b\n\x07WAITING\x10\x00\x12\x0f\n\x0b\x44OWNLOADING\x10\x01\x12\r\n\tUNPACKING\x10\x02\x12\x08\n\x04\x44ONE\x10\x03\x32\x88\x04\n\x04Node\x12\x46\n\tLoadImage\x12\x1a.crisp.v1.LoadImageRequest\x1a\x1b.crisp.v1.LoadImageResponse\"\x00\x12\x46\n\tSaveImage\x12\x1a.crisp.v1.SaveImageRequest\x1a\x1b.crisp.v1.SaveImageResponse\"\x00\x12L\n\x0b\x45xportLayer\x12\x1c.crisp.v1.ExportLayerRequest\x1a\x1d.crisp.v1.ExportLayerResponse\"\x00\x12H\n\tPullImage\x12\x1a.crisp.v1.PullImageRequest\x1a\x1b.crisp.v1.PullImageResponse\"\x00\x30\x01\x12N\n\x0b\x43heckImages\x12\x1c.crisp.v1.CheckImagesRequest\x1a\x1d.crisp.v1.CheckImagesResponse\"\x00\x30\x01\x12I\n\nWipeImages\x12\x1b.crisp.v1.WipeImagesRequest\x1a\x1c.crisp.v1.WipeImagesResponse\"\x00\x12=\n\x06\x44octor\x12\x17.crisp.v1.DoctorRequest\x1a\x18.crisp.v1.DoctorResponse\"\x00\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'node_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LAYERPHASE']._serialized_start=916
-  _globals['_LAYERPHASE']._serialized_end=983
+  _globals['_LAYERPHASE']._serialized_start=1129
+  _globals['_LAYERPHASE']._serialized_end=1196
   _globals['_LOADIMAGEREQUEST']._serialized_start=24
   _globals['_LOADIMAGEREQUEST']._serialized_end=59
   _globals['_LOADIMAGERESPONSE']._serialized_start=61
   _globals['_LOADIMAGERESPONSE']._serialized_end=119
   _globals['_LOADEDIMAGE']._serialized_start=121
   _globals['_LOADEDIMAGE']._serialized_end=161
-  _globals['_PULLIMAGEREQUEST']._serialized_start=163
-  _globals['_PULLIMAGEREQUEST']._serialized_end=232
-  _globals['_PULLIMAGERESPONSE']._serialized_start=234
-  _globals['_PULLIMAGERESPONSE']._serialized_end=306
-  _globals['_LAYERPROGRESS']._serialized_start=308
-  _globals['_LAYERPROGRESS']._serialized_end=405
-  _globals['_CHECKIMAGESREQUEST']._serialized_start=407
-  _globals['_CHECKIMAGESREQUEST']._serialized_end=443
-  _globals['_CHECKIMAGESRESPONSE']._serialized_start=445
-  _globals['_CHECKIMAGESRESPONSE']._serialized_end=558
-  _globals['_WIPEIMAGESREQUEST']._serialized_start=560
-  _globals['_WIPEIMAGESREQUEST']._serialized_end=579
-  _globals['_WIPEIMAGESRESPONSE']._serialized_start=581
-  _globals['_WIPEIMAGESRESPONSE']._serialized_end=659
-  _globals['_WIPEDIMAGE']._serialized_start=661
-  _globals['_WIPEDIMAGE']._serialized_end=729
-  _globals['_DOCTORREQUEST']._serialized_start=731
-  _globals['_DOCTORREQUEST']._serialized_end=760
-  _globals['_DOCTORRESPONSE']._serialized_start=762
-  _globals['_DOCTORRESPONSE']._serialized_end=815
-  _globals['_FINDING']._serialized_start=817
-  _globals['_FINDING']._serialized_end=914
-  _globals['_NODE']._serialized_start=986
-  _globals['_NODE']._serialized_end=1356
+  _globals['_SAVEIMAGEREQUEST']._serialized_start=163
+  _globals['_SAVEIMAGEREQUEST']._serialized_end=196
+  _globals['_SAVEIMAGERESPONSE']._serialized_start=198
+  _globals['_SAVEIMAGERESPONSE']._serialized_end=284
+  _globals['_EXPORTLAYERREQUEST']._serialized_start=286
+  _globals['_EXPORTLAYERREQUEST']._serialized_end=337
+  _globals['_EXPORTLAYERRESPONSE']._serialized_start=339
+  _globals['_EXPORTLAYERRESPONSE']._serialized_end=374
+  _globals['_PULLIMAGEREQUEST']._serialized_start=376
+  _globals['_PULLIMAGEREQUEST']._serialized_end=445
+  _globals['_PULLIMAGERESPONSE']._serialized_start=447
+  _globals['_PULLIMAGERESPONSE']._serialized_end=519
+  _globals['_LAYERPROGRESS']._serialized_start=521
+  _globals['_LAYERPROGRESS']._serialized_end=618
+  _globals['_CHECKIMAGESREQUEST']._serialized_start=620
+  _globals['_CHECKIMAGESREQUEST']._serialized_end=656
+  _globals['_CHECKIMAGESRESPONSE']._serialized_start=658
+  _globals['_CHECKIMAGESRESPONSE']._serialized_end=771
+  _globals['_WIPEIMAGESREQUEST']._serialized_start=773
+  _globals['_WIPEIMAGESREQUEST']._serialized_end=792
+  _globals['_WIPEIMAGESRESPONSE']._serialized_start=794
+  _globals['_WIPEIMAGESRESPONSE']._serialized_end=872
+  _globals['_WIPEDIMAGE']._serialized_start=874
+  _globals['_WIPEDIMAGE']._serialized_end=942
+  _globals['_DOCTORREQUEST']._serialized_start=944
+  _globals['_DOCTORREQUEST']._serialized_end=973
+  _globals['_DOCTORRESPONSE']._serialized_start=975
+  _globals['_DOCTORRESPONSE']._serialized_end=1028
+  _globals['_FINDING']._serialized_start=1030
+  _globals['_FINDING']._serialized_end=1127
+  _globals['_NODE']._serialized_start=1199
+  _globals['_NODE']._serialized_end=1719
 # @@protoc_insertion_point(module_scope)

@@ -39,6 +39,16 @@ class NodeStub:
                 request_serializer=node__pb2.LoadImageRequest.SerializeToString,
                 response_deserializer=node__pb2.LoadImageResponse.FromString,
                 _registered_method=True)
+        self.SaveImage = channel.unary_unary(
+                '/crisp.v1.Node/SaveImage',
+                request_serializer=node__pb2.SaveImageRequest.SerializeToString,
+                response_deserializer=node__pb2.SaveImageResponse.FromString,
+                _registered_method=True)
+        self.ExportLayer = channel.unary_unary(
+                '/crisp.v1.Node/ExportLayer',
+                request_serializer=node__pb2.ExportLayerRequest.SerializeToString,
+                response_deserializer=node__pb2.ExportLayerResponse.FromString,
+                _registered_method=True)
         self.PullImage = channel.unary_stream(
                 '/crisp.v1.Node/PullImage',
                 request_serializer=node__pb2.PullImageRequest.SerializeToString,
@@ -66,6 +76,20 @@ class NodeServicer:
 
     def LoadImage(self, request, context):
         """An archive that lies in the folder of incoming archives becomes images.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SaveImage(self, request, context):
+        """What an archive of an image is made of: its documents lie in the blob folder.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportLayer(self, request, context):
+        """The tar of a layer, made again out of its files, comes into the folder of outgoing tars.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -106,6 +130,16 @@ def add_NodeServicer_to_server(servicer, server):
                     servicer.LoadImage,
                     request_deserializer=node__pb2.LoadImageRequest.FromString,
                     response_serializer=node__pb2.LoadImageResponse.SerializeToString,
+            ),
+            'SaveImage': grpc.unary_unary_rpc_method_handler(
+                    servicer.SaveImage,
+                    request_deserializer=node__pb2.SaveImageRequest.FromString,
+                    response_serializer=node__pb2.SaveImageResponse.SerializeToString,
+            ),
+            'ExportLayer': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExportLayer,
+                    request_deserializer=node__pb2.ExportLayerRequest.FromString,
+                    response_serializer=node__pb2.ExportLayerResponse.SerializeToString,
             ),
             'PullImage': grpc.unary_stream_rpc_method_handler(
                     servicer.PullImage,
@@ -155,6 +189,60 @@ class Node:
             '/crisp.v1.Node/LoadImage',
             node__pb2.LoadImageRequest.SerializeToString,
             node__pb2.LoadImageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SaveImage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/crisp.v1.Node/SaveImage',
+            node__pb2.SaveImageRequest.SerializeToString,
+            node__pb2.SaveImageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportLayer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/crisp.v1.Node/ExportLayer',
+            node__pb2.ExportLayerRequest.SerializeToString,
+            node__pb2.ExportLayerResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -33,6 +33,10 @@ class NodeStub:
     def __new__(cls, channel: _aio.Channel) -> NodeAsyncStub: ...
     LoadImage: _grpc.UnaryUnaryMultiCallable[_node_pb2.LoadImageRequest, _node_pb2.LoadImageResponse]
     """An archive that lies in the folder of incoming archives becomes images."""
+    SaveImage: _grpc.UnaryUnaryMultiCallable[_node_pb2.SaveImageRequest, _node_pb2.SaveImageResponse]
+    """What an archive of an image is made of: its documents lie in the blob folder."""
+    ExportLayer: _grpc.UnaryUnaryMultiCallable[_node_pb2.ExportLayerRequest, _node_pb2.ExportLayerResponse]
+    """The tar of a layer, made again out of its files, comes into the folder of outgoing tars."""
     PullImage: _grpc.UnaryStreamMultiCallable[_node_pb2.PullImageRequest, _node_pb2.PullImageResponse]
     """As the CRI's PullImage, telling how far it is; the last message has the image's id."""
     CheckImages: _grpc.UnaryStreamMultiCallable[_node_pb2.CheckImagesRequest, _node_pb2.CheckImagesResponse]
@@ -47,6 +51,10 @@ class NodeAsyncStub(NodeStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     LoadImage: _aio.UnaryUnaryMultiCallable[_node_pb2.LoadImageRequest, _node_pb2.LoadImageResponse]  # type: ignore[assignment]
     """An archive that lies in the folder of incoming archives becomes images."""
+    SaveImage: _aio.UnaryUnaryMultiCallable[_node_pb2.SaveImageRequest, _node_pb2.SaveImageResponse]  # type: ignore[assignment]
+    """What an archive of an image is made of: its documents lie in the blob folder."""
+    ExportLayer: _aio.UnaryUnaryMultiCallable[_node_pb2.ExportLayerRequest, _node_pb2.ExportLayerResponse]  # type: ignore[assignment]
+    """The tar of a layer, made again out of its files, comes into the folder of outgoing tars."""
     PullImage: _aio.UnaryStreamMultiCallable[_node_pb2.PullImageRequest, _node_pb2.PullImageResponse]  # type: ignore[assignment]
     """As the CRI's PullImage, telling how far it is; the last message has the image's id."""
     CheckImages: _aio.UnaryStreamMultiCallable[_node_pb2.CheckImagesRequest, _node_pb2.CheckImagesResponse]  # type: ignore[assignment]
@@ -64,6 +72,22 @@ class NodeServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_node_pb2.LoadImageResponse, _abc.Awaitable[_node_pb2.LoadImageResponse]]:
         """An archive that lies in the folder of incoming archives becomes images."""
+
+    @_abc_1.abstractmethod
+    def SaveImage(
+        self,
+        request: _node_pb2.SaveImageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.SaveImageResponse, _abc.Awaitable[_node_pb2.SaveImageResponse]]:
+        """What an archive of an image is made of: its documents lie in the blob folder."""
+
+    @_abc_1.abstractmethod
+    def ExportLayer(
+        self,
+        request: _node_pb2.ExportLayerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.ExportLayerResponse, _abc.Awaitable[_node_pb2.ExportLayerResponse]]:
+        """The tar of a layer, made again out of its files, comes into the folder of outgoing tars."""
 
     @_abc_1.abstractmethod
     def PullImage(

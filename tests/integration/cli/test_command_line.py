@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from deploy.demo_image import Image, Layer, image
 from tests.harness import host
 from tests.harness.daemon import CHECKOUT, Daemon
+from tests.harness.registry import Registry
 
 
 def objects(daemon: Daemon, *argv: str) -> list[dict[str, object]]:
@@ -104,6 +106,72 @@ def test_logs_follow_until_the_end(daemon: Daemon, busybox_ref: str) -> None:
         assert daemon.command("logs", "--follow", "clifollow").stdout == "one\ntwo\n"
     finally:
         daemon.command("rm", "--force", "clifollow")
+
+
+@pytest.mark.parametrize("form", ["oci", "docker"])
+def test_a_saved_image_is_read_by_others_and_loaded_again(
+    daemon: Daemon, busybox_ref: str, busybox: Image, tmp_path: Path, form: str
+) -> None:
+    """Compressed layers are long gone: the tars are made again, and the image has its id everywhere."""
+    file = tmp_path / "saved.tar"
+    (saved,) = objects(daemon, "image", "save", "--format", form, "--output", str(file), busybox_ref)
+    assert saved == {"id": busybox.id, "names": [busybox_ref]}
+    source = f"{form}-archive:{file}" + (f":{busybox_ref}" if form == "docker" else "")
+    host.run("skopeo", "copy", source, f"dir:{tmp_path}/copy")
+    read = json.loads((tmp_path / "copy" / "manifest.json").read_bytes())
+    assert read["config"]["digest"] == busybox.id
+    assert list((daemon.root / "storage" / "outgoing").iterdir()) == []
+    daemon.command("image", "rm", busybox_ref)
+    (loaded,) = objects(daemon, "image", "load", str(file))
+    assert loaded == {"id": busybox.id, "names": [busybox_ref]}
+    assert daemon.command("run", "--rm", busybox_ref).stdout == "from the image\n"
+    again = subprocess.run(
+        [sys.executable, "-m", "kernel.cli.main", "--config", str(daemon.config_file), "image", "save",
+         "--format", form, busybox.id],
+        cwd=CHECKOUT, capture_output=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert again.stdout == file.read_bytes()
+    missing = daemon.command("image", "save", "--output", str(tmp_path / "none.tar"), "none.test/x", check=False)
+    assert missing.returncode == 3
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["saved.tar"]
+
+
+def test_images_that_are_skopeos_are_loaded(daemon: Daemon, registry: Registry, busybox: Image, tmp_path: Path) -> None:
+    for form in ("oci", "docker"):
+        file = tmp_path / f"{form}.tar"
+        target = f"{form}-archive:{file}:skopeo.test/{form}:v1"
+        host.run("skopeo", "copy", "--src-tls-verify=false", f"docker://{registry.address}/busybox:latest", target)
+        (loaded,) = objects(daemon, "image", "load", str(file))
+        assert loaded == {"id": busybox.id, "names": [f"skopeo.test/{form}:v1"]}
+
+
+def test_kept_blobs_are_saved_as_they_came(daemon: Daemon, registry: Registry, tmp_path: Path) -> None:
+    """The manifest in the archive is the registry's own; with the image they go."""
+    section = daemon.config["image"]
+    assert isinstance(section, dict)
+    blobs = daemon.root / "image" / "blobs" / "sha256"
+    section["keep_blobs"] = True
+    daemon.write_config()
+    daemon.command("reload")
+    try:
+        layer = Layer()
+        layer.file("kept", b"kept" * 1000)
+        built = image([layer.tar()], {"Cmd": ["/kept"]})
+        registry.push(built, "kept", "v1")
+        before = set(blobs.iterdir())
+        daemon.command("pull", f"{registry.address}/kept:v1")
+        assert {path.name for path in set(blobs.iterdir()) - before} == {
+            of.removeprefix("sha256:") for of in (*built.blobs, built.digest)
+        }
+        file = tmp_path / "kept.tar"
+        daemon.command("image", "save", "-o", str(file), f"{registry.address}/kept:v1")
+        assert json.loads(host.run("skopeo", "inspect", f"oci-archive:{file}"))["Digest"] == built.digest
+        daemon.command("image", "rm", built.id)
+        assert set(blobs.iterdir()) == before
+    finally:
+        section["keep_blobs"] = False
+        daemon.write_config()
+        daemon.command("reload")
 
 
 def test_image_load_leaves_no_archive(daemon: Daemon, tmp_path: Path) -> None:
