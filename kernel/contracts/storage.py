@@ -136,9 +136,9 @@ UNPACK = Method("unpack", UnpackRequest, Usage, deadline=1800)
 LAYERS = Method("layers", Nothing, Layers, deadline=10)
 CHECK = Method("check", CheckRequest, Checked, deadline=1800)
 """Calls for the same layer join, and wait for an unpack of it."""
-EXPORT = Method("export", ExportRequest, Exported, deadline=1800, repeat=False)
-"""Make a layer's tar again. FailedPrecondition where that cannot be, Corrupt where its files are not what they were.
-Not repeated: the file may be there."""
+EXPORT = Method("export", ExportRequest, Exported, deadline=1800)
+"""Make a layer's tar again; a file of that name is written anew. FailedPrecondition where that cannot be, Corrupt where
+its files are not what they were."""
 SETTLE = Method("settle", Nothing, Nothing, deadline=86400)
 """Done once each layer is checked that was made just before the host went down, and those that are damaged are out of
 LAYERS. At once where there is none."""

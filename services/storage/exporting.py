@@ -60,6 +60,7 @@ class Exporter:
         try:
             skeleton = os.open(diff.parent / SKELETON, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
+                target.unlink(missing_ok=True)
                 out = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
                 async with deadline.limit(f"exporting layer {diff_id}"):
                     pumped, verified = await self._layers.children.rebuild(skeleton, diff, 1 << 62, out)
