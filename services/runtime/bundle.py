@@ -114,19 +114,47 @@ def _read(path: Path, limit: int) -> bytes:
 
 
 class PodBundle:
-    """A pod's folder."""
+    """A pod's folder. Its parts are looked up when they are wanted: such a bundle is made for every call."""
 
     def __init__(self, root: Path, sandbox: SandboxId) -> None:
         self.path = root / "pods" / sandbox
-        self.record = Record(self.path / "pod.json", PodRecord)
-        self.ipc = self.path / "ns" / "ipc"
-        self.uts = self.path / "ns" / "uts"
-        self.user = self.path / "ns" / "user"
-        self.net = self.path / "ns" / "net"
-        self.shm = self.path / "shm"
-        self.resolv_conf = self.path / "resolv.conf"
-        self.hostname = self.path / "hostname"
-        self.pause = self.path / "pause"
+
+    @property
+    def record(self) -> Record[PodRecord]:
+        """What it is made of, and how far it has come."""
+        return Record(self.path / "pod.json", PodRecord)
+
+    @property
+    def ipc(self) -> Path:
+        return self.path / "ns" / "ipc"
+
+    @property
+    def uts(self) -> Path:
+        return self.path / "ns" / "uts"
+
+    @property
+    def user(self) -> Path:
+        return self.path / "ns" / "user"
+
+    @property
+    def net(self) -> Path:
+        return self.path / "ns" / "net"
+
+    @property
+    def shm(self) -> Path:
+        return self.path / "shm"
+
+    @property
+    def resolv_conf(self) -> Path:
+        return self.path / "resolv.conf"
+
+    @property
+    def hostname(self) -> Path:
+        return self.path / "hostname"
+
+    @property
+    def pause(self) -> Path:
+        return self.path / "pause"
 
 
 class ContainerBundle:
@@ -134,16 +162,49 @@ class ContainerBundle:
 
     def __init__(self, root: Path, container: ContainerId) -> None:
         self.path = root / "containers" / container
-        self.request = Record(self.path / "request.json", CreateRequest)
-        self.state = Record(self.path / "state.json", ContainerState)
-        self.config = self.path / "config.json"
-        self.pid_file = self.path / "pidfile"
-        self.conmon_pid_file = self.path / "conmon.pid"
-        self.exit_dir = self.path / "exit"
-        self.exit_file = self.exit_dir / container
-        self.oom = self.path / "oom"
-        self.control = self.path / "ctl"
-        self.runtime_log = self.path / "runtime.log"
+        self._container = container
+
+    @property
+    def request(self) -> Record[CreateRequest]:
+        """What it is made of."""
+        return Record(self.path / "request.json", CreateRequest)
+
+    @property
+    def state(self) -> Record[ContainerState]:
+        """How far it has come."""
+        return Record(self.path / "state.json", ContainerState)
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.json"
+
+    @property
+    def pid_file(self) -> Path:
+        return self.path / "pidfile"
+
+    @property
+    def conmon_pid_file(self) -> Path:
+        return self.path / "conmon.pid"
+
+    @property
+    def exit_dir(self) -> Path:
+        return self.path / "exit"
+
+    @property
+    def exit_file(self) -> Path:
+        return self.path / "exit" / self._container
+
+    @property
+    def oom(self) -> Path:
+        return self.path / "oom"
+
+    @property
+    def control(self) -> Path:
+        return self.path / "ctl"
+
+    @property
+    def runtime_log(self) -> Path:
+        return self.path / "runtime.log"
 
     def exit(self) -> tuple[int, int] | None:
         """Exit code and time (nanoseconds since 1970) as conmon left them; None where it left none."""

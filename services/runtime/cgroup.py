@@ -95,28 +95,25 @@ class Cgroups:
 
     def __init__(self, found: Hierarchies) -> None:
         self.hierarchies = found
-        self._roots = found.roots
+        self._roots = [str(root) for root in found.roots]
 
-    def folders(self, path: str) -> list[Path]:
-        """A cgroup's folder in each hierarchy."""
-        return [root / path.lstrip("/") for root in self._roots]
+    def folders(self, path: str) -> list[str]:
+        """A cgroup's folder in each hierarchy. Plain text here and below: each container costs some hundred of them."""
+        return [f"{root}/{path.lstrip('/')}" for root in self._roots]
 
     def missing(self, path: str) -> list[str]:
         """Of a path and those above it, the ones that are in no hierarchy."""
-        return [
-            level for level in cgroup_path.levels(path) if not any(folder.exists() for folder in self.folders(level))
-        ]
+        return [level for level in cgroup_path.levels(path) if not any(map(os.path.exists, self.folders(level)))]
 
     def exists(self, path: str) -> bool:
         """Whether a cgroup is there in any hierarchy."""
-        return any(folder.exists() for folder in self.folders(path))
+        return any(map(os.path.exists, self.folders(path)))
 
     def make(self, path: str) -> None:
         """Make a cgroup and those above it in every hierarchy; there already is success."""
         try:
-            for level in cgroup_path.levels(path):
-                for folder in self.folders(level):
-                    folder.mkdir(mode=0o755, exist_ok=True)
+            for folder in self.folders(path):
+                os.makedirs(folder, mode=0o755, exist_ok=True)
         except OSError as error:
             raise Internal(f"cgroup {path}: {error.filename}: {error.strerror}") from error
 
@@ -131,12 +128,12 @@ class Cgroups:
             return
         v1 = self.hierarchies.v1
         names = ("memory", "pids", "systemd") if os.path.isdir("/run/systemd/system") else ("memory", "pids")
-        roots = list(dict.fromkeys(v1[name] for name in names if name in v1)) or self._roots[:1]
+        roots = list(dict.fromkeys(str(v1[name]) for name in names if name in v1)) or self._roots[:1]
         for root in roots:
-            folder = root / path.lstrip("/")
+            folder = f"{root}/{path.lstrip('/')}"
             try:
-                folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-                (folder / "cgroup.procs").write_text(str(pid))
+                os.makedirs(folder, mode=0o755, exist_ok=True)
+                Path(folder, "cgroup.procs").write_text(str(pid))
             except OSError as error:
                 raise Internal(f"process {pid} into cgroup {folder}: {error.strerror}") from error
 
@@ -145,8 +142,8 @@ class Cgroups:
         found: set[int] = set()
         for folder in self.folders(path):
             for inner in _walk(folder):
-                with suppress(FileNotFoundError, OSError):  # gone between the listing and the reading
-                    found.update(int(pid) for pid in (inner / "cgroup.procs").read_text().split())
+                with suppress(OSError):  # gone between the listing and the reading
+                    found.update(map(int, _content(f"{inner}/cgroup.procs").split()))
         found.discard(0)  # how v1 shows a process of another PID namespace
         return sorted(found)
 
@@ -204,7 +201,7 @@ class Cgroups:
         gone = True
         for folder in self.folders(path):
             try:
-                folder.rmdir()
+                os.rmdir(folder)
             except FileNotFoundError:
                 continue
             except OSError:  # in use: it stays
@@ -215,10 +212,10 @@ class Cgroups:
         """The cgroups below a path, the innermost first."""
         found: dict[str, None] = {}
         for root in self._roots:
-            top = root / path.lstrip("/")
+            top = f"{root}/{path.lstrip('/')}"
             for inner in _walk(top):
                 if inner != top:
-                    found["/" + str(inner.relative_to(root))] = None
+                    found[inner.removeprefix(root)] = None
         return list(found)
 
     def set_frozen(self, path: str, *, frozen: bool) -> None:
@@ -266,20 +263,33 @@ class Cgroups:
                 raise DeadlineExceeded(f"cgroup {path}: processes {pids[:8]} do not end")
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def _walk(folder: str) -> Iterator[str]:
     """A folder and the folders in it, the innermost first."""
     try:
-        names = [entry.name for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)]
+        # two links are its name and its own dot: nothing to look for among the files
+        inside = os.stat(folder).st_nlink != 2
+        names = [one.name for one in os.scandir(folder) if one.is_dir(follow_symlinks=False)] if inside else []
     except FileNotFoundError:
         return
     for name in names:
-        yield from _walk(folder / name)
+        yield from _walk(f"{folder}/{name}")
     yield folder
 
 
-def _rmdir(folder: Path) -> None:
+def _content(path: str) -> bytes:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        folder.rmdir()
+        found = b""
+        while part := os.read(fd, 1 << 16):
+            found += part
+        return found
+    finally:
+        os.close(fd)
+
+
+def _rmdir(folder: str) -> None:
+    try:
+        os.rmdir(folder)
     except FileNotFoundError:
         return
     except OSError as error:

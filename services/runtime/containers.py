@@ -196,7 +196,8 @@ class Containers:
     async def remove_pod(self, sandbox: SandboxId) -> None:
         """Remove a pod's containers, half-made ones too."""
         for container in self.ids():
-            state = ContainerBundle(self._setting.root, container).state.read()
+            known = self._containers.get(container)
+            state = known.state if known else ContainerBundle(self._setting.root, container).state.read()
             if state is not None and state.sandbox == sandbox:
                 await self.remove(container)
 

@@ -20,6 +20,7 @@ class MadeCgroups:
 
     def __init__(self, root: Path, cgroups: Cgroups) -> None:
         self._note = Record(root / "cgroups.json", list[str])
+        self._noted = self._note.read() or []
         self._cgroups = cgroups
         self._lock = threading.Lock()
 
@@ -37,19 +38,23 @@ class MadeCgroups:
     def remove(self, path: str) -> None:
         """Remove what of a path was made here and is in use no more."""
         with self._lock:
-            noted = self._note.read() or []
+            gone = []
             for level in reversed(cgroup_path.levels(path)):
-                if level not in noted or not self._cgroups.remove_if_empty(level):
+                if level not in self._noted or not self._cgroups.remove_if_empty(level):
                     break
-                noted.remove(level)
-            self._note.write(noted)
+                gone.append(level)
+            if gone:
+                self._keep([level for level in self._noted if level not in gone])
 
     def _make(self, cgroup: PodCgroup) -> None:
         if missing := self._cgroups.missing(cgroup.path):
-            noted = self._note.read() or []
-            self._note.write([*noted, *(level for level in missing if level not in noted)])
+            self._keep([*self._noted, *(level for level in missing if level not in self._noted)])
         if cgroup.driver == "systemd":
             if missing:
                 systemd.make_slice(cgroup.name)
         else:
             self._cgroups.make(cgroup.path)
+
+    def _keep(self, levels: list[str]) -> None:
+        self._note.write(levels)
+        self._noted = levels

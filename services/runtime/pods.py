@@ -176,7 +176,7 @@ class Pods:
         """End the pause process; the rest stays."""
         async with self._locks.hold(sandbox):
             pod = self._pods.get(sandbox)
-            if pod is not None:
+            if pod is not None and pod.folder.pause.exists():
                 await self._setting.cgroups.kill([pod.cgroup.pause(sandbox)], Deadline.after(_KILL_SECONDS))
 
     async def remove(self, sandbox: SandboxId) -> None:
