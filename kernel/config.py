@@ -8,6 +8,7 @@ Two daemons on one host differ in `root`, `run`, `cgroup_parent` and `network.co
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +18,12 @@ import yaml
 from kernel.errors import InvalidInput
 from kernel.ids import ContainerId, DiffId, Digest, SandboxId, digest_hex
 
+PROXIES = {
+    "http_proxy": ("HTTP_PROXY", "http_proxy"),
+    "https_proxy": ("HTTPS_PROXY", "https_proxy"),
+    "no_proxy": ("NO_PROXY", "no_proxy"),
+}
+"""Keys of `image` and the variables that stand in for them."""
 MOST_CREATE_SECONDS = 240
 DEFAULT_FILE = Path("/etc/crisp/crisp.yaml")
 _CGROUP = re.compile(r"(/[A-Za-z0-9_:@-][A-Za-z0-9_.:@-]{0,200})+|[A-Za-z0-9_:@-]{1,200}\.slice", re.ASCII)
@@ -65,7 +72,8 @@ class ImageSection(Struct, kw_only=True, frozen=True):
     registries_conf: str = "/etc/containers/registries.conf"
     certs_dir: str = "/etc/containers/certs.d"
     http_proxy: str = ""
-    """`http://[user:password@]host:port` for registries that are reached by http."""
+    """`http://[user:password@]host:port` for registries that are reached by http. Where empty the daemon's variable
+    HTTP_PROXY counts, and so for the next two."""
     https_proxy: str = ""
     """The same for https, by CONNECT."""
     no_proxy: str = ""
@@ -329,6 +337,14 @@ def load(file: Path | None = None) -> Config:
     for part in [*found, *sorted(Path(f"{main}.d").glob("*.yaml"))]:
         merged = _merge(merged, _read(part))
     return _convert(merged)
+
+
+def with_environment(config: Config, environment: Mapping[str, str]) -> Config:
+    """The configuration with the proxies of the daemon's environment, where it names none itself."""
+    found = {key: next((environment[name] for name in names if environment.get(name)), "")
+             for key, names in PROXIES.items()}  # fmt: skip
+    missing = {key: value for key, value in found.items() if value and not getattr(config.image, key)}
+    return msgspec.structs.replace(config, image=msgspec.structs.replace(config.image, **missing))
 
 
 def effective_file(config: Config) -> Path:

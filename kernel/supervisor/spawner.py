@@ -59,7 +59,7 @@ class _Child:
 def main(config_path: Path | None) -> int:
     """The daemon: from the configuration to the exit status of the whole."""
     try:
-        config = configuration.load(config_path)
+        config = configuration.with_environment(configuration.load(config_path), os.environ)
     except CrispError as error:
         print(f"crisp: {error}", file=sys.stderr)
         return CANNOT_START

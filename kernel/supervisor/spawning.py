@@ -18,6 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from kernel.config import PROXIES
 from kernel.errors import DeadlineExceeded, Internal
 from kernel.host import process
 from kernel.host.aio import Deadline, Tasks
@@ -185,6 +186,7 @@ class Spawning:
         environment = {
             **process.ENVIRONMENT,
             **notify.environment(),
+            **{name: os.environ[name] for names in PROXIES.values() for name in names if name in os.environ},
             "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
         }
         started = await process.start(

@@ -161,7 +161,8 @@ class Supervisor:
     async def reload(self, deadline: Deadline) -> Reloaded:
         """Read the configuration again; what is wrong with it leaves everything as it is."""
         async with self._locks.hold("reload"), deadline.limit("reading the configuration again"):
-            after = await asyncio.to_thread(configuration.load, self._source)
+            written = await asyncio.to_thread(configuration.load, self._source)
+            after = configuration.with_environment(written, os.environ)
             keys = reload.check(self._config, after, (await self._state.load()).sandboxes)
             self._config = after
             write_effective(after)
@@ -386,7 +387,9 @@ def write_effective(config: Config) -> None:
     """Replace the effective configuration as a whole."""
     file = configuration.effective_file(config)
     new = file.with_suffix(".new")
-    new.write_text(configuration.dump(config))
+    new.unlink(missing_ok=True)
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as out:
+        out.write(configuration.dump(config))  # a proxy's password may be in it
     new.rename(file)
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -59,14 +61,17 @@ def daemon(system_users: None, registry: Registry) -> Iterator[Daemon]:
     section["namespaced_auth_dir"] = str(mine.folder / "namespaces")
     section["credential_helper_dir"] = str(mine.folder / "helpers")
     mine.write_config()
+    os.environ["HTTPS_PROXY"] = "http://ann:pw-of-proxy@127.0.0.1:1"
     try:
         mine.start()
+        del os.environ["HTTPS_PROXY"]
         yield mine
         leaks = mine.leaks()
         log = mine.log.read_text()
         mine.stop()
         assert not leaks, "left on the host:\n" + "\n".join(leaks)
         assert SECRET not in log
+        assert "pw-of-proxy" not in log
     finally:
         mine.close()
 
@@ -102,6 +107,24 @@ def test_auth_files_of_the_node_and_of_a_namespace(cri: Cri, daemon: Daemon, loc
 
 def in_namespace(namespace: str) -> pb.PodSandboxConfig:
     return pb.PodSandboxConfig(metadata=pb.PodSandboxMetadata(name="p", uid="u", namespace=namespace))
+
+
+def test_proxies_of_the_daemons_environment(cri: Cri, daemon: Daemon) -> None:
+    """They outlive each process of it: its children, and those that it is replaced by."""
+    for victim in (None, "spawner", "supervisor"):
+        if victim:
+            before = daemon.kill(victim)
+            host.until(f"the {victim} is back", partial(_back, daemon, victim, before))
+        daemon.command("reload")
+        with refused(grpc.StatusCode.UNAVAILABLE, "proxy 127.0.0.1:1: cannot be reached"):
+            cri.pull("far.invalid/app:v1")
+    assert (daemon.run / "config.yaml").stat().st_mode & 0o077 == 0
+
+
+def _back(daemon: Daemon, name: str, before: int) -> bool:
+    done = daemon.command("workers", "--json", check=False)
+    pids = {one["name"]: one["pid"] for one in json.loads(done.stdout)} if not done.returncode else {}
+    return pids.get(name, before) not in (before, None) and daemon.ready()
 
 
 def test_a_credential_helper(cri: Cri, daemon: Daemon, locked: Registry) -> None:

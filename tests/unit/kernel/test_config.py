@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kernel.config import Config, dump, load
+from kernel.config import Config, ImageSection, dump, load, with_environment
 from kernel.errors import InvalidInput
 from kernel.ids import ContainerId, Digest, SandboxId
 
@@ -90,3 +90,17 @@ def test_paths_are_made_of_checked_ids_only() -> None:
     assert paths.netns(SandboxId("s" * 64)).parent == Path("/n/netns")
     with pytest.raises(InvalidInput):
         paths.blob(Digest("sha256:../../etc/passwd"))
+
+
+def test_proxies_of_the_environment_stand_in_for_those_of_the_configuration() -> None:
+    environment = {
+        "HTTP_PROXY": "http://up:1",
+        "http_proxy": "http://low:1",
+        "https_proxy": "http://low:2",
+        "NO_PROXY": "",
+    }
+    found = with_environment(Config(image=ImageSection(no_proxy="mine")), environment).image
+    assert (found.http_proxy, found.https_proxy, found.no_proxy) == ("http://up:1", "http://low:2", "mine")
+    own = Config(image=ImageSection(http_proxy="http://own:1"))
+    assert with_environment(own, environment).image.http_proxy == "http://own:1"
+    assert with_environment(own, {}) == own
