@@ -10,6 +10,7 @@ VENV=$CHECKOUT/.venv
 LOCK=$CHECKOUT/deploy/requirements.lock
 CONFIG=/etc/crisp/crisp.yaml
 CNI_FILE=/etc/cni/net.d/10-crisp.conflist
+POLICY=/etc/containers/policy.json
 LOG=/var/log/crisp/crisp.log
 PID_FILE=/run/crisp-daemon.pid
 LINK=/usr/local/bin/crisp

@@ -71,6 +71,14 @@ class Handler(Struct, kw_only=True, frozen=True):
 class ImageSection(Struct, kw_only=True, frozen=True):
     registries_conf: str = "/etc/containers/registries.conf"
     certs_dir: str = "/etc/containers/certs.d"
+    registries_d: str = "/etc/containers/registries.d"
+    """Where images' signatures are; read again when it changes."""
+    lookaside_dirs: tuple[str, ...] = ("/var/lib/containers/sigstore",)
+    """Folders that registries.d may name as `file://` lookaside; the first is looked into where it names none."""
+    signature_policy: str = "/etc/containers/policy.json"
+    """Which images are accepted. Where it is missing or does not read, none is."""
+    signature_policy_dir: str = "/etc/crisp/policies"
+    """`NAMESPACE.json` in it stands in for `signature_policy` for that namespace's pods; no such thing where empty."""
     http_proxy: str = ""
     """`http://[user:password@]host:port` for registries that are reached by http. Where empty the daemon's variable
     HTTP_PROXY counts, and so for the next two."""

@@ -7,6 +7,7 @@
     ├── FailedPrecondition   the object or the host is not in a state for it     FAILED_PRECONDITION
     ├── Unauthenticated      a registry refused the credentials                  UNAUTHENTICATED
     ├── PermissionDenied     policy or a registry says no                        PERMISSION_DENIED
+    ├── Untrusted            the node's policy for signatures says no            UNKNOWN
     ├── ResourceExhausted    disk, inodes, memory or a limit of ours             RESOURCE_EXHAUSTED
     ├── DeadlineExceeded     the caller's deadline passed                        DEADLINE_EXCEEDED
     ├── Cancelled            the caller went away                                CANCELLED
@@ -59,6 +60,14 @@ class PermissionDenied(CrispError):
     """A policy, a registry or the kernel says no."""
 
 
+class Untrusted(CrispError):
+    """The node's policy for signatures does not accept the image.
+
+    UNKNOWN, and its message begins with SignatureValidationFailed: the kubelet looks for that word, and takes only
+    an UNKNOWN error by its message.
+    """
+
+
 class ResourceExhausted(CrispError):
     """Disk, inodes, memory or a limit of ours."""
 
@@ -96,6 +105,7 @@ KINDS: dict[str, type[CrispError]] = {
         FailedPrecondition,
         Unauthenticated,
         PermissionDenied,
+        Untrusted,
         ResourceExhausted,
         DeadlineExceeded,
         Cancelled,

@@ -47,6 +47,7 @@ _KINDS: dict[str, type[CrispError]] = {
     "UNAVAILABLE": errors.Unavailable,
     "UNIMPLEMENTED": errors.Unimplemented,
     "DATA_LOSS": errors.Corrupt,
+    "UNKNOWN": errors.Untrusted,
 }
 
 

@@ -10,7 +10,7 @@ registry names its host and the reason.
 from __future__ import annotations
 
 from kernel.contracts.contract import Contract, Message, Method, Nothing
-from kernel.contracts.oci import Auth, Descriptor
+from kernel.contracts.oci import Auth, Descriptor, Signature
 from kernel.ids import Digest
 
 
@@ -49,6 +49,23 @@ class Resolved(Message, frozen=True, kw_only=True):
     """The image configuration, at most 4 MiB, as fetched."""
     layers: tuple[Descriptor, ...]
     """Compressed layers, lowest first."""
+
+
+class SignaturesRequest(Message, frozen=True, kw_only=True):
+    """The signatures of a resolved image, from where registries.d says that they are."""
+
+    reference: str
+    digests: tuple[Digest, ...]
+    """Of the manifest, and of the index that named it."""
+    auth: Auth | None = None
+    namespace: str = ""
+    helped: dict[str, Auth] = {}
+
+
+class Signatures(Message, frozen=True, kw_only=True):
+    """All that were found, unchecked: at most 128, and 256 KiB together."""
+
+    signatures: tuple[Signature, ...]
 
 
 class FetchRequest(Message, frozen=True, kw_only=True):
@@ -117,6 +134,8 @@ class Blobs(Message, frozen=True, kw_only=True):
 WANTED = Method("wanted", ResolveRequest, Wanted, deadline=30)
 """Which credential helpers a pull may need; no registry is asked."""
 RESOLVE = Method("resolve", ResolveRequest, Resolved, deadline=120)
+SIGNATURES = Method("signatures", SignaturesRequest, Signatures, deadline=120)
+"""Without a request to anybody where registries.d names no place for the image's signatures."""
 FETCH = Method("fetch", FetchRequest, Nothing, deadline=3600, progress=Progress)
 """Download a blob into the blob folder, verified; at once where it lies there already. Equal fetches join."""
 KEEP = Method("keep", KeepRequest, Nothing, deadline=60)
@@ -125,4 +144,4 @@ LOAD = Method("load", LoadRequest, Loaded, deadline=600)
 DROP = Method("drop", DropRequest, Nothing, deadline=30)
 BLOBS = Method("blobs", Nothing, Blobs, deadline=10)
 
-CONTRACT = Contract("image", WANTED, RESOLVE, FETCH, KEEP, LOAD, DROP, BLOBS)
+CONTRACT = Contract("image", WANTED, RESOLVE, SIGNATURES, FETCH, KEEP, LOAD, DROP, BLOBS)

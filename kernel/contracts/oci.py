@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from kernel.contracts.contract import Message
 from kernel.ids import DiffId, Digest
 
@@ -40,6 +42,17 @@ class Layer(Message, frozen=True, kw_only=True):
 
     blob: Descriptor
     diff_id: DiffId
+
+
+class Signature(Message, frozen=True, kw_only=True):
+    """A signature of an image as it was found: what it says and whose it is, nobody has checked yet."""
+
+    kind: Literal["simple", "sigstore"]
+    """Simple signing (containers-signature(5)), or cosign's."""
+    payload: bytes
+    """simple: the whole OpenPGP message; sigstore: the document that was signed."""
+    signature: bytes = b""
+    """sigstore: the signature of that document."""
 
 
 class Auth(Message, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ from __future__ import annotations
 import enum
 
 from kernel.contracts.contract import Message
-from kernel.contracts.oci import ImageConfig
+from kernel.contracts.oci import ImageConfig, Signature
 from kernel.ids import ContainerId, DiffId, Digest, ImageId, SandboxId
 
 
@@ -106,6 +106,8 @@ class Image(Message, frozen=True, kw_only=True):
     blobs: tuple[Digest, ...] = ()
     """What of it lies in the blob folder: its configuration and manifests, and the compressed layers that are kept."""
     pulled_at: int = 0
+    signatures: tuple[Signature, ...] = ()
+    """As they were found when it was pulled, for the policy that holds when a container is made of it."""
 
 
 class IntentKind(enum.Enum):

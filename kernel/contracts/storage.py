@@ -3,7 +3,7 @@
 It takes ids and derives every path itself. It hashes what it unpacks against the diff id: a blob that does not
 give it is refused (Corrupt) and leaves nothing. Errors: InvalidInput (an entry of the tar that would leave the
 layer, an unknown media type), NotFound (blob or layer missing), Corrupt, ResourceExhausted (disk, inodes, limits),
-FailedPrecondition (a layer that a container still uses).
+FailedPrecondition (a layer that a container still uses), Untrusted (the policy for signatures does not accept).
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from __future__ import annotations
 import enum
 
 from kernel.contracts.contract import Contract, Message, Method, Nothing
-from kernel.contracts.oci import IdMap, Layer
-from kernel.ids import ContainerId, DiffId, SandboxId
+from kernel.contracts.oci import IdMap, Layer, Signature
+from kernel.ids import ContainerId, DiffId, Digest, SandboxId
 
 
 class Usage(Message, frozen=True, kw_only=True):
@@ -131,6 +131,18 @@ class Inventory(Message, frozen=True, kw_only=True):
     """Left-overs of unpacking: names of temporary folders with no unpack under way."""
 
 
+class JudgeRequest(Message, frozen=True, kw_only=True):
+    """An image before the node's policy for signatures."""
+
+    reference: str
+    """The name that it is asked for by, normalised; empty where it has none."""
+    namespace: str
+    """The pod's, for a policy of its own; empty where there is no pod."""
+    digests: tuple[Digest, ...]
+    """Of its manifest, and of an index that lists it: computed by the caller, who follows them to the layers."""
+    signatures: tuple[Signature, ...]
+
+
 UNPACK = Method("unpack", UnpackRequest, Usage, deadline=1800)
 """Unpack a layer once; at once where it is there already. Calls for the same layer join."""
 LAYERS = Method("layers", Nothing, Layers, deadline=10)
@@ -154,6 +166,10 @@ INVENTORY = Method("inventory", Nothing, Inventory, deadline=30)
 SWEEP = Method("sweep", Nothing, Nothing, deadline=120)
 """Delete the partial left-overs that INVENTORY lists."""
 
+JUDGE = Method("judge", JudgeRequest, Nothing, deadline=30)
+"""Back where the policy accepts the image; Untrusted says why it does not, also where there is no policy that reads."""
+
 CONTRACT = Contract(
-    "storage", UNPACK, LAYERS, CHECK, EXPORT, SETTLE, REMOVE_LAYER, MOUNT, UNMOUNT, USAGE, FS_INFO, INVENTORY, SWEEP
-)
+    "storage", UNPACK, LAYERS, CHECK, EXPORT, SETTLE, REMOVE_LAYER, MOUNT, UNMOUNT, USAGE, FS_INFO, INVENTORY, SWEEP,
+    JUDGE,
+)  # fmt: skip

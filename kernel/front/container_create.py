@@ -1,6 +1,6 @@
 """CreateContainer: the longest spine, alone.
 
-check, look up pod and image → intent → storage.mount → runtime.create → CREATED
+check, look up pod and image → intent → storage.judge → storage.mount → runtime.create → CREATED
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from kernel.contracts.oci import IdMap
 from kernel.contracts.records import Container, ContainerState, Image, IntentKind, Sandbox, SandboxState
 from kernel.contracts.supervisor import Commit
 from kernel.errors import AlreadyExists, CrispError, FailedPrecondition, InvalidInput, NotFound
-from kernel.front import container_requests, containers, flows, mounts, user_namespaces, views
+from kernel.front import container_requests, containers, flows, mounts, trust, user_namespaces, views
 from kernel.front.context import Call, Front
 from kernel.front.generated import cri_pb2 as cri
 from kernel.front.replica import ContainerKey
@@ -170,6 +170,7 @@ async def _create(front: Front, record: Container, plan: runtime.CreateRequest, 
                 await held.enter_async_context(front.locks.hold(image))
             await front.replica.commit(Commit(put_containers=(record,), begin=(intent,)), deadline)
         try:
+            await _judge(front, record, deadline)
             id_map = _id_map(front, record)
             roots = storage.MountRequest(
                 container=record.id,
@@ -195,6 +196,17 @@ async def _create(front: Front, record: Container, plan: runtime.CreateRequest, 
             await undo(front, record, why=error.message)
             raise
     return record.id
+
+
+async def _judge(front: Front, record: Container, deadline: Deadline) -> None:
+    """Untrusted where the policy does not accept one of the container's images now, whenever they were pulled."""
+    config, namespace = views.container_config(record), front.replica.sandboxes[record.sandbox].namespace
+    specs = [config.image, *(mount.image for mount in config.mounts if mounts.is_image(mount))]
+    for image_id, spec in zip((record.image_id, *record.volume_images), specs, strict=True):
+        image = front.replica.images.get(image_id)
+        if image is None:
+            raise NotFound(f"image {spec.image!r} was removed meanwhile")
+        await trust.at_create(front, image, spec.user_specified_image or spec.image, namespace, deadline)
 
 
 def _id_map(front: Front, record: Container) -> IdMap | None:

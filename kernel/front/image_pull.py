@@ -1,4 +1,4 @@
-"""The spine of a pull and of a load: resolve, intent, layers side by side, record.
+"""The spine of a pull and of a load: resolve, judge, intent, layers side by side, record.
 
 Nothing that the image worker says is trusted: the front computes the image's id from the configuration's bytes,
 parses them itself, and names the image as the caller did; storage hashes each layer against its diff id.
@@ -19,7 +19,7 @@ from msgspec import structs
 
 from kernel.contracts import image, storage
 from kernel.contracts.contract import Message, Nothing
-from kernel.contracts.oci import Auth, Descriptor, Layer
+from kernel.contracts.oci import Auth, Descriptor, Layer, Signature
 from kernel.contracts.records import Image, Intent, IntentKind
 from kernel.contracts.storage import Usage
 from kernel.contracts.supervisor import Commit
@@ -33,7 +33,7 @@ from kernel.errors import (
     NotFound,
     ResourceExhausted,
 )
-from kernel.front import credential_helpers, image_config, image_records, manifest_chain
+from kernel.front import credential_helpers, image_config, image_records, manifest_chain, trust
 from kernel.front.context import Front
 from kernel.front.image_memory import Phase, PullProgress
 from kernel.front.image_requests import PullPlan
@@ -71,6 +71,7 @@ class _Plan:
     """Its configuration and manifests, which are kept with it."""
     fetched: set[Digest] = field(default_factory=set)
     """Layers that have been fetched."""
+    signatures: tuple[Signature, ...] = ()
     progress: PullProgress = field(default_factory=PullProgress)
 
 
@@ -106,6 +107,8 @@ async def pull(
     except Corrupt as error:
         raise Corrupt(f"image {reference}: {error.message}") from error
     parsed, layers = _checked(str(reference), resolved.config, resolved.layers)
+    digests = tuple(dict.fromkeys((named, manifest)))
+    signatures = await trust.at_pull(front, reference, digests, asked, deadline)
     return await _make(
         front,
         _Plan(
@@ -117,9 +120,10 @@ async def pull(
             namespace=namespace,
             helped=helped,
             tags=(reference.tagged,) if reference.tagged else (),
-            digests=tuple(dict.fromkeys(f"{reference.name}@{value}" for value in (named, manifest))),
+            digests=tuple(f"{reference.name}@{value}" for value in digests),
             manifest_digests=(manifest,),
             documents=(resolved.config, *resolved.documents),
+            signatures=signatures,
             progress=progress,
         ),
         deadline,
@@ -250,6 +254,7 @@ def _records(front: Front, plan: _Plan, sizes: dict[DiffId, int]) -> tuple[Image
         digests=plan.digests,
         manifest_digests=plan.manifest_digests,
         blobs=_kept(front, plan),
+        signatures=plan.signatures,
         now=time.time_ns(),
     )
 

@@ -9,9 +9,11 @@ from typing import TypeVar
 
 from msgspec import structs
 
+from kernel.contracts.oci import Signature
 from kernel.contracts.records import Image, ImageLayer, Intent, IntentKind
 from kernel.contracts.storage import FsInfo, Usage
 from kernel.errors import InvalidInput
+from kernel.front import trust
 from kernel.front.generated import cri_pb2
 from kernel.front.image_config import Parsed, distinct, user_of
 from kernel.ids import DiffId, Digest, ImageId
@@ -29,6 +31,7 @@ def committed(
     digests: Iterable[str],
     manifest_digests: Iterable[Digest],
     blobs: Iterable[Digest],
+    signatures: Iterable[Signature],
     now: int,
 ) -> tuple[Image, ...]:
     """The records to put once an image's layers are unpacked: its own, and those of images that lose a tag to it."""
@@ -44,6 +47,7 @@ def committed(
         manifest_digests=_union(before.manifest_digests if before else (), manifest_digests),
         blobs=_union(before.blobs if before else (), blobs),
         pulled_at=now,
+        signatures=trust.kept(before.signatures if before else (), signatures),
     )
     return (*_untagged(images.values(), image), image)
 

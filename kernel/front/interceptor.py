@@ -31,6 +31,7 @@ from kernel.errors import (
     Unauthenticated,
     Unavailable,
     Unimplemented,
+    Untrusted,
 )
 from kernel.front.context import Call, Front, Serve, ServeStream
 from kernel.host.aio import Deadline
@@ -45,6 +46,7 @@ STATUS: dict[type[CrispError], grpc.StatusCode] = {
     FailedPrecondition: grpc.StatusCode.FAILED_PRECONDITION,
     Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
+    Untrusted: grpc.StatusCode.UNKNOWN,
     ResourceExhausted: grpc.StatusCode.RESOURCE_EXHAUSTED,
     DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
     Cancelled: grpc.StatusCode.CANCELLED,
@@ -53,6 +55,8 @@ STATUS: dict[type[CrispError], grpc.StatusCode] = {
     Corrupt: grpc.StatusCode.DATA_LOSS,
     Internal: grpc.StatusCode.INTERNAL,
 }
+BEGINNINGS: dict[type[CrispError], str] = {Untrusted: "SignatureValidationFailed: "}
+"""Words that the kubelet finds at the beginning of a message (cri-api, pkg/errors)."""
 _OURS = (Internal, Corrupt)
 """Errors that an administrator must see; the others are the caller's or a peer's doing."""
 
@@ -168,7 +172,7 @@ _READING = ("List", "Stream", "Stats", "Status", "Version", "RuntimeConfig", "Im
 
 
 async def _refuse(rpc: str, started: float, error: CrispError, context: _Context) -> NoReturn:
-    code, text = status_of(error), str(error)
+    code, text = status_of(error), f"{BEGINNINGS.get(type(error), '')}{error}"
     level = logging.ERROR if isinstance(error, _OURS) else logging.INFO
     _LOG.log(level, "%s: %s in %.1f ms: %s", rpc, code.name, (time.monotonic() - started) * 1e3, text)
     await context.abort(code, text if len(text) <= _MESSAGE_LIMIT else f"{text[:_MESSAGE_LIMIT]}…")

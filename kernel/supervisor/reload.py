@@ -19,7 +19,11 @@ FIXED = ("root", "run", "socket", "user", "image.user", "runtime.cgroup_driver")
 """Keys that count at the start of the daemon only."""
 SECTIONS = ("runtime", "network", "storage", "image")
 """Sections that bear the name of the worker that reads them, in the order of the workers' start."""
-READ_BY = {"image.credential_helper_dir": "runtime"}
+READ_BY = {
+    "image.credential_helper_dir": "runtime",
+    "image.signature_policy": "storage",
+    "image.signature_policy_dir": "storage",
+}
 """Keys that another worker reads as well."""
 EVERYBODY = "log_level"
 

@@ -160,6 +160,8 @@ def _image_reads(config: Config) -> tuple[Path, ...]:
     image = config.image
     settings = (*_around(image.registries_conf), *_around(image.global_auth_file), Path(image.certs_dir))
     settings += (Path(image.namespaced_auth_dir),) if image.namespaced_auth_dir else ()
+    # Where signatures are, and those that lie on this host.
+    settings += (Path(image.registries_d), *map(Path, image.lookaside_dirs))
     trust = ("/etc/containers", "/etc/ssl", "/etc/pki", "/etc/ca-certificates")
     # Archives to load lie in `incoming`; registries, their certificates and the host's certificate authorities.
     return (*_paths(_LIBRARIES, _RESOLVER, _KERNEL, trust), *settings, config.paths.incoming)

@@ -30,6 +30,8 @@ from kernel.contracts.image import (
     Progress,
     Resolved,
     ResolveRequest,
+    Signatures,
+    SignaturesRequest,
     Wanted,
 )
 from kernel.contracts.oci import Descriptor
@@ -93,6 +95,16 @@ class ImageService:
         wanted, keys = reference.parse(request.reference), _keys(request)
         async with call.deadline.limit(f"image {wanted}"):
             return await self._in_thread(self._small, lambda job: self._puller.resolve(job, wanted, keys))
+
+    async def signatures(self, request: SignaturesRequest, call: Call) -> Signatures:
+        """Find the signatures of an image."""
+        image, keys = reference.parse(request.reference), _keys(request)
+        digests = [digest(value) for value in request.digests]
+        async with call.deadline.limit(f"signatures of image {image}"):
+            found = await self._in_thread(
+                self._small, lambda job: self._puller.signatures_of(job, image, digests, keys)
+            )
+        return Signatures(signatures=found)
 
     async def fetch(self, request: FetchRequest, call: Call) -> Nothing:
         """Download a blob, or join whoever does already."""
@@ -205,7 +217,7 @@ class ImageService:
             _LOG.debug("a job that was given up ended: %s", error)
 
 
-def _keys(request: ResolveRequest | FetchRequest) -> Keys:
+def _keys(request: ResolveRequest | SignaturesRequest | FetchRequest) -> Keys:
     helped = {server: challenge.check_credentials(auth) for server, auth in request.helped.items()}
     return Keys(challenge.check_credentials(request.auth), request.namespace, helped)
 

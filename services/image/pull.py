@@ -13,14 +13,14 @@ import logging
 import random
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
 from kernel.config import Config
 from kernel.contracts.image import Resolved
-from kernel.contracts.oci import Auth, Descriptor
+from kernel.contracts.oci import Auth, Descriptor, Signature
 from kernel.errors import (
     Cancelled,
     Corrupt,
@@ -28,19 +28,21 @@ from kernel.errors import (
     FailedPrecondition,
     Internal,
     InvalidInput,
+    NotFound,
     ResourceExhausted,
     Unauthenticated,
 )
 from kernel.ids import Digest
 from kernel.reference import Reference
 from kernel.registries_conf import AUTH_FILE, Reader
-from services.image import manifest, proxies
+from services.image import address, manifest, proxies, signatures
 from services.image.blobs import BlobFolder, Incoming
 from services.image.certificates import Certificates
 from services.image.credentials import Credentials, Helper
 from services.image.distribution import Repository, Tokens
 from services.image.manifest import Manifest, Platform
 from services.image.registries import Endpoint, plan
+from services.image.registries_d import RegistriesD
 from services.image.transport import Transport, is_passing
 
 _T = TypeVar("_T")
@@ -170,6 +172,8 @@ class Puller:
         file = config.image.global_auth_file
         folder = config.image.namespaced_auth_dir
         self._credentials = Credentials(Path(file) if file else None, Path(folder) if folder else None)
+        self._places = RegistriesD(Path(config.image.registries_d))
+        self._lookaside = next(map(Path, config.image.lookaside_dirs), None)
         self._helped = bool(config.image.credential_helper_dir)
         self._proxies = proxies.parse(config.image.http_proxy, config.image.https_proxy, config.image.no_proxy)
         self._tokens = Tokens()
@@ -190,6 +194,35 @@ class Puller:
         """The manifest for the platform and its configuration, from the first endpoint that has them."""
         endpoints = plan(reference, self._registries.conf().registries)
         return self._first(job, endpoints, reference, keys, lambda found: self._resolve(found, reference))
+
+    def signatures_of(self, job: Job, image: Reference, digests: Sequence[Digest], keys: Keys) -> tuple[Signature, ...]:
+        """All signatures of these digests where registries.d says that they are."""
+        places, found = self._places.places(image), signatures.Found(image)
+        for digest in digests:
+            if places.attachments:
+                self._attached(job, image, digest, keys, found)
+            if places.lookaside:
+                self._stored(job, places.lookaside, image, digest, found)
+            elif self._lookaside is not None:
+                signatures.stored(signatures.from_folder(self._lookaside, asked=False), image, digest, found)
+        return found.all
+
+    def _attached(self, job: Job, image: Reference, digest: Digest, keys: Keys, found: signatures.Found) -> None:
+        tagged = Reference(image.registry, image.path, signatures.tag_of(digest), None)
+        endpoints = plan(tagged, self._registries.conf().registries)
+        with suppress(NotFound):  # it is not signed
+            self._first(job, endpoints, tagged, keys, lambda at: signatures.attached(at, digest, found), remember=False)
+
+    def _stored(self, job: Job, store: str, image: Reference, digest: Digest, found: signatures.Found) -> None:
+        if store.startswith("file://"):
+            return signatures.stored(signatures.from_folder(Path(store.removeprefix("file://"))), image, digest, found)
+        url = address.parse(store)
+        host, scheme = str(url.origin), url.origin.scheme
+        tls = self._certificates.of(host)
+        with Transport(tls, insecure=scheme == "http", timeout=self._timeout, proxies=self._proxies) as transport:
+            job.over(transport)
+            base = address.Url(transport.open(host, {host: scheme}), url.target)
+            return signatures.stored(signatures.from_server(transport, base), image, digest, found)
 
     def fetch(self, job: Job, name: Reference, blob: Descriptor, keys: Keys, arrived: Callable[[int], None]) -> None:
         """Put a blob into the folder. `arrived` is told how many bytes there are so far."""
@@ -249,6 +282,8 @@ class Puller:
         reference: Reference,
         keys: Keys,
         step: Callable[[Repository], _T],
+        *,
+        remember: bool = True,
     ) -> _T:
         """What the first endpoint gives that can do the step."""
         failures: list[CrispError] = []
@@ -270,7 +305,8 @@ class Puller:
             except CrispError as error:
                 failures.append(error)
             else:
-                self._remember(reference.name, endpoint)
+                if remember:
+                    self._remember(reference.name, endpoint)
                 return result
         raise _together(failures)
 

@@ -25,6 +25,7 @@ from kernel.contracts.storage import (
     ExportRequest,
     FsInfo,
     Inventory,
+    JudgeRequest,
     LayerRequest,
     Layers,
     LayerState,
@@ -42,6 +43,7 @@ from services.storage.container import ContainerStore, Mapped
 from services.storage.exporting import Exporter
 from services.storage.layer import LayerStore
 from services.storage.suspects import Suspects
+from services.storage.trust.court import Court
 
 _LOG = logging.getLogger(__name__)
 _K = TypeVar("_K")
@@ -66,6 +68,7 @@ class StorageService:
         self._exporter = Exporter(config, self._layers)
         self._suspects = Suspects(config.paths.layers.parent, self._layers)
         self._tasks = Tasks()
+        self._court = Court(config, self._tasks)
         self._layer_locks: KeyedLock[DiffId] = KeyedLock()
         self._container_locks: KeyedLock[ContainerId] = KeyedLock()
         self._claims = asyncio.Lock()
@@ -231,6 +234,11 @@ class StorageService:
             containers_mountpoint=str(self._paths.containers),
             containers=self._containers.measure_all(),
         )
+
+    async def judge(self, request: JudgeRequest, call: Call) -> Nothing:
+        """Whether the policy for signatures accepts an image."""
+        await self._court.judge(request)
+        return Nothing()
 
     async def inventory(self, request: Nothing, call: Call) -> Inventory:
         """What is on the host."""

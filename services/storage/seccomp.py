@@ -1,4 +1,4 @@
-"""The system calls that the children of an unpack and of a check may make: lists, compiled once by the worker.
+"""The system calls that children which unpack, check or judge may make: lists, compiled once by the worker.
 
 All others answer EPERM: no execve, no fork, no socket, no signal to others, no mount, no namespace.
 """
@@ -17,6 +17,7 @@ _PYTHON = (
     "clock_gettime", "clock_nanosleep", "gettid", "getpid", "exit", "exit_group",
 )  # fmt: skip
 INFLATE = _PYTHON
+JUDGE = _PYTHON
 UNTAR = (
     *_PYTHON,
     "openat", "openat2", "mkdirat", "mknodat", "symlinkat", "linkat", "unlinkat", "renameat2", "renameat", "rename",

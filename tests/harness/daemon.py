@@ -31,6 +31,9 @@ STOP_LIMIT = 15.0 * host.SLOWNESS
 DRIVER = os.environ.get("CRISP_TEST_CGROUP_DRIVER", "cgroupfs")
 """systemd only where systemd is process 1."""
 
+ACCEPT_ALL = '{"default": [{"type": "insecureAcceptAnything"}]}'
+"""A policy for signatures that asks for none."""
+
 
 class Daemon:
     """crisp as a child process of the test."""
@@ -59,6 +62,10 @@ class Daemon:
         """What /etc/containers is to others."""
         (self.containers / "certs.d").mkdir(parents=True)
         (self.containers / "registries.conf").write_text(registries)
+        for folder in ("registries.d", "lookaside", "policies"):
+            (self.containers / folder).mkdir()
+        self.policy = self.containers / "policy.json"
+        self.policy.write_text(ACCEPT_ALL)
         self.config: dict[str, object] = {
             "root": str(self.root),
             "run": str(self.run),
@@ -66,6 +73,10 @@ class Daemon:
             "image": {
                 "registries_conf": str(self.containers / "registries.conf"),
                 "certs_dir": str(self.containers / "certs.d"),
+                "registries_d": str(self.containers / "registries.d"),
+                "lookaside_dirs": [str(self.containers / "lookaside")],
+                "signature_policy": str(self.policy),
+                "signature_policy_dir": str(self.containers / "policies"),
             },
             "network": {"config_dir": str(self.folder / "cni"), "timeout": 20},
             "runtime": {

@@ -13,7 +13,9 @@ import urllib.request
 from pathlib import Path
 
 from deploy.demo_image import INDEX, Image, digest
+from kernel.contracts.oci import Signature
 from tests.harness import host
+from tests.harness.signing import OCI_MANIFEST, attachment
 from tests.harness.token_server import TokenServer
 
 
@@ -108,6 +110,13 @@ class Registry:
         index = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}).encode()
         self._request("PUT", f"/v2/{repository}/manifests/{tag}", index, INDEX)
         return f"{self.address}/{repository}@{digest(index)}"
+
+    def attach(self, repository: str, of: str, *signatures: Signature) -> None:
+        """Put cosign's signatures of a digest beside it."""
+        manifest, blobs = attachment(*signatures)
+        for data in blobs.values():
+            self._push_blob(repository, data)
+        self._request("PUT", f"/v2/{repository}/manifests/{of.replace(':', '-')}.sig", manifest, OCI_MANIFEST)
 
     def blob_file(self, of: str) -> Path:
         """Where the registry keeps a blob: tests damage it there."""

@@ -12,7 +12,7 @@ from kernel.bus.client import Client
 from kernel.config import Config, ImageSection
 from kernel.contracts import image, storage
 from kernel.contracts.contract import Message, Method, Nothing
-from kernel.contracts.oci import Descriptor
+from kernel.contracts.oci import Descriptor, Signature
 from kernel.contracts.supervisor import Commit
 from kernel.errors import CrispError, NotFound
 from kernel.front.context import Call, Front
@@ -80,6 +80,7 @@ class Workers:
         self.hold: dict[str, asyncio.Event] = {}
         self.archive: tuple[image.LoadedImage, ...] = ()
         self.commits: list[Commit] = []
+        self.signatures: tuple[Signature, ...] = ()
 
     def count(self, name: str) -> int:
         return sum(1 for called, _ in self.calls if called == name)
@@ -109,6 +110,10 @@ class Workers:
                 if request.reference not in self.registry.images:
                     raise NotFound(f"{request.reference} is at no registry")
                 return self.registry.images[request.reference]
+            case image.SignaturesRequest():
+                return image.Signatures(signatures=self.signatures)
+            case storage.JudgeRequest():
+                pass
             case image.FetchRequest():
                 self.blobs.add(request.blob.digest)
             case image.KeepRequest():

@@ -42,3 +42,9 @@ def test_the_code_of_an_error(error: errors.CrispError, code: grpc.StatusCode) -
 def test_status_codes_are_named_nowhere_else() -> None:
     naming = {path.name for path in FRONT.glob("*.py") if "StatusCode" in path.read_text()}
     assert naming == {"interceptor.py"}
+
+
+def test_the_kubelet_knows_a_refusal_of_the_policy_by_its_beginning() -> None:
+    # It takes an error's message alone where the code is UNKNOWN, and compares how it begins (cri-api, pkg/errors).
+    assert interceptor.status_of(errors.Untrusted("x")) is grpc.StatusCode.UNKNOWN
+    assert interceptor.BEGINNINGS[errors.Untrusted].startswith("SignatureValidationFailed")

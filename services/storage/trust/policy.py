@@ -1,0 +1,207 @@
+"""policy.json: which requirements an image must meet. Pure.
+
+containers-policy.json(5), read as strictly as it asks for: an unknown, doubled or wrong field makes the whole file
+void, and a void file accepts nothing. What a requirement asks for that crisp cannot check (certificates of Fulcio,
+entries of Rekor, keys of other kinds) is never taken for met: it refuses the images of its scope, by name.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+import msgspec
+
+from kernel import strict_json
+from kernel.errors import InvalidInput
+from kernel.reference import Reference
+from services.storage.trust import identity
+
+
+class Kind(Enum):
+    """What a requirement asks for."""
+
+    ACCEPT = "insecureAcceptAnything"
+    REJECT = "reject"
+    SIMPLE = "signedBy"
+    SIGSTORE = "sigstoreSigned"
+
+
+class _Requirement(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", rename="camel"
+):
+    """One object of a list of requirements."""
+
+
+class _Accept(_Requirement, frozen=True, tag="insecureAcceptAnything"):
+    pass
+
+
+class _Reject(_Requirement, frozen=True, tag="reject"):
+    pass
+
+
+class _Signed(_Requirement, frozen=True, kw_only=True):
+    key_path: str | None = None
+    key_paths: tuple[str, ...] | None = None
+    key_data: str | None = None
+    signed_identity: identity.Rule = identity.DEFAULT
+
+
+class _SignedBy(_Signed, frozen=True, kw_only=True, tag="signedBy"):
+    key_type: str
+
+
+class _SigstoreSigned(_Signed, frozen=True, kw_only=True, tag="sigstoreSigned"):
+    key_datas: tuple[str, ...] | None = None
+    fulcio: dict[str, object] | None = None
+    pki: dict[str, object] | None = None
+    rekor_public_key_path: str | None = None
+    rekor_public_key_paths: tuple[str, ...] | None = None
+    rekor_public_key_data: str | None = None
+    rekor_public_key_datas: tuple[str, ...] | None = None
+
+
+_Requirements = list[_Accept | _Reject | _SignedBy | _SigstoreSigned]
+
+
+class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    default: _Requirements
+    transports: dict[str, dict[str, _Requirements]] = {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requirement:
+    """One requirement, checked."""
+
+    kind: Kind
+    key_paths: tuple[str, ...] = ()
+    """Files of keys, each of which may have signed."""
+    key_data: tuple[bytes, ...] = ()
+    """The same as bytes."""
+    identity: identity.Rule = identity.DEFAULT
+    unsupported: str = ""
+    """What of it crisp cannot check; empty where it can check all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """A whole policy.json."""
+
+    default: tuple[Requirement, ...]
+    docker: dict[str, tuple[Requirement, ...]]
+    """By scope, those of images from registries."""
+
+
+def parse(data: bytes) -> Policy:
+    """Read a policy.json; InvalidInput says what is wrong with it, and where."""
+    try:
+        found = msgspec.convert(strict_json.loads(data), _File)
+    except strict_json.NotStrictJson as error:
+        raise InvalidInput(str(error)) from error
+    except msgspec.ValidationError as error:
+        raise InvalidInput(str(error).replace("`", "'")) from error
+    default = _requirements(found.default, "default")
+    transports = {
+        name: {scope: _requirements(given, f"transports.{name}[{scope!r}]") for scope, given in scopes.items()}
+        for name, scopes in found.transports.items()
+    }
+    docker = transports.get("docker", {})
+    for scope in docker:
+        _check_scope(scope)
+    return Policy(default=default, docker=docker)
+
+
+def choose(policy: Policy, image: Reference | None) -> tuple[str, tuple[Requirement, ...]]:
+    """The requirements of the narrowest scope around an image, and that scope's name for people.
+
+    None: an image that has no name, for which there is the default alone.
+    """
+    for scope in _scopes(image) if image else ():
+        if scope in policy.docker:
+            return f"scope {scope!r}" if scope else "default of transport docker", policy.docker[scope]
+    return "default", policy.default
+
+
+def _scopes(image: Reference) -> Iterator[str]:
+    """Scopes around an image, narrowest first; the transport's own default is the empty one."""
+    name = image.name
+    yield f"{name}@{image.digest}" if image.digest else f"{name}:{image.tag}"
+    while name:
+        yield name
+        name = name.rpartition("/")[0]
+    host = image.registry if image.registry.startswith("[") else image.registry.partition(":")[0]
+    while "." in host:
+        host = host.partition(".")[2]
+        yield f"*.{host}"
+    yield ""
+
+
+def _check_scope(scope: str) -> None:
+    """InvalidInput for a scope that could fit nothing: its requirements would silently not hold."""
+    host = scope.partition("/")[0]
+    if "*" in scope and (not host.startswith("*.") or "*" in scope[1:] or "/" in scope or len(host) < 3):
+        raise InvalidInput(f"transports.docker: {scope!r}: a wildcard is '*.' and the rest of a host's name, alone")
+    if any(mark in scope for mark in (" ", "://")) or scope.endswith("/"):
+        raise InvalidInput(f"transports.docker: {scope!r} is no scope of an image")
+
+
+def _requirements(given: _Requirements, where: str) -> tuple[Requirement, ...]:
+    if not given:
+        raise InvalidInput(f"{where}: the list of requirements is empty")
+    return tuple(_requirement(one, f"{where}[{at}]") for at, one in enumerate(given))
+
+
+def _requirement(given: _Accept | _Reject | _SignedBy | _SigstoreSigned, where: str) -> Requirement:
+    match given:
+        case _Accept():
+            return Requirement(kind=Kind.ACCEPT)
+        case _Reject():
+            return Requirement(kind=Kind.REJECT)
+        case _SignedBy():
+            unsupported = "" if given.key_type == "GPGKeys" else f"keyType {given.key_type!r}"
+            return _signed(Kind.SIMPLE, given, {}, unsupported, where)
+        case _SigstoreSigned():
+            others: dict[str, object] = {"keyDatas": given.key_datas, "fulcio": given.fulcio, "pki": given.pki}
+            return _signed(Kind.SIGSTORE, given, others, _beyond_keys(given), where)
+
+
+def _beyond_keys(given: _SigstoreSigned) -> str:
+    if given.fulcio is not None:
+        return "fulcio, which needs the certificates and the log of a Sigstore service"
+    if given.pki is not None:
+        return "pki, certificates of a certificate authority"
+    rekor = {
+        "rekorPublicKeyPath": given.rekor_public_key_path,
+        "rekorPublicKeyPaths": given.rekor_public_key_paths,
+        "rekorPublicKeyData": given.rekor_public_key_data,
+        "rekorPublicKeyDatas": given.rekor_public_key_datas,
+    }
+    return next((f"{key}, entries of a Rekor log" for key, value in rekor.items() if value is not None), "")
+
+
+def _signed(kind: Kind, given: _Signed, others: dict[str, object], unsupported: str, where: str) -> Requirement:
+    sources: dict[str, object] = {"keyPath": given.key_path, "keyPaths": given.key_paths, "keyData": given.key_data}
+    named = [key for key, value in {**sources, **others}.items() if value is not None]
+    if len(named) != 1:
+        wanted = " or ".join({**sources, **others})
+        raise InvalidInput(f"{where}: one of {wanted} must be given, and not {' and '.join(named) or 'none'}")
+    paths = given.key_paths or ((given.key_path,) if given.key_path is not None else ())
+    datas = others.get("keyDatas")
+    texts = tuple(datas) if isinstance(datas, tuple) else (given.key_data,) if given.key_data is not None else ()
+    if not paths and not texts and not unsupported:
+        raise InvalidInput(f"{where}.{named[0]}: is empty")
+    for path in paths:
+        if not path.startswith("/"):
+            raise InvalidInput(f"{where}.{named[0]}: {path!r} is not an absolute path")
+    try:
+        identity.check(given.signed_identity, f"{where}.signedIdentity")
+        data = tuple(base64.b64decode(text, validate=True) for text in texts)
+    except binascii.Error as error:
+        raise InvalidInput(f"{where}.{named[0]}: is not base64") from error
+    return Requirement(
+        kind=kind, key_paths=paths, key_data=data, identity=given.signed_identity, unsupported=unsupported
+    )
