@@ -134,7 +134,7 @@ make_venv() {
 
 make_users() {
     local user
-    for user in crisp crisp-image; do
+    for user in crisp crisp-image crisp-stream; do
         if ! getent passwd "$user" >/dev/null; then
             useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin "$user" ||
                 fail "cannot create the system user $user" "make it by hand: useradd --system --user-group $user"

@@ -142,6 +142,22 @@ class NetworkSection(Struct, kw_only=True, frozen=True):
     """Seconds between two STATUS calls to a network of CNI 1.1 or newer."""
 
 
+class StreamSection(Struct, kw_only=True, frozen=True):
+    address: str = "127.0.0.1"
+    """Where clients of exec, attach and port-forward connect to: the kubelet, on this node."""
+    port: int = 0
+    """Any free one where 0, the same again after a restart."""
+    tls_cert: str = ""
+    """Certificates in PEM, with the server's own first; no TLS where empty. Read again when the file changes."""
+    tls_key: str = ""
+    """Its key in PEM, which the stream process's user can read; in `tls_cert` where empty."""
+    tls_ca: str = ""
+    """Authorities in PEM whose certificates clients must show; anybody with a token where empty."""
+    idle_timeout: float = 14400.0
+    """Seconds without a byte after which a session is ended; never where 0."""
+    user: str = "crisp-stream"
+
+
 class RuntimeSection(Struct, kw_only=True, frozen=True):
     default_handler: str = "runc"
     handlers: dict[str, Handler] = msgspec.field(
@@ -220,6 +236,7 @@ class Config(Struct, kw_only=True, frozen=True):
     storage: StorageSection = msgspec.field(default_factory=StorageSection)
     network: NetworkSection = msgspec.field(default_factory=NetworkSection)
     runtime: RuntimeSection = msgspec.field(default_factory=RuntimeSection)
+    stream: StreamSection = msgspec.field(default_factory=StreamSection)
 
     @property
     def paths(self) -> Paths:
@@ -317,6 +334,11 @@ class Paths:
     def stream_dir(self) -> Path:
         """The stream process's own folder."""
         return self.run / "stream"
+
+    @property
+    def stream_port(self) -> Path:
+        """Where the stream process remembers its port."""
+        return self.stream_dir / "port"
 
     @property
     def stream_fds(self) -> Path:

@@ -2,6 +2,9 @@
 
 Descriptors come from the runtime and network workers over a unix socket beside the bus (`Paths.stream_fds`,
 `kernel.host.fdpass`), each message a `Passed`. A session's id is its token: 128 bits in URL-safe letters.
+
+The front says which sessions to expect and hears, by its watch, of clients that came, ports to dial and clients that
+left. A session that is under way needs nobody but the stream process and its client.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ import enum
 
 import msgspec
 
-from kernel.contracts.contract import Message
+from kernel.contracts.contract import Contract, Message, Method, Nothing
 from kernel.errors import InvalidInput
 from kernel.ids import SessionId
 
@@ -58,3 +61,85 @@ class Passed(Message, frozen=True, kw_only=True):
             return msgspec.msgpack.decode(message, type=cls)
         except msgspec.DecodeError as error:
             raise InvalidInput(f"a message with descriptors does not read: {error}") from error
+
+
+class Kind(enum.Enum):
+    """What a session is for; the first part of its URL's path."""
+
+    EXEC = "exec"
+    ATTACH = "attach"
+    PORT_FORWARD = "portforward"
+
+
+class ExpectRequest(Message, frozen=True, kw_only=True):
+    """A session whose client may come until `expires_ns` (CLOCK_BOOTTIME), once."""
+
+    session: SessionId
+    kind: Kind
+    target: str
+    """The container's id; of a port-forward the pod sandbox's."""
+    tty: bool = False
+    stdin: bool = False
+    stdout: bool = False
+    stderr: bool = False
+    ports: tuple[int, ...] = ()
+    """Of a port-forward, for clients that do not name any themselves."""
+    expires_ns: int
+
+
+class Expected(Message, frozen=True, kw_only=True):
+    """Where the client is to come: `http://host:port` or `https://host:port`; `/KIND/SESSION` follows."""
+
+    base_url: str
+
+
+class RefuseRequest(Message, frozen=True, kw_only=True):
+    """What a session, or one connection of a port-forward, waits for does not come."""
+
+    session: SessionId
+    connection: int = 0
+    message: str
+    """For the client."""
+
+
+class Dial(Message, frozen=True, kw_only=True, tag="dial"):
+    """A connection that a port-forward waits for."""
+
+    session: SessionId
+    connection: int
+    target: str
+    port: int
+
+
+class Opened(Message, frozen=True, kw_only=True, tag="opened"):
+    """A client has come, and waits for the descriptors of an exec or attach."""
+
+    session: SessionId
+    kind: Kind
+    target: str
+    width: int = 0
+    height: int = 0
+    """Of its terminal, where known."""
+
+
+class Ended(Message, frozen=True, kw_only=True, tag="ended"):
+    """A session is over."""
+
+    session: SessionId
+    kind: Kind
+
+
+class Waiting(Message, frozen=True, kw_only=True, tag="waiting"):
+    """All that is waited for at this moment: what a watch begins with."""
+
+    opened: tuple[Opened, ...] = ()
+    dials: tuple[Dial, ...] = ()
+
+
+EXPECT = Method("expect", ExpectRequest, Expected, deadline=10)
+"""Expected already is success. ResourceExhausted where too many clients are still to come."""
+REFUSE = Method("refuse", RefuseRequest, Nothing, deadline=10)
+"""The client is told, and the session or connection ends; gone already is success."""
+WATCH = Method("watch", Nothing, Nothing, deadline=0, progress=Waiting | Opened | Dial | Ended, watch=True)
+
+CONTRACT = Contract("stream", EXPECT, REFUSE, WATCH)

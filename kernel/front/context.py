@@ -21,6 +21,7 @@ from kernel.contracts.records import Container, Sandbox
 from kernel.contracts.runtime import PLATFORM, Platform
 from kernel.front.events import Events
 from kernel.front.image_memory import ImageMemory
+from kernel.front.pending_sessions import PendingSessions
 from kernel.front.replica import Replica
 from kernel.front.short_names import ShortNames
 from kernel.front.stats_items import StatsItems
@@ -57,6 +58,7 @@ class Front:
     storage: Client
     network: Client
     runtime: Client
+    stream: Client
     tasks: Tasks
     boot_id: str
     runs: Joins[tuple[str, ...], SandboxId]
@@ -79,6 +81,8 @@ class Front:
     pod_items: Items[Sandbox] = field(default_factory=lambda: Items(pod_item, LIST_FIELD))
     container_items: Items[Container] = field(default_factory=lambda: Items(container_item, LIST_FIELD))
     """What lists are made of."""
+    sessions: PendingSessions = field(default_factory=PendingSessions)
+    """Exec, attach and port-forward sessions whose clients are to come."""
     creating: dict[SandboxId, set[asyncio.Task[ContainerId]]] = field(default_factory=dict)
     """CreateContainer flows under way, which the sandbox's end waits for."""
 

@@ -35,24 +35,25 @@ _PAUSE = 1.0
 def begin(front: Front) -> None:
     """Start the three watches."""
     for watch in (watch_runtime, watch_network, watch_health):
-        _begin(front, watch)
+        keep(front, watch)
 
 
-def _begin(front: Front, watch: Callable[[Front], Coroutine[object, object, None]]) -> None:
+def keep(front: Front, watch: Callable[[Front], Coroutine[object, object, None]]) -> None:
+    """Run a watch as long as the front."""
     task = front.tasks.start(watch(front), watch.__name__.replace("_", " "))
 
     def ended(task: asyncio.Task[None]) -> None:
         """A watch ends with the front; by a bug of ours it must not end for good, or no exit would be heard of."""
         if not task.cancelled():
             _LOG.critical("%s ended and starts anew", task.get_name(), exc_info=task.exception())
-            asyncio.get_running_loop().call_later(_PAUSE, _begin, front, watch)
+            asyncio.get_running_loop().call_later(_PAUSE, keep, front, watch)
 
     task.add_done_callback(ended)
 
 
 async def watch_runtime(front: Front) -> None:
     """Exits and other changes of containers and pods."""
-    await _watch("runtime", lambda: front.runtime.watch(runtime.WATCH, Nothing()), lambda event: _heard(front, event))
+    await follow("runtime", lambda: front.runtime.watch(runtime.WATCH, Nothing()), lambda event: _heard(front, event))
 
 
 async def watch_network(front: Front) -> None:
@@ -62,7 +63,7 @@ async def watch_network(front: Front) -> None:
         if isinstance(event, network.Readiness):
             front.replica.network = event
 
-    await _watch("network", lambda: front.network.watch(network.WATCH_READY, Nothing()), heard)
+    await follow("network", lambda: front.network.watch(network.WATCH_READY, Nothing()), heard)
 
 
 async def watch_health(front: Front) -> None:
@@ -72,7 +73,7 @@ async def watch_health(front: Front) -> None:
         if isinstance(event, supervisor.Health):
             front.replica.down = dict(event.down)
 
-    await _watch("supervisor", lambda: front.supervisor.watch(supervisor.WATCH_HEALTH, Nothing()), heard)
+    await follow("supervisor", lambda: front.supervisor.watch(supervisor.WATCH_HEALTH, Nothing()), heard)
 
 
 async def ask(front: Front, deadline: Deadline) -> runtime.Facts:
@@ -106,9 +107,10 @@ async def apply(front: Front, facts: runtime.Facts) -> None:
         await _change_sandbox(front, before[1][pod.sandbox.id], pod.sandbox)
 
 
-async def _watch(
+async def follow(
     worker: str, watch: Callable[[], AsyncIterator[Message]], heard: Callable[[Message], Awaitable[None]]
 ) -> None:
+    """Hear each event of a watch, which starts anew whenever it ends."""
     while True:
         try:
             async with aclosing(cast("AsyncGenerator[Message, None]", watch())) as events:

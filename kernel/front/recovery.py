@@ -29,6 +29,7 @@ from kernel.front import (
     image_repair,
     requests,
     sandboxes,
+    sessions,
     views,
 )
 from kernel.front.context import FLOW_SECONDS, Front
@@ -57,6 +58,7 @@ async def load(front: Front) -> None:
 def begin(front: Front) -> None:
     """Start the watches and the flows that were cut off."""
     facts.begin(front)
+    sessions.begin(front)
     front.tasks.start(recover(front), "recover")
     front.tasks.start(image_repair.watch(front), "complete images")
 

@@ -19,7 +19,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from kernel.bus.client import Client
 from kernel.config import Config
-from kernel.contracts import image, network, runtime, storage, supervisor
+from kernel.contracts import image, network, runtime, storage, stream, supervisor
 from kernel.errors import Internal
 from kernel.front import interceptor, recovery, services
 from kernel.front.context import Front, Rpcs, Serve, ServeStream
@@ -73,6 +73,7 @@ def assemble(config: Config) -> Front:
         storage=Client(storage.CONTRACT, config.paths.bus("storage")),
         network=Client(network.CONTRACT, config.paths.bus("network")),
         runtime=Client(runtime.CONTRACT, config.paths.bus("runtime")),
+        stream=Client(stream.CONTRACT, config.paths.bus("stream")),
         tasks=tasks,
         boot_id=Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
         runs=Joins(tasks),
@@ -83,7 +84,7 @@ def assemble(config: Config) -> Front:
 
 def clients(front: Front) -> tuple[Client, ...]:
     """The front's ends of the bus."""
-    return (front.supervisor, front.image, front.storage, front.network, front.runtime)
+    return (front.supervisor, front.image, front.storage, front.network, front.runtime, front.stream)
 
 
 async def serve(front: Front, socket: Path) -> grpc.aio.Server:

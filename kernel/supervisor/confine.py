@@ -119,7 +119,7 @@ def _landlock(rules: Landlock, config: Config) -> None:
         return
     files = rules.files
     handled = _FS_BY_ABI[min(abi, max(_FS_BY_ABI))] if files else 0
-    net = (_NET_BIND_TCP | (0 if rules.connect else _NET_CONNECT_TCP)) if abi >= _NET_ABI else 0
+    net = (0 if rules.bind else _NET_BIND_TCP) | (0 if rules.connect else _NET_CONNECT_TCP) if abi >= _NET_ABI else 0
     scoped = (_SCOPE_ABSTRACT_UNIX | _SCOPE_SIGNAL) if abi >= _SCOPE_ABI else 0
     if not handled | net | scoped:
         return  # a kernel of before the network and the scopes, and a row without files

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from kernel.config import Config
 from kernel.errors import FailedPrecondition
-from kernel.supervisor.workers import FRONT, IMAGE, PROCESSES
+from kernel.supervisor.workers import FRONT, IMAGE, PROCESSES, STREAM
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ class Folder:
 
 def plan_folders(config: Config) -> tuple[Folder, ...]:
     """All folders, parents first."""
-    paths, front, image = config.paths, FRONT.user(config), IMAGE.user(config)
+    paths, front, image, stream = config.paths, FRONT.user(config), IMAGE.user(config), STREAM.user(config)
     run, root = paths.run, paths.root
     bus = tuple(
         Folder(base=run, below=f"bus/{one.name}", mode=0o2750, user=one.user(config), group=front)
@@ -50,6 +50,7 @@ def plan_folders(config: Config) -> tuple[Folder, ...]:
         Folder(base=run, below="bus", mode=0o711),
         *bus,
         Folder(base=run, below="front", mode=0o750, user=front, group=front),
+        Folder(base=run, below="stream", mode=0o700, user=stream, group=stream),  # only root brings descriptors
         Folder(base=run, below="netns", mode=0o700),
         Folder(base=run, below="runtime", mode=0o711),  # roots of user namespaces pass through to their pod's
         Folder(base=root, below="", mode=0o711),  # the image worker passes through

@@ -74,13 +74,15 @@ class Files:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Landlock:
-    """A Landlock domain. In each: no TCP port may be bound, no process outside be signalled or traced, no abstract
+    """A Landlock domain. In each: no process outside be signalled or traced, no abstract
     socket outside be reached."""
 
     files: Files | None
     """None: what user and capabilities allow; a domain with files may not mount."""
     connect: bool
     """Whether TCP connections may be made."""
+    bind: bool = False
+    """Whether TCP ports may be bound."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +119,10 @@ def _root(_: Config) -> str:
 
 def _front_user(config: Config) -> str:
     return config.user
+
+
+def _stream_user(config: Config) -> str:
+    return config.stream.user
 
 
 def _image_user(config: Config) -> str:
@@ -182,6 +188,18 @@ def _image_writes(config: Config) -> tuple[Path, ...]:
     return (*_paths(_DEVICES), paths.root / "image", paths.bus_dir("image"))
 
 
+def _stream_reads(config: Config) -> tuple[Path, ...]:
+    section = config.stream
+    # Its certificate is replaced by renaming: what counts is the folder.
+    certificates = tuple(Path(path).parent for path in (section.tls_cert, section.tls_key, section.tls_ca) if path)
+    return (*_paths(_LIBRARIES, _KERNEL), *certificates)
+
+
+def _stream_writes(config: Config) -> tuple[Path, ...]:
+    # The socket that descriptors come by and the port's number, and its own socket's folder on the bus.
+    return (*_paths(_DEVICES), config.paths.stream_dir, config.paths.bus_dir("stream"))
+
+
 SUPERVISOR = Row(
     name="supervisor",
     contract="kernel.contracts.supervisor",
@@ -227,6 +245,25 @@ FRONT = Row(
     landlock=Landlock(files=Files(readable=_front_reads, writable=_front_writes), connect=False),
     net=Net.EMPTY,  # the CRI socket and the bus are unix sockets with path names, which cross namespaces
     callers=("supervisor",),
+)
+
+STREAM = Row(
+    name="stream",
+    contract="kernel.contracts.stream",
+    entry="kernel.stream.methods:create",
+    # Not the front's: the folders on the bus let that user in, and this process reads what anybody sends.
+    user=_stream_user,
+    capabilities=frozenset(),
+    bounding=False,
+    no_new_privs=True,
+    seccomp=Filter(sockets=Sockets.INTERNET, execve=False, mounts=False, namespaces=False),
+    landlock=Landlock(
+        files=Files(readable=_stream_reads, writable=_stream_writes),
+        connect=False,  # connections into pods are dialled by the network worker
+        bind=True,  # its clients come over TCP
+    ),
+    net=Net.HOST,  # as above
+    callers=("front", "supervisor"),
 )
 
 IMAGE = Row(
@@ -300,7 +337,7 @@ RUNTIME = Row(
     callers=("front", "supervisor"),
 )
 
-WORKERS: tuple[Row, ...] = (RUNTIME, NETWORK, STORAGE, IMAGE, FRONT)
+WORKERS: tuple[Row, ...] = (RUNTIME, NETWORK, STORAGE, IMAGE, STREAM, FRONT)
 """Those that the spawner forks by row, in the order of their start; they are ended in the other order."""
 PROCESSES: tuple[Row, ...] = (SUPERVISOR, SPAWNER, *WORKERS)
 

@@ -30,16 +30,13 @@ from services.storage.whiteout import Action, Operation, decide, keeps_xattr, lo
 
 REFUSED = 3
 """The exit status with which the answer is an error."""
-MAX_NOTED = 8 << 20
-"""Most bytes of the paths of directories that are implied, or have whiteouts."""
+MAX_IMPLIED = 8 << 20
+"""Most bytes of the paths of implied directories."""
 _WRITE_BEHIND = 1 << 20
 """Files of at least this size are sent on to the disk at once, so that the sync at the end is short."""
 _SYNC_FILE_RANGE_WRITE = 2
 _WITHIN = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS
 _FOLDER = os.O_DIRECTORY | os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
-_WRONG = frozenset({
-    errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL, errno.EXDEV, errno.EEXIST, errno.E2BIG, errno.ERANGE,
-})  # fmt: skip
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMLINK})
 
 
@@ -54,8 +51,6 @@ class Report(NamedTuple):
     opaque: list[str]
     implied: list[str]
     """Directories that only entries below them made, spelled the same way: the tar does not say how they look."""
-    hiding: list[str]
-    """Directories with whiteouts in them."""
     replaced: bool
     """Whether an entry took an earlier one's place, so that the files are not all that the tar had."""
 
@@ -68,13 +63,12 @@ class Extraction:
         self._left = max_entries
         self._bytes = 0
         self._inodes = 1
-        self._noted_bytes = 0
         self._root_said = False
         self._recount = False
         self._opaque: set[bytes] = set()
         self._hidden: set[bytes] = set()
         self._implied: set[bytes] = set()
-        self._hiding: set[bytes] = set()
+        self._implied_bytes = 0
         self._folder_times: dict[bytes, int] = {}
         self._parent_path: bytes | None = None
         self._parent_fd = -1
@@ -100,14 +94,12 @@ class Extraction:
             except OSError as error:
                 raise _explain(error, entry) from error
         source.drain()
-        self._drop_needless_whiteouts()
         self._set_folder_times()
         if self._recount:
             self._bytes, self._inodes = count(self._root)
         return Report(
-            self._bytes, self._inodes, self._root_said, _spell(self._opaque), _spell(self._implied),
-            _spell(self._hiding - self._opaque), self._recount,
-        )  # fmt: skip
+            self._bytes, self._inodes, self._root_said, _spell(self._opaque), _spell(self._implied), self._recount
+        )
 
     def _perform(self, operation: Operation, entry: Entry, source: Stream) -> None:
         if operation.action is Action.SKIP:
@@ -181,10 +173,9 @@ class Extraction:
             except OSError as error:
                 if error.errno not in (errno.ENOTDIR, errno.ELOOP):
                     raise
-            hidden = path in self._hidden
-            self._remove(parent, name, path)
-            if hidden:  # first, then made anew: nothing of the layers below shows through
+            if path in self._hidden:  # hidden first, then made anew: nothing of the layers below shows through
                 self._opaque.add(path)
+            self._remove(parent, name, path)
             parent = self._open_parent(path.rpartition(b"/")[0])
             os.mkdir(name, 0o755, dir_fd=parent)
         self._inodes += 1
@@ -254,29 +245,7 @@ class Extraction:
                 self._opaque.add(path)
             return
         self._hidden.add(path)
-        self._note(self._hiding, path.rpartition(b"/")[0])
         self._inodes += 1
-
-    def _drop_needless_whiteouts(self) -> None:
-        """An opaque folder hides all that is below: a whiteout in it hides nothing more, and would be seen itself."""
-        for path in self._hidden:
-            folder, _, name = path.rpartition(b"/")
-            if folder not in self._opaque:
-                continue
-            parent = self._open_parent(folder)
-            with contextlib.suppress(FileNotFoundError):  # a link to the folder, and a later entry, may have taken it
-                status = os.lstat(name, dir_fd=parent)
-                if stat.S_ISCHR(status.st_mode) and not status.st_rdev:
-                    os.unlink(name, dir_fd=parent)
-                    self._inodes -= 1
-
-    def _note(self, known: set[bytes], path: bytes) -> None:
-        """Keep a path for the report."""
-        if path not in known:
-            self._noted_bytes += len(path)
-            if self._noted_bytes > MAX_NOTED:
-                raise ResourceExhausted(f"layer has more folders to be kept in mind than allowed, {path!r} is one")
-            known.add(path)
 
     def _set_metadata(self, fd: int, entry: Entry) -> None:
         """Owner first: changing it clears set-user-id bits and file capabilities."""
@@ -314,8 +283,11 @@ class Extraction:
         parent = self._open_parent(above)
         if path not in self._hidden and _exists(parent, name):
             raise InvalidInput(f"tar has entries below {path!r}, which is not a directory")
+        self._implied_bytes += len(path)
+        if self._implied_bytes > MAX_IMPLIED:
+            raise ResourceExhausted(f"tar has no entries for more folders than can be kept in mind, {path!r} is one")
         fd = self._open_or_make_folder(parent, name, path)
-        self._note(self._implied, path)
+        self._implied.add(path)
         return fd
 
     def _forget_parent(self) -> None:
@@ -329,7 +301,6 @@ class Extraction:
         self._hidden.discard(path)
         try:
             os.unlink(name, dir_fd=parent)
-            self._opaque.discard(path)  # it was a link to the folder that was meant
         except IsADirectoryError:
             copy = os.open(name, _FOLDER, dir_fd=parent)
             try:
@@ -338,7 +309,7 @@ class Extraction:
                 os.close(copy)
             os.rmdir(name, dir_fd=parent)
             below = path + b"/"
-            for known in (self._opaque, self._hidden, self._implied, self._hiding):
+            for known in (self._opaque, self._hidden, self._implied):
                 known.difference_update([other for other in known if other == path or other.startswith(below)])
         self._forget_parent()
 
@@ -402,7 +373,7 @@ def _explain(error: OSError, entry: Entry) -> CrispError:
     what = f"tar entry {entry.path!r}: {error.strerror}"
     if error.errno in _FULL:
         return ResourceExhausted(what)
-    if error.errno in _WRONG:
+    if error.errno in (errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL, errno.EXDEV, errno.EEXIST):
         return InvalidInput(what)
     return Internal(what)
 

@@ -11,7 +11,7 @@ import pytest
 from tests.harness import host
 from tests.harness.daemon import Daemon
 
-USERS = ("crisp", "crisp-image")
+USERS = ("crisp", "crisp-image", "crisp-stream")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

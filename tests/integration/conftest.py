@@ -18,7 +18,7 @@ from tests.harness.cri import Cri, Pod
 from tests.harness.daemon import Daemon
 from tests.harness.registry import Registry
 
-USERS = ("crisp", "crisp-image")
+USERS = ("crisp", "crisp-image", "crisp-stream")
 
 
 def insecure(address: str) -> str:

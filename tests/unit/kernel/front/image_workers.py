@@ -166,6 +166,7 @@ def make_front(workers: Workers, *, pinned: tuple[str, ...] = (), registries_con
         storage=client,
         network=client,
         runtime=client,
+        stream=client,
         tasks=tasks,
         boot_id="boot",
         runs=Joins(tasks),

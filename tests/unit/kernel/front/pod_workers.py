@@ -172,6 +172,7 @@ def make_front(host: Host, boot: str = BOOT) -> Front:
         storage=client,
         network=client,
         runtime=client,
+        stream=client,
         tasks=tasks,
         boot_id=boot,
         runs=Joins(tasks),

@@ -8,11 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from kernel.config import Config, ImageSection
+from kernel.config import Config, ImageSection, StreamSection
 from kernel.contracts.contract import Contract
 from kernel.errors import NotFound
 from kernel.supervisor import workers
-from kernel.supervisor.workers import CAPABILITIES, FRONT, IMAGE, PROCESSES, RUNTIME, STORAGE, WORKERS, Net, Row, row
+from kernel.supervisor.workers import (
+    CAPABILITIES,
+    FRONT,
+    IMAGE,
+    PROCESSES,
+    RUNTIME,
+    STORAGE,
+    STREAM,
+    WORKERS,
+    Net,
+    Row,
+    row,
+)
 
 CONFIG = Config(root="/r", run="/n")
 
@@ -43,7 +55,7 @@ def test_nothing_that_containers_inherit_is_on_their_way() -> None:
 
 
 def test_those_that_read_foreign_bytes_have_no_privilege() -> None:
-    for one in (FRONT, IMAGE):
+    for one in (FRONT, IMAGE, STREAM):
         assert one.capability_mask == 0
         assert one.user(CONFIG) != "root"
         assert one.no_new_privs
@@ -53,8 +65,29 @@ def test_those_that_read_foreign_bytes_have_no_privilege() -> None:
         assert (one.seccomp.execve, one.seccomp.mounts, one.seccomp.namespaces) == (False, False, False)
 
 
-def test_only_the_image_and_network_workers_reach_a_network_of_their_own_will() -> None:
-    assert {one.name for one in PROCESSES if one.net is Net.HOST} == {"spawner", "image", "network", "runtime"}
+def test_only_some_reach_a_network_of_their_own_will() -> None:
+    assert {one.name for one in PROCESSES if one.net is Net.HOST} == {
+        "spawner",
+        "image",
+        "network",
+        "runtime",
+        "stream",
+    }
+
+
+def test_only_the_stream_server_takes_connections_and_it_makes_none() -> None:
+    confined = {one.name: one.landlock for one in PROCESSES if one.landlock}
+    assert [name for name, landlock in confined.items() if landlock.bind] == ["stream"]
+    assert not confined["stream"].connect
+
+
+def test_the_stream_server_reads_its_certificate_and_writes_in_its_own_folders() -> None:
+    assert STREAM.landlock is not None
+    assert STREAM.landlock.files is not None
+    given = Config(run="/n", stream=StreamSection(tls_cert="/etc/crisp/tls/cert.pem"))
+    assert Path("/etc/crisp/tls") in STREAM.landlock.files.readable(given)
+    ours = [path for path in STREAM.landlock.files.writable(given) if Path("/dev") not in path.parents]
+    assert ours == [Path("/n/stream"), Path("/n/bus/stream")]
 
 
 def test_the_image_worker_writes_only_in_its_own_folder() -> None:

@@ -1,0 +1,1 @@
+"""The stream process: exec, attach and port-forward sessions between clients and open descriptors."""

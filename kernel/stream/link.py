@@ -1,0 +1,149 @@
+"""A client's connection: bytes from and to one socket, with or without TLS, bounded both ways.
+
+What comes in lies in one buffer that all connections share, and is dealt with before the next read: nothing is copied
+on the way to a descriptor that takes it. Reading stops while somebody holds it. What the client does not take waits
+in the transport, at most a piece: whoever sends asks `congested` first. Answers of the protocols to what comes in are
+small; where they gather all the same, nothing more is read until they are gone.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import fcntl
+import termios
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Protocol, cast
+
+PIECE = 256 << 10
+"""Bytes read at once."""
+_MOST_UNSENT = 2 * PIECE
+_LINGER = 10.0
+"""Seconds that a client has to close its end after it has got the last word."""
+
+
+class Handler(Protocol):
+    """What is at this end of a connection."""
+
+    def received(self, view: memoryview) -> None:
+        """Bytes came in; `view` is good until this returns."""
+
+    def writable(self) -> None:
+        """The client has taken all that was sent."""
+
+    def lost(self) -> None:
+        """The client has gone. Not called where this side has closed."""
+
+
+class Link(asyncio.BufferedProtocol):
+    """One connection. `begin` is called with the link once it stands, `ended` once it is over."""
+
+    def __init__(self, buffer: memoryview, begin: Callable[[Link], Handler], ended: Callable[[Link], None]) -> None:
+        self._buffer = buffer
+        self._begin = begin
+        self._ended = ended
+        self._holders: set[object] = set()
+        self._closing: asyncio.TimerHandle | None = None
+        self._closed = False
+        self.congested = False
+        """The client does not take what was sent."""
+        self.handler: Handler
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=1, low=0)
+        self._secure = self._transport.get_extra_info("sslcontext") is not None
+        self.handler = self._begin(self)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if not self._closed:
+            self.handler.received(self._buffer[:nbytes])
+
+    def eof_received(self) -> bool:
+        return False  # the transport closes, which says that the connection is lost
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._closing is not None:
+            self._closing.cancel()
+        if not self._closed:
+            self._closed = True
+            self.handler.lost()
+        self._ended(self)
+
+    def pause_writing(self) -> None:
+        self.congested = True
+
+    def resume_writing(self) -> None:
+        self.congested = False
+        self.release(self)
+        if not self._closed:
+            self.handler.writable()
+
+    def write(self, *parts: bytes | memoryview) -> None:
+        """Send; nothing of the parts is kept."""
+        if self._closed:
+            return
+        # One send for all; an encrypted transport may keep what it is given for a moment.
+        data: bytes | memoryview = b"".join(parts) if len(parts) > 1 or self._secure else parts[0]
+        self._transport.write(data if self._secure else memoryview(data))
+        if self.congested and self._transport.get_write_buffer_size() > _MOST_UNSENT:
+            self.hold(self)
+
+    def hold(self, holder: object) -> None:
+        """Read no more until `holder` releases it."""
+        if not self._holders:
+            with suppress(RuntimeError):  # it is closing
+                self._transport.pause_reading()
+        self._holders.add(holder)
+
+    def release(self, holder: object) -> None:
+        """`holder` has nothing against reading any more."""
+        if holder in self._holders:
+            self._holders.remove(holder)
+            if not self._holders:
+                with suppress(RuntimeError):
+                    self._transport.resume_reading()
+
+    @property
+    def held(self) -> bool:
+        """Whether reading is stopped: then an end of the client is not noticed."""
+        return bool(self._holders)
+
+    def fileno(self) -> int:
+        """The socket's descriptor; -1 where it is closed."""
+        found: int = self._transport.get_extra_info("socket").fileno()
+        return found
+
+    def close(self) -> None:
+        """Say no more: what was sent is still delivered, what comes in is thrown away."""
+        if self._closed:
+            return
+        self._closed = True
+        self._holders.clear()
+        with suppress(OSError, RuntimeError):
+            self._transport.resume_reading()
+            if not self._secure:  # TLS has no half-closed connections
+                self._transport.write_eof()
+        # A socket closed with input unread would take what was sent last with it: the client closes first.
+        self._closing = asyncio.get_running_loop().call_later(_LINGER, self._end)
+
+    def _end(self) -> None:
+        if self._unsent():
+            self._closing = asyncio.get_running_loop().call_later(_LINGER, self._end)
+        else:
+            self._transport.close()
+
+    def _unsent(self) -> int:
+        """Bytes that the client has not got yet; the idle timeout ends one that never takes them."""
+        unsent = array.array("i", [0])
+        with suppress(OSError):
+            fcntl.ioctl(self.fileno(), termios.TIOCOUTQ, unsent)
+        return self._transport.get_write_buffer_size() + unsent[0]
+
+    def abort(self) -> None:
+        """End at once."""
+        self._transport.abort()

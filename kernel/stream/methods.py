@@ -1,0 +1,119 @@
+"""The stream process's entry point and its methods on the bus.
+
+Runs as a user of its own without capabilities; may bind its TCP port and write in its own folder. It parses what
+anybody sends who reaches its port, so it holds nothing but open sessions: it calls nobody, starts nothing and opens
+no file but its certificate. Descriptors come to it from root's processes alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+from contextlib import suppress
+
+from kernel.bus.worker import Call
+from kernel.config import Config
+from kernel.contracts.contract import Nothing
+from kernel.contracts.stream import Dial, Ended, Expected, ExpectRequest, Kind, Opened, Passed, RefuseRequest, Waiting
+from kernel.errors import InvalidInput
+from kernel.host import fdpass
+from kernel.ids import SessionId, session_id
+from kernel.stream.link import PIECE
+from kernel.stream.server import Server, boot_ns
+from kernel.stream.session import Session
+from kernel.stream.tokens import Tokens
+
+_LOG = logging.getLogger(__name__)
+_Event = Waiting | Opened | Dial | Ended
+
+
+class StreamService:
+    """Serves `kernel.contracts.stream`."""
+
+    def __init__(self, config: Config) -> None:
+        self.pieces = memoryview(bytearray(PIECE))
+        self._tokens = Tokens()
+        self._sessions: dict[SessionId, Session] = {}
+        self._watchers: set[asyncio.Queue[_Event]] = set()
+        self._server = Server(config.stream, config.paths.stream_port, self, self._take, self._on_session)
+        self._receiver = fdpass.Receiver(config.paths.stream_fds, self._on_descriptors)
+
+    async def close(self) -> None:
+        """End all sessions."""
+        self._receiver.close()
+        await self._server.close()
+
+    # The bus.
+
+    async def expect(self, request: ExpectRequest, call: Call) -> Expected:
+        """A client may come for a session."""
+        session_id(request.session)
+        if request.session not in self._sessions:
+            self._tokens.expect(request, boot_ns())
+        return Expected(base_url=self._server.base_url)
+
+    async def refuse(self, request: RefuseRequest, call: Call) -> Nothing:
+        """What a session waits for does not come."""
+        session = self._sessions.get(request.session)
+        if session is not None:
+            session.refused(request.connection, request.message)
+        return Nothing()
+
+    async def watch(self, request: Nothing, call: Call) -> Nothing:
+        """All that is waited for, then what happens."""
+        events: asyncio.Queue[_Event] = asyncio.Queue()
+        waiting = [event for session in self._sessions.values() for event in session.waiting()]
+        events.put_nowait(
+            Waiting(
+                opened=tuple(event for event in waiting if isinstance(event, Opened)),
+                dials=tuple(event for event in waiting if isinstance(event, Dial)),
+            )
+        )
+        self._watchers.add(events)
+        try:
+            while True:
+                await call.progress(await events.get())
+        finally:
+            self._watchers.discard(events)
+
+    # Sessions.
+
+    def tell(self, event: Opened | Dial) -> None:
+        """Tell the front what a session waits for."""
+        self._tell(event)
+
+    def ended(self, session: Session) -> None:
+        """A session is over."""
+        if self._sessions.get(session.request.session) is session:
+            del self._sessions[session.request.session]
+            self._tell(session.ended_event())
+
+    def _tell(self, event: _Event) -> None:
+        for events in self._watchers:
+            events.put_nowait(event)
+
+    def _take(self, kind: Kind, token: str) -> ExpectRequest | None:
+        return self._tokens.take(kind, token, boot_ns())
+
+    def _on_session(self, session: Session) -> None:
+        self._sessions[session.request.session] = session
+
+    def _on_descriptors(self, message: bytes, fds: list[int]) -> bool:
+        try:
+            passed = Passed.decode(message)
+        except InvalidInput as error:
+            _LOG.error("%s", error)
+            return False
+        session = self._sessions.get(passed.session)
+        if session is None or len(passed.roles) != len(fds):
+            return False
+        return session.passed(passed, fds)
+
+
+async def create(config: Config) -> StreamService:
+    """The service, listening."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # each session has up to eight
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return StreamService(config)

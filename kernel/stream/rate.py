@@ -1,0 +1,24 @@
+"""How often something may happen: a burst, and so many a second afterwards. Pure."""
+
+from __future__ import annotations
+
+
+class Rate:
+    """A bucket of leaves, full at first."""
+
+    __slots__ = ("_a_second", "_at", "_burst", "_left")
+
+    def __init__(self, burst: float, a_second: float) -> None:
+        self._burst = burst
+        self._a_second = a_second
+        self._left = burst
+        self._at = 0.0
+
+    def take(self, now: float) -> bool:
+        """Take one at the time `now` (seconds, never back); False where none is left."""
+        self._left = min(self._burst, self._left + (now - self._at) * self._a_second)
+        self._at = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True

@@ -1,0 +1,77 @@
+"""How many bytes a second go to a command and come back: a program of its own, so that it shares no interpreter with
+the server. `python -m tests.harness.stream_speed URL MEBIBYTES` for a session whose command is `cat`; an URL of
+`tcp://host:port` is echoed as it is. Prints bytes per second.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+import threading
+import time
+from urllib.parse import urlsplit
+
+from kernel.stream import spdy
+from tests.harness.streams import Command
+
+PIECE = 128 << 10
+
+
+def through_spdy(url: str, size: int) -> None:
+    with Command(url, stdin=True) as command:
+        stdin = command.streams["stdin"]
+        while stdin not in command.replied:
+            command.pump()
+
+        def send() -> None:
+            piece = bytes(PIECE)
+            frame = command.spdy.data(stdin, PIECE) + piece
+            for _ in range(size // PIECE):
+                command.socket.sendall(frame)
+            command.socket.sendall(command.spdy.data(stdin, 0, fin=True))
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        buffer = memoryview(bytearray(1 << 20))
+        stdout, got = command.streams["stdout"], 0
+        while True:
+            count = command.socket.recv_into(buffer)
+            assert count, "the server has gone"
+            for event in command.spdy.receive(buffer[:count], time.monotonic()):
+                if isinstance(event, spdy.Data) and event.stream == stdout:
+                    got += len(event.data)
+                    if event.fin:
+                        assert got == size, f"{got} of {size} bytes came back"
+                        sender.join()
+                        return
+
+
+def raw(url: str, size: int) -> None:
+    parts = urlsplit(url)
+    with socket.create_connection((parts.hostname, parts.port), 60) as end:
+
+        def send() -> None:
+            piece = bytes(PIECE)
+            for _ in range(size // PIECE):
+                end.sendall(piece)
+            end.shutdown(socket.SHUT_WR)
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        buffer = memoryview(bytearray(1 << 20))
+        got = 0
+        while count := end.recv_into(buffer):
+            got += count
+        assert got == size, f"{got} of {size} bytes came back"
+        sender.join()
+
+
+def main() -> None:
+    url, size = sys.argv[1], int(sys.argv[2]) << 20
+    began = time.monotonic()
+    (raw if url.startswith("tcp:") else through_spdy)(url, size)
+    print(size / (time.monotonic() - began))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""Speed through `cat`, against the same bytes through a socket, two pipes and `cat` without any protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import socket
+import subprocess
+import sys
+import threading
+
+from tests.harness.daemon import CHECKOUT
+
+MEBIBYTES = 512
+
+
+async def measure(url: str) -> float:
+    client = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.harness.stream_speed", url, str(MEBIBYTES), cwd=CHECKOUT,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    out, err = await client.communicate()
+    assert client.returncode == 0, err.decode()
+    return float(out)
+
+
+def relay(listener: socket.socket) -> None:
+    """A client's bytes to `cat` and back, by hand."""
+    end, _ = listener.accept()
+    with end, subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as cat:
+
+        def there() -> None:
+            buffer = memoryview(bytearray(256 << 10))
+            while count := end.recv_into(buffer):
+                piece = buffer[:count]
+                while piece:
+                    piece = piece[os.write(cat.stdin.fileno(), piece) :]
+            cat.stdin.close()
+
+        sender = threading.Thread(target=there)
+        sender.start()
+        buffer = memoryview(bytearray(256 << 10))
+        while count := os.readv(cat.stdout.fileno(), [buffer]):
+            end.sendall(buffer[:count])
+        sender.join()
+
+
+async def test_speed_and_memory(stream, record_property) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        relaying = asyncio.create_task(asyncio.to_thread(relay, listener))
+        by_hand = await measure(f"tcp://127.0.0.1:{listener.getsockname()[1]}")
+        await relaying
+    url = await stream.url(stdin=True)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    client = asyncio.create_task(measure(url))
+    started = await stream.run("cat")
+    speed = await client
+    started.wait()
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10
+    record_property("bytes per second", speed)
+    print(f"by hand {by_hand / 1e6:.0f} MB/s, exec {speed / 1e6:.0f} MB/s, memory grew by {grown} MiB")
+    assert grown < 16
