@@ -33,6 +33,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "kernel/front/node.py": "tests/unit/kernel/front/test_images.py",
     "kernel/front/doctor.py": "tests/integration/cli/test_command_line.py",
     "kernel/stream/channel.py": "tests/unit/kernel/stream/test_pump.py",  # an interface
+    "kernel/stream/methods.py": "tests/integration/stream/test_remote_command.py",  # as the front calls it
     "kernel/stream/session.py": "tests/integration/stream/test_remote_command.py",  # what its two kinds share
     "kernel/host/syscalls.py": "tests/integration/",  # one wrapper per call, no policy: the real parts use each
 }
