@@ -65,7 +65,7 @@ def load(folder: Path, archive: str, blobs: BlobFolder, platform: Platform, give
             if tarball.find("oci-layout") is not None and tarball.find("index.json") is not None:
                 images = reading.layout(platform)
             elif tarball.find("manifest.json") is not None:
-                images = reading.saved()
+                images = reading.saved(platform)
             else:
                 raise InvalidInput(f"archive {archive}: neither an OCI layout nor an archive of docker save")
             reading.commit()
@@ -127,7 +127,7 @@ class _Reading:
             names.setdefault(entry.blob.digest, []).extend(_names(entry, self._name))
         return tuple(self._image(blob, tuple(dict.fromkeys(names[key])), platform) for key, blob in images.items())
 
-    def saved(self) -> tuple[LoadedImage, ...]:
+    def saved(self, platform: Platform) -> tuple[LoadedImage, ...]:
         """The images of an archive that `docker save` wrote."""
         images = self._json("manifest.json", list[_Saved])
         if not 0 < len(images) <= _IMAGES:
@@ -137,7 +137,7 @@ class _Reading:
             if len(image.layers) > _LAYERS:
                 raise FailedPrecondition(f"{self._name}: an image of more than {_LAYERS} layers")
             config = self._tarball.read(image.config, SIZE_LIMIT)
-            manifest.check_config(config, len(image.layers), f"{self._name}: {image.config[:100]!a}")
+            manifest.check_config(config, len(image.layers), platform, f"{self._name}: {image.config[:100]!a}")
             found.append(
                 LoadedImage(
                     names=tuple(_reference(name, self._name) for name in image.repo_tags or ()),
@@ -156,7 +156,7 @@ class _Reading:
         )
         chosen = Digest(f"sha256:{hashlib.sha256((data, *below)[-1]).hexdigest()}")
         config = self._verified(parsed.config, what)
-        manifest.check_config(config, len(parsed.layers), what)
+        manifest.check_config(config, len(parsed.layers), None if below else platform, what)
         for layer in parsed.layers:
             self._layer(layer, what)
         documents = (data, *below)

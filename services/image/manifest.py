@@ -85,12 +85,17 @@ class _RootFs(msgspec.Struct, frozen=True):
 
 class _Config(msgspec.Struct, frozen=True):
     rootfs: _RootFs
+    os: str = ""
+    architecture: str = ""
 
 
 _NAMES = frozenset({
     "schemaVersion", "mediaType", "artifactType", "config", "layers", "manifests", "fsLayers", "digest", "size",
     "platform", "annotations", "architecture", "variant",
 })  # fmt: skip
+
+
+_CONFIG_NAMES = frozenset({"rootfs", "type", "diff_ids", "os", "architecture"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,18 +213,23 @@ def verify(data: bytes, blob: Descriptor, what: str) -> None:
         raise Corrupt(f"{what}: the {len(data)} bytes that came are not blob {blob.digest} of {blob.size} bytes")
 
 
-def diff_ids(config: bytes, what: str) -> tuple[Digest, ...]:
-    """The layers' diff ids as the image's configuration lists them. Corrupt where it is malformed."""
-    rootfs = _convert(config, _Config, f"{what}: configuration").rootfs
-    if rootfs.type != "layers":
-        raise Corrupt(f"{what}: configuration: rootfs.type is {_text(rootfs.type)}, not layers")
-    return tuple(_digest(text, f"{what}: configuration: rootfs.diff_ids") for text in rootfs.diff_ids)
-
-
-def check_config(config: bytes, layers: int, what: str) -> None:
-    """Corrupt unless the configuration lists one diff id for each of the manifest's layers."""
-    if (count := len(diff_ids(config, what))) != layers:
-        raise Corrupt(f"{what}: {layers} layers but the configuration lists {count} diff ids")
+def check_config(config: bytes, layers: int, platform: Platform | None, what: str) -> None:
+    """Corrupt unless the configuration lists one diff id for each of the manifest's layers; FailedPrecondition where it
+    says that it is for other machines than `platform`: None where an index has said which machines it is for, as some
+    configurations say it wrong."""
+    found = _convert(config, _Config, f"{what}: configuration", _CONFIG_NAMES)
+    if found.rootfs.type != "layers":
+        raise Corrupt(f"{what}: configuration: rootfs.type is {_text(found.rootfs.type)}, not layers")
+    diff_ids = [_digest(text, f"{what}: configuration: rootfs.diff_ids") for text in found.rootfs.diff_ids]
+    if len(diff_ids) != layers:
+        raise Corrupt(f"{what}: {layers} layers but the configuration lists {len(diff_ids)} diff ids")
+    if platform and (found.os or platform.os, found.architecture or platform.architecture) != (
+        platform.os,
+        platform.architecture,
+    ):
+        raise FailedPrecondition(
+            f"{what}: it is made for {_text(f'{found.os}/{found.architecture}')}, not for {platform}"
+        )
 
 
 def parse_platform(text: str) -> Platform:

@@ -272,7 +272,7 @@ class Puller:
         documents = (data, *below)
         chosen = Digest(f"sha256:{hashlib.sha256(documents[-1]).hexdigest()}")
         config = repository.small_blob(parsed.config, manifest.SIZE_LIMIT, f"configuration of {what}")
-        manifest.check_config(config, len(parsed.layers), says)
+        manifest.check_config(config, len(parsed.layers), None if below else self._platform, says)
         return _resolved(reference, digest, chosen, documents, config, parsed)
 
     def _first(

@@ -15,6 +15,8 @@ OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 
+AMD64 = Platform(os="linux", architecture="amd64")
+
 
 def blob(media_type: str, size: int = 10, digest: str = f"sha256:{HEX}", **more: object) -> dict[str, object]:
     return {"mediaType": media_type, "digest": digest, "size": size, **more}
@@ -181,7 +183,23 @@ def test_host_platforms() -> None:
 )
 def test_a_configuration_lists_one_diff_id_per_layer(config: object) -> None:
     with pytest.raises(Corrupt):
-        manifest.check_config(json.dumps(config).encode(), 1, "x")
+        manifest.check_config(json.dumps(config).encode(), 1, AMD64, "x")
+
+
+@pytest.mark.parametrize(
+    ("of", "runs"),
+    [
+        ({}, True), ({"os": "linux", "architecture": "amd64"}, True), ({"architecture": "arm64"}, False),
+        ({"os": "windows"}, False), ({"os": "linux", "architecture": "amd64", "created": "300000-01-01"}, True),
+    ],
+)  # fmt: skip
+def test_a_configuration_for_other_machines_is_refused(of: dict[str, str], runs: bool) -> None:
+    config = json.dumps({**of, "rootfs": {"type": "layers", "diff_ids": [f"sha256:{HEX}"]}}).encode()
+    if runs:
+        manifest.check_config(config, 1, AMD64, "x")
+    else:
+        with pytest.raises(FailedPrecondition, match="not for linux/amd64"):
+            manifest.check_config(config, 1, AMD64, "x")
 
 
 FOREIGN = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
