@@ -6,6 +6,7 @@ import datetime
 import ipaddress
 import shutil
 import ssl
+import warnings
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,36 @@ async def test_a_certificate_that_does_not_hold(
     registry.serve(small)
     trust(worker, registry, authority.file)
     with pytest.raises(Unavailable, match=reason) as caught:
+        await worker.resolve(f"{registry.address}/app")
+    assert registry.address in str(caught.value)
+
+
+async def test_old_tls_is_not_spoken(worker: Worker, liars, small: Image, authority: Authority) -> None:
+    context = server(authority.sign("server"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version = ssl.TLSVersion.TLSv1
+        context.maximum_version = ssl.TLSVersion.TLSv1_1
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    registry: Lying = liars(context=context)
+    registry.serve(small)
+    trust(worker, registry, authority.file)
+    with pytest.raises(Unavailable, match="TLS failed") as caught:
+        await worker.resolve(f"{registry.address}/app")
+    assert registry.address in str(caught.value)
+    assert not registry.seen
+
+
+async def test_a_chain_of_thousands_of_certificates(
+    worker: Worker, liars, small: Image, authority: Authority, tmp_path: Path
+) -> None:
+    certificate, key = authority.sign("server")
+    chain = tmp_path / "chain.pem"
+    chain.write_bytes(certificate.read_bytes() + authority.file.read_bytes() * 10_000)
+    registry: Lying = liars(context=server((chain, key)))
+    registry.serve(small)
+    trust(worker, registry, authority.file)
+    with pytest.raises(Unavailable, match="TLS failed") as caught:
         await worker.resolve(f"{registry.address}/app")
     assert registry.address in str(caught.value)
 
