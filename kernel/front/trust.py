@@ -26,6 +26,8 @@ _LOG = logging.getLogger(__name__)
 _MOST = 128
 _MOST_BYTES = 256 << 10
 """Of the signatures that an image's record keeps."""
+_MOST_NAMES = 32
+"""Of an image, by which it may be accepted where it is asked for by id."""
 
 
 async def at_pull(
@@ -38,7 +40,7 @@ async def at_pull(
     found: tuple[Signature, ...] = ()
     trouble: CrispError | None = None
     try:
-        found = (await front.image.call(image.SIGNATURES, request, deadline=deadline)).signatures
+        found = kept((), (await front.image.call(image.SIGNATURES, request, deadline=deadline)).signatures)
     except CrispError as error:
         trouble = error
     try:
@@ -79,7 +81,7 @@ def names_of(found: Image, asked: str) -> tuple[Reference | None, ...]:
     own = tuple(map(parse, (*found.tags, *found.digests)))
     if reference is not None and any(_same(reference, name) for name in own):
         return (reference,)
-    return own or (None,)
+    return own[:_MOST_NAMES] or (None,)
 
 
 def digests_of(found: Image) -> tuple[Digest, ...]:

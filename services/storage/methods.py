@@ -82,13 +82,15 @@ class StorageService:
         self._fs_infos: Joins[str, FsInfo] = Joins(self._tasks)
 
     def begin(self) -> None:
-        """Start what runs beside all calls: suspect layers are checked, nothing waits for that."""
+        """Start what runs beside all calls: suspect layers are checked, the policy is read; nothing waits for that."""
+        self._tasks.start(self._court.announce(), "read the policy for signatures")
         self._exporter.clear()
         self._settling = self._tasks.start(self._settle(), "check suspect layers")
 
     async def close(self) -> None:
         """End what is under way; it leaves nothing but what INVENTORY tells."""
         await self._tasks.close()
+        self._court.close()
         self._layers.close()
         await asyncio.to_thread(self._suspects.end)
 

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import os
 import re
 import stat
 import sys
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -28,6 +32,8 @@ from services.storage import seccomp
 from services.storage.trust import policy, verdict
 from services.storage.trust.policy import Kind, Requirement
 
+_T = TypeVar("_T")
+_LOG = logging.getLogger(__name__)
 _SIZE_LIMIT = 1 << 20
 """Of a policy, or of a key file."""
 _NAMESPACE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?", re.ASCII)
@@ -49,12 +55,28 @@ class Court:
         self._children = asyncio.Semaphore(_CHILDREN)
         self._verdicts: dict[bytes, tuple[float, list[str]]] = {}
         self._filter = ""
+        # Of its own: where a key lies on a file system that hangs, verdicts wait, and nothing else of this worker does.
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix="policy")
+
+    def close(self) -> None:
+        """Let the threads go."""
+        self._threads.shutdown(wait=False)
+
+    async def announce(self) -> None:
+        """Say in the log what would refuse every image, before one is refused."""
+        try:
+            await self._in_thread(lambda: self._policy(""))
+        except Untrusted as error:
+            _LOG.warning("%s", error)
+
+    async def _in_thread(self, work: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     async def judge(self, request: JudgeRequest) -> None:
         """Back where the policy accepts the image; Untrusted says why it does not."""
         image = parse_reference(request.reference) if request.reference else None
         what = f"image {image}" if image else "an image without a name"
-        file, found = await asyncio.to_thread(self._policy, request.namespace)
+        file, found = await self._in_thread(lambda: self._policy(request.namespace))
         scope, requirements = policy.choose(found, image)
         law = f"{scope} of {file}"
         for one in requirements:
@@ -68,7 +90,7 @@ class Court:
         asked = [one for one in requirements if one.kind in _KINDS]
         if not asked:
             return
-        demands = await asyncio.to_thread(lambda: tuple(_demand(one, f"{what}: {law}") for one in asked))
+        demands = await self._in_thread(lambda: tuple(_demand(one, f"{what}: {law}") for one in asked))
         case = verdict.Case(
             demands=demands, reference=request.reference, digests=request.digests, signatures=request.signatures
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,14 +11,14 @@ import pytest
 
 from deploy.demo_image import Image, digest
 from kernel.contracts.image import SignaturesRequest
-from kernel.contracts.oci import Signature
+from kernel.contracts.oci import Auth, Signature
 from kernel.errors import Corrupt, CrispError, FailedPrecondition, Unavailable
 from kernel.ids import Digest
 from services.image import signatures
 from tests.harness.registry import Registry
 from tests.harness.signing import CosignKey, attachment
 from tests.integration.image.conftest import Call, Worker
-from tests.integration.image.lying import Lying, guarded, reply
+from tests.integration.image.lying import Lying, guarded, redirect, reply
 
 MANIFEST = {"Content-Type": "application/vnd.oci.image.manifest.v1+json"}
 LAYER = "application/vnd.dev.cosign.simplesigning.v1+json"
@@ -102,10 +103,6 @@ async def test_a_lookaside_may_be_a_folder(signed, tmp_path: Path) -> None:
 
 
 async def test_a_private_repository_gives_its_signatures_to_who_may_pull(signed, liar: Lying, small: Image) -> None:
-    from base64 import b64encode
-
-    from kernel.contracts.oci import Auth
-
     given = CosignKey.make().cosign(small.digest, "x")
     attach(liar, small.digest, given)
     allowed = f"Basic {b64encode(b'user:pass').decode()}"
@@ -115,6 +112,30 @@ async def test_a_private_repository_gives_its_signatures_to_who_may_pull(signed,
     assert await found(worker, image, small.digest, auth=Auth(username="user", password="pass")) == (given,)
     with pytest.raises(CrispError):
         await found(worker, image, small.digest)
+
+
+async def test_no_secret_comes_back_in_an_error(signed, liars: Callable[..., Lying], small: Image) -> None:
+    registry, store = liars(), liars()
+    tag = f"/v2/app/manifests/{signatures.tag_of(Digest(small.digest))}"
+    auth = Auth(username="user", password="hunter2")
+    secret = b64encode(b"user:hunter2").decode()
+    body = json.dumps({"errors": [{"code": f"Basic {secret}", "message": f"Basic {secret} hunter2"}]}).encode()
+    registry.routes[tag] = guarded(reply(400, body), f"Basic {secret}", 'Basic realm="x"')
+    worker = await signed(ATTACHED)
+    with pytest.raises(CrispError) as caught:
+        await found(worker, f"{registry.address}/app", small.digest, auth=auth)
+    assert [headers["Authorization"] for _, _, headers in registry.seen if "Authorization" in headers] == [
+        f"Basic {secret}"
+    ]
+    assert secret not in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+    where = f"/app@sha256={small.digest.removeprefix('sha256:')}/signature-1"
+    store.routes[where] = redirect("ftp://elsewhere.example/?token=hunter2")
+    worker = await signed(f"default-docker: {{lookaside: 'http://{store.address}'}}")
+    with pytest.raises(CrispError) as caught:
+        await found(worker, f"{registry.address}/app", small.digest, auth=auth)
+    assert "hunter2" not in str(caught.value)
+    assert all("Authorization" not in headers for _, _, headers in store.seen)
 
 
 async def test_a_mirror_without_signatures_is_passed_over(signed, liars: Callable[..., Lying], small: Image) -> None:

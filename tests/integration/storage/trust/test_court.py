@@ -66,8 +66,10 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
     section = ImageSection(
         signature_policy=str(tmp_path / "policy.json"), signature_policy_dir=str(tmp_path / "policies")
     )
-    yield Node(tmp_path, Court(Config(root=str(tmp_path / "root"), run="/none", image=section), tasks))
+    made = Court(Config(root=str(tmp_path / "root"), run="/none", image=section), tasks)
+    yield Node(tmp_path, made)
     await tasks.close()
+    made.close()
 
 
 def by_gpg(**fields: object) -> dict[str, object]:
@@ -209,6 +211,15 @@ async def test_a_policy_that_is_missing_or_broken_refuses(node: Node) -> None:
     own = node.folder / "policies" / "ns.json"
     own.symlink_to("/nowhere")
     assert "ns.json, is missing" in await node.judge(namespace="ns")
+
+
+async def test_the_log_says_at_once_that_nothing_will_be_accepted(node: Node, caplog: pytest.LogCaptureFixture) -> None:
+    await node.court.announce()
+    assert "policy.json, is missing, so no image is accepted" in caplog.text
+    caplog.clear()
+    node.policy(policy({"type": "reject"}))
+    await node.court.announce()
+    assert not caplog.text
 
 
 async def test_a_key_that_is_missing_or_broken_refuses(node: Node, gpg: Gpg) -> None:

@@ -76,6 +76,14 @@ def test_what_is_kept_has_its_bounds() -> None:
     assert trust.kept(large, ()) == tuple(large[:2])
 
 
+async def test_what_the_image_worker_brings_has_its_bounds(front: Front, workers: Workers) -> None:
+    workers.registry.push("a.example/app:v1", "layer")
+    workers.signatures = tuple(Signature(kind="simple", payload=str(number).encode()) for number in range(1000))
+    await pull(front, "a.example/app:v1")
+    (request,) = judged(workers)
+    assert request.signatures == workers.signatures[:128]
+
+
 @pytest.fixture
 def workers() -> Workers:
     return Workers()

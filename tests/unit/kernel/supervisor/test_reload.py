@@ -45,6 +45,8 @@ def test_each_section_is_its_workers_and_the_log_level_everybodys() -> None:
 def test_a_key_that_two_workers_read_concerns_both() -> None:
     after = msgspec.structs.replace(CONFIG, image=ImageSection(credential_helper_dir="/usr/libexec/x"))
     assert reload.to_restart(reload.changed(CONFIG, after)) == ("runtime", "image", "front")
+    after = msgspec.structs.replace(CONFIG, image=ImageSection(signature_policy="/etc/other.json"))
+    assert reload.to_restart(reload.changed(CONFIG, after)) == ("storage", "image", "front")
 
 
 @pytest.mark.parametrize("key", ["root", "run", "user"])
