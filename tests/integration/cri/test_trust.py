@@ -168,6 +168,77 @@ def test_images_signed_with_gnupg_by_skopeo(node: Node, cri: Cri, daemon: Daemon
         cri.pull(signed)
 
 
+def test_verdicts_are_those_of_the_peers_tools(node: Node, cri: Cri, daemon: Daemon, tmp_path: Path) -> None:
+    """skopeo judges by the library of Podman and CRI-O; it is given the same policies and signatures."""
+    store = f"file://{daemon.containers}/lookaside"
+    node.places(lookaside=store, sigstore=store)
+    host = node.registry.address.partition(":")[0]
+    repository = f"{node.registry.address}/team/app"
+    built, unsigned = node.push("team/app", "unsigned")
+    signed = f"{repository}:signed"
+    plain = ("copy", "--src-tls-verify=false", "--dest-tls-verify=false", f"docker://{unsigned}", f"docker://{signed}")
+    node.skopeo(*plain, "--sign-by", ALICE)
+    by_digest = f"{repository}@{built.digest}"
+    accept, reject = [{"type": "insecureAcceptAnything"}], [{"type": "reject"}]
+
+    def named(kind: str, **fields: str) -> list[dict[str, object]]:
+        return [{**node.by_alice, "signedIdentity": {"type": kind, **fields}}]
+
+    policies: list[dict[str, list[dict[str, object]]]] = [
+        {"": [node.by_alice]},
+        {"": named("matchExact")},
+        {"": named("matchRepoDigestOrExact")},
+        {"": named("matchRepository")},
+        {"": named("exactReference", dockerReference=signed)},
+        {"": named("exactReference", dockerReference=f"{repository}:other")},
+        {"": named("exactRepository", dockerRepository=repository)},
+        {"": named("exactRepository", dockerRepository=f"{repository}s")},
+        {"": named("remapIdentity", prefix=node.registry.address, signedPrefix=node.registry.address)},
+        {"": named("remapIdentity", prefix=f"{node.registry.address}/team", signedPrefix="vendor.example/team")},
+        {"": named("remapIdentity", prefix=f"{node.registry.address}/tea", signedPrefix="vendor.example/tea")},
+        {"": [node.by_alice, *reject]},
+        {"": [node.by_alice, *accept]},
+        {signed: accept},
+        {repository: reject, signed: accept},
+        {repository: accept, by_digest: reject},
+        {f"{node.registry.address}/team": accept},
+        {f"{node.registry.address}/tea": accept},
+        {node.registry.address: accept, f"{node.registry.address}/team/app": reject},
+        {host: accept},
+        {"*.0.0.1": accept},
+        {"*.0.1": accept, "*.1": reject},
+        {"": accept, "*.0.0.1": reject},
+        {"": []},
+        {"": [{**node.by_alice, "keyData": "aaaa"}]},
+        {"": [{"type": "signedBy", "keyPath": "/k"}]},
+        {"": named("exactReference", dockerReference=repository)},
+        {"*.": accept},
+    ]
+    different, accepted = [], 0
+    for number, scopes in enumerate(policies):
+        text = policy(**scopes)
+        daemon.policy.write_text(text)
+        (tmp_path / "policy.json").write_text(text)
+        for name in (signed, unsigned, by_digest):
+            done = subprocess.run(
+                ["skopeo", "--policy", str(tmp_path / "policy.json"), "--registries.d",
+                 str(daemon.containers / "registries.d"), "copy", "--src-tls-verify=false", f"docker://{name}",
+                 f"dir:{tmp_path}/copy{number}"],
+                capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL,
+            )  # fmt: skip
+            try:
+                cri.pull(name)
+                ours = ""
+            except grpc.RpcError as error:
+                ours = error.details()
+            accepted += not ours
+            if (done.returncode == 0) == bool(ours):
+                different.append(f"{text}: {name}: skopeo {done.stderr or 'accepts'}, crisp {ours or 'accepts'}")
+    daemon.policy.write_text(ACCEPT_ALL)
+    assert not different, "\n".join(different)
+    assert 20 < accepted < 3 * len(policies) - 20, accepted
+
+
 def test_images_signed_as_cosign_does(node: Node, cri: Cri) -> None:
     node.places(**{"use-sigstore-attachments": True})
     built, name = node.push("cosigned")
