@@ -49,6 +49,8 @@ class Container:
         """Whether the exit code is known; only once it has exited."""
         self.monitor_lost = False
         """Whether conmon ended before it did."""
+        self.swept = False
+        """Whether nothing of it has been running since it exited."""
 
     def fact(self) -> ContainerFact:
         """What the host says of it now."""
@@ -137,6 +139,7 @@ class Exits:
         self._settle(container, code)
         self._watchers.tell(Changed(fact=container.fact()))
         await after(container)
+        container.swept = True
 
     async def _to_the_end(self, container: Container, process: Watched) -> int | None:
         """Wait for the process's end; its exit code where conmon will not tell and the kernel says it only now."""

@@ -264,7 +264,7 @@ class Pods:
         )
 
     def _make_cgroup(self, pod: Pod) -> None:
-        self.made_cgroups.make(pod.cgroup)
+        self.made_cgroups.make(pod.cgroup, pod.request.sandbox)
         self._limit(pod.cgroup, pod.request)
 
     def _limit(self, cgroup: PodCgroup, request: PodRequest) -> None:
@@ -304,7 +304,7 @@ class Pods:
         for mounted in (folder.net, folder.ipc, folder.uts, folder.user, folder.shm):
             namespaces.unmount(mounted)
         if pod is not None:
-            self.made_cgroups.remove(pod.cgroup.path)
+            self.made_cgroups.remove(pod.cgroup.path, pod.request.sandbox)
         bundle.remove(folder.path)
 
 

@@ -42,6 +42,8 @@ class Stops:
 
     async def kill(self, container: Container) -> None:
         """SIGKILL to all of the container's processes, and its end noted."""
+        if container.swept:
+            return
         deadline = Deadline.after(_KILL_SECONDS)
         if container.process is not None:
             container.process.signal(signal.SIGKILL)

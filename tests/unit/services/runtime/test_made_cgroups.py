@@ -25,3 +25,17 @@ def test_only_what_was_made_here_is_removed_and_only_with_its_last_user(tmp_path
     (root / "mine/x/m").rmdir()
     again.remove("/mine/x")
     assert not (root / "mine").exists()
+
+
+def test_what_bears_the_pods_id_is_its_own_without_a_note(tmp_path: Path) -> None:
+    root, state, own = tmp_path / "cgroup", tmp_path / "state", "a" * 64
+    state.mkdir()
+    groups = Cgroups(Hierarchies(unified=root, v1={"memory": root}))
+    made = MadeCgroups(state, groups)
+    made.make(PodCgroup(driver="cgroupfs", name=f"/crisp/{own}"), own)
+    assert (state / "cgroups.json").read_text() == '["/crisp"]'
+    made.remove(f"/crisp/{own}", "b" * 64)
+    assert (root / "crisp" / own).exists()
+    MadeCgroups(state, groups).remove(f"/crisp/{own}", own)
+    assert not (root / "crisp").exists()
+    assert (state / "cgroups.json").read_text() == "[]"
