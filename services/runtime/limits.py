@@ -117,13 +117,14 @@ def _ranges(text: str) -> list[tuple[int, int]]:
 def spec(asked: Resources, support: Support) -> dict[str, object]:
     """The part of OCI's `linux.resources` that the CRI's limits make; what the host lacks is left out."""
     found: dict[str, object] = {}
-    cpu = {
-        "shares": asked.cpu_shares, "quota": asked.cpu_quota, "period": asked.cpu_period, "cpus": asked.cpuset_cpus,
-        "mems": asked.cpuset_mems,
-    }  # fmt: skip
+    cpu: dict[str, object] = {}
+    if "cpu" in support.controllers:
+        cpu |= {"shares": asked.cpu_shares, "quota": asked.cpu_quota, "period": asked.cpu_period}
+    if "cpuset" in support.controllers:
+        cpu |= {"cpus": asked.cpuset_cpus, "mems": asked.cpuset_mems}
     if given := {name: value for name, value in cpu.items() if value}:
         found["cpu"] = given
-    if asked.memory_limit_in_bytes:
+    if asked.memory_limit_in_bytes and "memory" in support.controllers:
         memory = {"limit": asked.memory_limit_in_bytes}
         if support.swap:
             memory["swap"] = _swap(asked)

@@ -249,11 +249,15 @@ def resources(asked: Resources, place: Place, host: Host, defaults: Defaults, *,
     check_resources(asked)
     limits.check_sets(asked, host.cpus, host.mems)
     found: Spec = {"devices": _device_rules(place.devices, privileged=privileged)}
-    known = limits.Support(unified=host.unified, controllers=host.controllers, swap=host.swap_accounting)
-    found.update(limits.spec(asked, known))
+    found.update(limits.spec(asked, support(host)))
     if defaults.pids_limit and "pids" in host.controllers:
         found["pids"] = {"limit": defaults.pids_limit}
     return found
+
+
+def support(host: Host) -> limits.Support:
+    """What of limits the host knows."""
+    return limits.Support(unified=host.unified, controllers=host.controllers, swap=host.swap_accounting)
 
 
 def check_resources(asked: Resources) -> None:

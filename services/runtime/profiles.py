@@ -14,7 +14,7 @@ from pathlib import Path
 
 from kernel.contracts.runtime import CreateRequest, PodRequest, SelinuxOptions
 from kernel.host.aio import Deadline
-from services.runtime import capabilities, confinement, profile_file, seccomp, selinux, thread
+from services.runtime import capabilities, confinement, limits, oci_spec, profile_file, seccomp, selinux, thread
 from services.runtime.apparmor import AppArmor
 from services.runtime.confinement import Confinement
 from services.runtime.oci_spec import Host
@@ -78,7 +78,7 @@ class Profiles:
                 await selinux.relabel(index, mount.host_path, found.mount_label, deadline)
 
     def tell(self, request: CreateRequest, host: Host) -> None:
-        """Log what the request asks for and the daemon does not hold, once per kind."""
+        """Log what the request asks for and the daemon does not hold, or the host does not have, once per kind."""
         security, score = request.security, request.resources.oom_score_adj
         lacking = capabilities.lacking(
             security.add_capabilities, privileged=security.privileged, bounding=host.bounding
@@ -87,6 +87,9 @@ class Profiles:
             self._once(f"containers run without {', '.join(lacking)}: the daemon itself has not got it")
         if score < host.oom_score_adj and not host.may_lower_oom_score:
             self._once(f"containers' oom_score_adj is {host.oom_score_adj} at the least: CAP_SYS_RESOURCE is missing")
+
+        for note in limits.left_out(request.resources, oci_spec.support(host)):
+            self._once(f"containers run without what they ask of {note}")
 
     def _once(self, text: str) -> None:
         if text not in self._told:

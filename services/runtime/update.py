@@ -17,13 +17,12 @@ import msgspec
 from kernel.contracts.runtime import Resources
 from kernel.errors import FailedPrecondition, Internal, InvalidInput
 from kernel.host.aio import Deadline
-from services.runtime import bundle, host, limits, thread
+from services.runtime import bundle, host, limits, oci_spec, thread
 from services.runtime.bundle import ContainerBundle
 from services.runtime.cgroup import Cgroups
 from services.runtime.exits import Container
 from services.runtime.limits import Support, Write
 from services.runtime.oci_runtime import OciRuntime
-from services.runtime.oci_spec import Host
 from services.runtime.setting import Setting
 
 _LOG = logging.getLogger(__name__)
@@ -39,7 +38,7 @@ async def container(
     limits.check_least(asked, runtime.settings.least_memory, runtime.name)
     allowed = host.read(setting.cgroups.hierarchies)
     limits.check_sets(asked, allowed.cpus, allowed.mems)
-    known = support(allowed)
+    known = oci_spec.support(allowed)
 
     def work() -> Resources:
         made_from = changed.bundle.request.read()
@@ -64,12 +63,7 @@ async def container(
 
 def pod(cgroups: Cgroups, path: str, asked: Resources, what: str) -> None:
     """Give a pod's cgroup, which is ours, the limits of all that is in it."""
-    apply(cgroups, path, asked, asked, support(host.read(cgroups.hierarchies)), what)
-
-
-def support(found: Host) -> Support:
-    """What of limits the host knows."""
-    return Support(unified=found.unified, controllers=found.controllers, swap=found.swap_accounting)
+    apply(cgroups, path, asked, asked, oci_spec.support(host.read(cgroups.hierarchies)), what)
 
 
 def apply(cgroups: Cgroups, path: str, asked: Resources, held: Resources, known: Support, what: str) -> None:

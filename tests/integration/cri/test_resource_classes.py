@@ -1,4 +1,4 @@
-"""Classes of block I/O and RDT by annotation: what a container's cgroup has in the end."""
+"""Limits that a container is made with, as it sees them itself; classes of block I/O and RDT by annotation."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from pathlib import Path
 import grpc
 import pytest
 
+from kernel.front.generated import cri_pb2 as pb
 from tests.harness.cri import INVALID, Cri, pod_config, refused
 from tests.harness.daemon import Daemon
 from tests.integration.conftest import Pods, insecure
 
+MIB = 1 << 20
 FAILED = grpc.StatusCode.FAILED_PRECONDITION
 UNIFIED = Path("/sys/fs/cgroup/cgroup.controllers").exists()
 OWN, POD = "io.kubernetes.cri.blockio-class", "blockio.resources.beta.kubernetes.io"
 DEVICE = Path("/dev/loop0")
+SWAP = Path("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes").exists()
 CLASSES = f"""
 Classes:
   slow:
@@ -38,6 +41,7 @@ def daemon(system_users: None, registry) -> Iterator[Daemon]:
     runtime = mine.config["runtime"]
     assert isinstance(runtime, dict)
     runtime["blockio_config_file"] = str(file)
+    runtime["default_pids_limit"] = 77
     mine.write_config()
     try:
         mine.start()
@@ -59,6 +63,37 @@ def limits(cri: Cri, container: str) -> dict[str, str]:
             folder = Path("/sys/fs/cgroup/blkio") / path[1:]
             return {one.name: one.read_text().strip() for one in folder.glob("blkio.*") if one.stat().st_mode & 0o400}
     raise AssertionError("no blkio")
+
+
+@pytest.mark.skipif(UNIFIED, reason="reads cgroup v1 files")
+@pytest.mark.parametrize("handler", ["runc", "crun"])
+def test_limits_hold_inside_and_what_the_host_lacks_is_left_out(
+    cri: Cri, pods: Pods, daemon: Daemon, handler: str
+) -> None:
+    asked = pb.LinuxContainerResources(
+        cpu_shares=333, cpu_quota=30_000, cpu_period=60_000, memory_limit_in_bytes=48 * MIB,
+        memory_swap_limit_in_bytes=80 * MIB, cpuset_cpus="0", cpuset_mems="0", oom_score_adj=444,
+        hugepage_limits=[pb.HugepageLimit(page_size="2MB", limit=0)],
+    )  # fmt: skip
+    pod = pods(handler=handler)
+    container = pod.run("sleep", "600", resources=asked)
+    files = {
+        "cpu/cpu.shares": "333", "cpu/cpu.cfs_quota_us": "30000", "cpu/cpu.cfs_period_us": "60000",
+        "memory/memory.limit_in_bytes": str(48 * MIB), "memory/memory.memsw.limit_in_bytes": str(80 * MIB),
+        "cpuset/cpuset.cpus": "0", "cpuset/cpuset.mems": "0", "pids/pids.max": "77",
+    }  # fmt: skip
+    for file, value in files.items():
+        if (Path("/sys/fs/cgroup", file).parent.exists() and "memsw" not in file) or SWAP:
+            assert cri.output(container, "cat", f"/sys/fs/cgroup/{file}").strip() == value, file
+    assert cri.output(container, "cat", "/proc/1/oom_score_adj").strip() == "444"
+    assert cri.output(container, "nproc").strip() == "1"
+    if not Path("/sys/fs/cgroup/hugetlb").exists():
+        assert "hugepageLimits" not in cri.info(container)["runtimeSpec"]["linux"]["resources"]
+        assert "hugepage_limits: the host has no hugetlb controller" in daemon.log.read_text()
+    shown = cri.container(container).resources.linux
+    assert (shown.cpu_shares, shown.memory_swap_limit_in_bytes, shown.oom_score_adj) == (333, 80 * MIB, 444)
+    with refused(INVALID, "linux.resources.unified", "no cgroup v2"):
+        pod.create("true", resources=pb.LinuxContainerResources(unified={"memory.high": "1000000"}))
 
 
 @pytest.mark.skipif(UNIFIED or not DEVICE.is_block_device(), reason="reads cgroup v1 files of a loop device")

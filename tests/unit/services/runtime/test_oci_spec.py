@@ -170,15 +170,17 @@ def test_resources() -> None:
         hugepage_limits={"2MB": 0},
     )  # fmt: skip
     found = oci_spec.resources(asked, PLACE, HOST, Defaults(capabilities=(), pids_limit=10))
-    assert found["cpu"] == {"shares": 512, "quota": 50000, "period": 100000, "cpus": "0-1"}
+    assert found["cpu"] == {"shares": 512, "quota": 50000, "period": 100000}
     assert found["memory"] == {"limit": 1 << 20, "swap": 1 << 20}
     assert found["pids"] == {"limit": 10}
     assert "hugepageLimits" not in found  # this host has no such controller
-    able = differing(HOST, swap_accounting=False, controllers=frozenset({"hugetlb"}))
+    able = differing(HOST, swap_accounting=False, controllers=frozenset({"hugetlb", "cpuset", "memory"}))
     found = oci_spec.resources(asked, PLACE, able, Defaults(capabilities=(), pids_limit=10))
-    assert found["memory"] == {"limit": 1 << 20}
+    assert (found["cpu"], found["memory"]) == ({"cpus": "0-1"}, {"limit": 1 << 20})
     assert found["hugepageLimits"] == [{"pageSize": "2MB", "limit": 0}]
     assert "pids" not in found
+    none = differing(HOST, controllers=frozenset())
+    assert set(oci_spec.resources(asked, PLACE, none, DEFAULTS)) == {"devices"}
     assert set(oci_spec.resources(Resources(), PLACE, HOST, DEFAULTS)) == {"devices"}
 
 
