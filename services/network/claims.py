@@ -6,7 +6,7 @@ has begun. Addresses are compared within a network: two networks may give the sa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from kernel.contracts.network import PortMapping
 from kernel.errors import AlreadyExists, Internal
@@ -34,9 +34,9 @@ class Claims:
             self._ports[sandbox] = (pod, tuple(mappings))
 
     def claim_addresses(
-        self, sandbox: SandboxId, pod: str, network: str, addresses: Iterable[str], host: frozenset[str]
+        self, sandbox: SandboxId, pod: str, network: str, addresses: Iterable[str], hosts: Callable[[str], bool]
     ) -> None:
-        """Internal names the pod, or the host, that has one of them; none is claimed then."""
+        """Internal names the pod that has one of them, or the host, as `hosts` says; none is claimed then."""
         wanted = tuple(addresses)
         for address in wanted:
             name, holder = self._addresses.get((network, address), ("", sandbox))
@@ -44,7 +44,7 @@ class Claims:
                 raise Internal(
                     f"malformed result: address {address} belongs to pod {name} (sandbox {holder[:13]}), which lives"
                 )
-            if address in host:
+            if hosts(address):
                 raise Internal(f"malformed result: address {address} is the host's own")
         for address in wanted:
             self._addresses[network, address] = (pod, sandbox)

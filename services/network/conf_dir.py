@@ -51,6 +51,7 @@ class ConfDir:
         self._files: dict[str, _File] = {}
         self._trouble: tuple[Network | None, str] = (None, "")
         """What the plugins of a network said last of themselves."""
+        self._usable: Network | None = None
         self._state = self._look()
         self._changed = asyncio.Event()
         self._looked = asyncio.Event()
@@ -74,9 +75,8 @@ class ConfDir:
         return network
 
     def usable(self) -> Network | None:
-        """The default network, if its plugins are there."""
-        network = self.known()
-        return network if network is not None and not self._missing(network) else None
+        """The default network, if its plugins were there when last looked."""
+        return self._usable
 
     def tell(self, network: Network, trouble: str) -> None:
         """Take up what a network's plugins say of themselves; no trouble is good."""
@@ -134,9 +134,9 @@ class ConfDir:
                 await changed.wait()
 
     def _refresh(self) -> None:
-        before = self.known()
+        before = self._usable
         state = self._look()
-        if state != self._state or self.known() != before:
+        if state != self._state or self._usable != before:
             self._looked.set()
             self._looked = asyncio.Event()
         if state != self._state:
@@ -146,7 +146,7 @@ class ConfDir:
             self._changed = asyncio.Event()
 
     def _look(self) -> Readiness:
-        self._files = self._read_all()
+        self._files, self._usable = self._read_all(), None
         network = self.known()
         if network is None:
             return _not_ready(self._why_none())
@@ -154,6 +154,7 @@ class ConfDir:
             return _not_ready(
                 f"plugin {', '.join(missing)} of network {network.name} is in none of {', '.join(self._plugin_dirs)}"
             )
+        self._usable = network
         about, trouble = self._trouble
         if trouble and about == network:
             return _not_ready(trouble)

@@ -68,7 +68,8 @@ class Pods:
         if earlier and earlier.result is not None and not earlier.undoing and netns.pinned(self._paths.netns(sandbox)):
             await self._forward(earlier, deadline)
             return result.addresses(earlier.result, self._section.primary_family)
-        await self.leave(sandbox, deadline)
+        if earlier or self._traces(sandbox):
+            await self.leave(sandbox, deadline)
         attachment = self._wanted(request)
         self._claims.claim_ports(sandbox, attachment.pod, hostport.check(request.port_mappings))
         try:
@@ -88,6 +89,10 @@ class Pods:
     async def leave(self, sandbox: SandboxId, deadline: Deadline) -> None:
         """DEL, if there was an ADD, then the namespace; where DEL fails all stays for the next try."""
         await self._leave(sandbox, self.load(sandbox), deadline)
+
+    def _traces(self, sandbox: SandboxId) -> bool:
+        """Whether there is something of an earlier call that has no record."""
+        return self._paths.netns(sandbox).exists() or self._attachments.mark(sandbox).exists()
 
     def load(self, sandbox: SandboxId) -> Attachment | None:
         """The sandbox's attachment. A damaged one becomes the present network's: DEL frees by the sandbox's id."""
@@ -152,7 +157,7 @@ class Pods:
             await self._spare.pin(pin)
         added = await self._chain.add(attachment, pin, self._attachments.mark(sandbox), deadline)
         ips = result.addresses(added, self._section.primary_family)
-        self._claims.claim_addresses(sandbox, attachment.pod, attachment.network.name, ips, _host_addresses())
+        self._claims.claim_addresses(sandbox, attachment.pod, attachment.network.name, ips, _is_hosts)
         attachment = replace(attachment, result=added)
         if attachment.host_ports:
             await asyncio.wait({self._restored})
@@ -208,7 +213,7 @@ class Pods:
                 self._claims.claim_ports(sandbox, attachment.pod, attachment.every_port())
                 if attachment.result is not None:
                     ips, name = result.addresses(attachment.result), attachment.network.name
-                    self._claims.claim_addresses(sandbox, attachment.pod, name, ips, frozenset())
+                    self._claims.claim_addresses(sandbox, attachment.pod, name, ips, lambda _: False)
                     forwards[sandbox] = _forwards(attachment)
             except CrispError as error:
                 _LOG.warning("pod sandbox %s is not as it was recorded: %s", sandbox, error)
@@ -224,8 +229,8 @@ def _forwards(attachment: Attachment) -> tuple[hostport.Forward, ...]:
     return hostport.forwards(attachment.host_ports, result.interface_addresses(attachment.result))
 
 
-def _host_addresses() -> frozenset[str]:
+def _is_hosts(address: str) -> bool:
     try:
-        return rtnetlink.host_addresses()
+        return rtnetlink.is_own(address)
     except OSError as error:
-        raise Internal(f"the host's addresses cannot be read: {error.strerror}") from error
+        raise Internal(f"whether {address} is the host's cannot be told: {error.strerror}") from error

@@ -17,29 +17,33 @@ _NEWLINK_SET, _GETLINK, _GETADDR, _GETROUTE = 19, 18, 22, 26
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_PROTINFO = 1, 3, 4, 12
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_TABLE = 1, 4, 5, 15
-_MAIN, _UNICAST = 254, 1
+_MAIN, _UNICAST, _LOCAL = 254, 1, 2
 _AF_BRIDGE, _BRPORT_MODE = 7, 4
 _NO_WAY = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENXIO, errno.ENODEV)
 
 
-def host_addresses() -> frozenset[str]:
-    """Every address of the calling thread's namespace."""
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, netlink.ROUTE) as kernel:
-        return frozenset(address.partition("/")[0] for _, address in _addresses(kernel))
+def is_own(address: str) -> bool:
+    """Whether an address is one of the calling thread's namespace."""
+    return any(body[7] == _LOCAL for body in _route_to(address))
 
 
 def way_to(address: str) -> str:
     """The interface that leads to an address; empty where none does."""
+    for body in _route_to(address):
+        if index := netlink.attributes(body[12:]).get(_RTA_OIF):
+            return socket.if_indextoname(struct.unpack("=I", index)[0])
+    return ""
+
+
+def _route_to(address: str) -> list[bytes]:
     target = ipaddress.ip_address(address)
     head = struct.pack("=BBBBBBBBI", _family(target), target.max_prefixlen, 0, 0, 0, 0, 0, 0, 0)
     try:
-        for body in netlink.ask(netlink.ROUTE, _GETROUTE, 0, head + netlink.attribute(_RTA_DST, target.packed)):
-            if index := netlink.attributes(body[12:]).get(_RTA_OIF):
-                return socket.if_indextoname(struct.unpack("=I", index)[0])
+        return netlink.ask(netlink.ROUTE, _GETROUTE, 0, head + netlink.attribute(_RTA_DST, target.packed))
     except OSError as error:
         if error.errno not in _NO_WAY:
             raise
-    return ""
+        return []
 
 
 def turn_back(interface: str) -> bool:

@@ -24,20 +24,57 @@ PLUGINS = "/usr/lib/cni"
 CHUNK = 1 << 20
 
 
+class Network:
+    """A network's chain of plugins, by hand."""
+
+    def __init__(self, conflist: Path) -> None:
+        self.network = json.loads(conflist.read_text())
+
+    def prepare(self, name: str) -> None:
+        """What is not timed: the namespace's file."""
+        host.run("ip", "netns", "add", name)
+
+    def add(self, name: str) -> None:
+        """ADD, plugin by plugin."""
+        self._run("ADD", name)
+
+    def delete(self, name: str) -> None:
+        """DEL, and the namespace away."""
+        self._run("DEL", name)
+        host.run("ip", "netns", "delete", name)
+
+    def _run(self, verb: str, name: str) -> None:
+        environment = {
+            "CNI_COMMAND": verb, "CNI_CONTAINERID": name, "CNI_NETNS": f"/run/netns/{name}", "CNI_IFNAME": "eth0",
+            "CNI_PATH": PLUGINS, "PATH": os.environ["PATH"],
+        }  # fmt: skip
+        plugins = self.network["plugins"]
+        result = None
+        for plugin in plugins if verb == "ADD" else reversed(plugins):
+            config = {**plugin, "name": self.network["name"], "cniVersion": self.network["cniVersion"]}
+            if result is not None:
+                config["prevResult"] = result
+            done = subprocess.run(
+                [f"{PLUGINS}/{plugin['type']}"], input=json.dumps(config), env=environment,
+                capture_output=True, text=True, check=True,
+            )  # fmt: skip
+            result = json.loads(done.stdout) if verb == "ADD" else None
+
+
 class Parts:
     """One pod at a time from its parts, with the spec and the image of a container that crisp runs."""
 
     def __init__(self, folder: Path, conflist: Path, spec: dict, rootfs: Path) -> None:
         self.folder = folder
         self.runc_root = folder / "runc"
-        self.network = json.loads(conflist.read_text())
+        self.network = Network(conflist)
         self.spec = spec
         self.lower = _lower_layers(rootfs)
         folder.mkdir()
 
     def prepare(self, name: str) -> None:
         """What is not timed: the namespace's file, the root file system, the bundle."""
-        host.run("ip", "netns", "add", name)
+        self.network.prepare(name)
         bundle = self.folder / name
         for part in ("rootfs", "upper", "work"):
             (bundle / part).mkdir(parents=True)
@@ -54,16 +91,15 @@ class Parts:
 
     def up(self, name: str) -> None:
         """CNI ADD, `runc create` and `runc start`."""
-        self._cni("ADD", name)
+        self.network.add(name)
         self._runc("create", "--bundle", str(self.folder / name), name)
         self._runc("start", name)
 
     def down(self, name: str) -> None:
         """Everything of it away."""
         self._runc("delete", "--force", name)
-        self._cni("DEL", name)
+        self.network.delete(name)
         host.run("umount", str(self.folder / name / "rootfs"))
-        host.run("ip", "netns", "delete", name)
         shutil.rmtree(self.folder / name)
 
     def _runc(self, *argv: str) -> None:
@@ -71,23 +107,6 @@ class Parts:
             ["runc", "--root", str(self.runc_root), *argv],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True,
         )  # fmt: skip
-
-    def _cni(self, verb: str, name: str) -> None:
-        environment = {
-            "CNI_COMMAND": verb, "CNI_CONTAINERID": name, "CNI_NETNS": f"/run/netns/{name}", "CNI_IFNAME": "eth0",
-            "CNI_PATH": PLUGINS, "PATH": os.environ["PATH"],
-        }  # fmt: skip
-        plugins = self.network["plugins"]
-        result = None
-        for plugin in plugins if verb == "ADD" else reversed(plugins):
-            config = {**plugin, "name": self.network["name"], "cniVersion": self.network["cniVersion"]}
-            if result is not None:
-                config["prevResult"] = result
-            done = subprocess.run(
-                [f"{PLUGINS}/{plugin['type']}"], input=json.dumps(config), env=environment,
-                capture_output=True, text=True, check=True,
-            )  # fmt: skip
-            result = json.loads(done.stdout) if verb == "ADD" else None
 
 
 def execute(command: list[str]) -> None:

@@ -17,7 +17,7 @@ import psutil
 
 from deploy.demo_image import Layer, image
 from tests.bench import byhand
-from tests.harness.cri import Pod
+from tests.harness.cri import Pod, pod_config
 from tests.harness.daemon import Daemon
 from tests.harness.registry import Registry
 
@@ -96,6 +96,19 @@ class Bench:
             made[0].remove()
         model.remove()
         return [ratio("pod up, by CNI ADD + runc create + runc start by hand", 1.25, crisp, hand)]
+
+    def pod_sandbox(self) -> list[Row]:
+        network = byhand.Network(self.daemon.folder / "cni" / "10-test.conflist")
+        hand, crisp = [], []
+        for name, _ in zip(byhand.names(f"{self.daemon.name}s"), range(2 * self.sizes.rounds), strict=False):
+            network.prepare(name)
+            hand.append(timed(lambda name=name: network.add(name)))
+            network.delete(name)
+            made: list[str] = []
+            config = pod_config(self.daemon.logs, name)
+            crisp.append(timed(lambda made=made, config=config: made.append(self.cri.run_pod(config))))
+            self.cri.remove_pod(made[0])
+        return [ratio("RunPodSandbox, by CNI ADD by hand", 1.25, crisp, hand)]
 
     def exec_sync(self) -> list[Row]:
         """By both OCI runtimes as they are configured: on a hybrid host crun's wrapper is on both sides."""
@@ -230,7 +243,7 @@ class Bench:
         return [ratio(f"pull of a {size} layer, by download + sha256 + isal + libarchive by hand", 1.5, crisp, hand)]
 
 
-ROWS = ("memory", "pod_up", "exec_sync", "eight_at_a_time", "lists", "pull", "killed_worker", "own_cpu")
+ROWS = ("memory", "pod_up", "pod_sandbox", "exec_sync", "eight_at_a_time", "lists", "pull", "killed_worker", "own_cpu")
 """In this order: the memory of an idle daemon is taken first."""
 
 

@@ -32,7 +32,8 @@ def test_links_addresses_and_routes(links: None) -> None:
     assert set(left.addresses) == {f"{each['local']}/{each['prefixlen']}" for each in said["addr_info"]}
     assert {"192.0.2.1/24", "2001:db8::1/64"} <= set(left.addresses)
     assert {("0.0.0.0/0", "192.0.2.9", "left"), ("192.0.2.0/24", "", "left"), ("2001:db8::/64", "", "left")} <= routes
-    assert {"192.0.2.1", "2001:db8::1", "127.0.0.1"} <= rtnetlink.host_addresses()
+    assert all(rtnetlink.is_own(address) for address in ("192.0.2.1", "2001:db8::1", "127.0.0.1"))
+    assert not any(rtnetlink.is_own(address) for address in ("192.0.2.2", "2001:db8::2", "203.0.113.1", "2001:db9::1"))
 
 
 def test_the_way_to_an_address(links: None) -> None:
