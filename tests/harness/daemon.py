@@ -172,8 +172,10 @@ class Daemon:
         return os.readlink(f"/proc/{pid}/fd/2") == str(self.log)
 
     def kill(self, name: str) -> int:
-        """SIGKILL to one process by its name; its pid."""
+        """SIGKILL to one process by its name; its pid. ProcessLookupError while it is away."""
         pid = self.workers()[name]
+        if not pid:  # to kill(2), 0 is the test's own group
+            raise ProcessLookupError(f"the {name} process is away")
         os.kill(pid, signal.SIGKILL)
         return pid
 
