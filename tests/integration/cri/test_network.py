@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import urllib.request
+from pathlib import Path
+
+import grpc
+import pytest
 
 from kernel.front.generated import cri_pb2 as pb
 from tests.harness import host
-from tests.harness.cri import Cri, Pod, pod_config
+from tests.harness.cri import Cri, Pod, pod_config, refused
 from tests.harness.daemon import Daemon
 from tests.harness.registry import free_port
 
@@ -59,6 +64,46 @@ def test_a_host_port_leads_to_the_pod(pods, cri: Cri, daemon: Daemon) -> None:
         assert client.connect_ex(("127.0.0.1", port)) != 0
 
 
+def test_a_host_port_that_another_pod_has_is_refused_by_its_name(pods, cri: Cri, daemon: Daemon) -> None:
+    mapping = pb.PortMapping(protocol=pb.UDP, container_port=80, host_port=free_port())
+    pods(pod_config(daemon.logs, "first", port_mappings=[mapping]))
+    before = daemon.leaks()
+    words = f"port_mappings[0]: host port {mapping.host_port}/udp belongs to pod default/first"
+    with refused(grpc.StatusCode.ALREADY_EXISTS, words):
+        cri.run_pod(pod_config(daemon.logs, "second", port_mappings=[mapping]))
+    assert daemon.leaks() == before
+
+
+def test_a_host_port_survives_the_network_worker(pods, cri: Cri, daemon: Daemon) -> None:
+    """Traffic goes on while it is dead, and its rules are taken away by its next life."""
+    port = free_port()
+    mapping = pb.PortMapping(protocol=pb.TCP, container_port=8080, host_port=port)
+    pod = pods(pod_config(daemon.logs, "lasting", port_mappings=[mapping]))
+    serve(pod, "lasting")
+    daemon.kill("network")
+    assert fetch("127.0.0.1", port) == "lasting\n"
+    host.until("it is back", lambda: daemon.workers()["network"])
+    assert fetch("127.0.0.1", port) == "lasting\n"
+    daemon.kill("network")
+    cri.stop_pod(pod.id)
+    assert not [line for line in host.rules(f". {port} ") if "10." in line]
+
+
+def test_net_shows_each_pod(pods, daemon: Daemon, cri: Cri) -> None:
+    port = free_port()
+    mapping = pb.PortMapping(protocol=pb.TCP, container_port=8080, host_port=port, host_ip="127.0.0.1")
+    pod = pods(pod_config(daemon.logs, "shown", port_mappings=[mapping]))
+    address = cri.pod(pod.id).network.ip
+    (shown,) = [one for one in json.loads(daemon.command("net", "--check", "--json").stdout) if one["id"] == pod.id]
+    assert (shown["pod"], shown["network"], shown["ips"]) == ("default/shown", daemon.name, [address])
+    assert f"{address}/24" in {each for one in shown["interfaces"] for each in one["addresses"]}
+    assert {"to": "0.0.0.0/0", "via": f"{daemon.subnet}.1", "interface": "eth0"} in shown["routes"]
+    assert (shown["host_ports"], shown["problem"]) == ([f"127.0.0.1:{port}/tcp -> 8080"], "")
+    table = daemon.command("net").stdout
+    assert table.splitlines()[0].split() == ["ID", "POD", "NETWORK", "WHAT", "VALUE"]
+    assert f"127.0.0.1:{port}/tcp -> 8080" in table
+
+
 def test_a_pod_on_the_hosts_network_sees_it(pods, cri: Cri, daemon: Daemon) -> None:
     pod = pods(pod_config(daemon.logs, "onhost", network=pb.NODE))
     assert cri.pod(pod.id).network.ip == ""
@@ -66,6 +111,7 @@ def test_a_pod_on_the_hosts_network_sees_it(pods, cri: Cri, daemon: Daemon) -> N
     container = pod.shell("sleep 600")
     assert os.readlink(f"/proc/{cri.pid(container)}/ns/net") == os.readlink("/proc/self/ns/net")
     assert cri.output(container, "hostname").strip() == socket.gethostname()
+    assert cri.output(container, "cat", "/etc/hosts") == Path("/etc/hosts").read_text()
 
 
 def test_stop_gives_the_address_back(pods, cri: Cri, daemon: Daemon) -> None:
@@ -78,9 +124,6 @@ def test_stop_gives_the_address_back(pods, cri: Cri, daemon: Daemon) -> None:
 
 
 def test_a_pod_whose_network_fails_leaves_nothing(daemon: Daemon, cri: Cri) -> None:
-    import grpc
-    import pytest
-
     conflist = daemon.folder / "cni" / "10-test.conflist"
     kept = conflist.read_text()
     conflist.write_text(kept.replace(f'"{daemon.subnet}.0/24"', f'"{daemon.subnet}.0/32"'))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import socket
 import sys
+import time
 from pathlib import Path
 
 import msgspec
@@ -147,4 +149,38 @@ async def test_odd_names_stay_arguments(node: Node, client: Client, sandbox: San
     assert f"K8S_POD_NAME={name};" in (node.root / "tell.log.args").read_text()
     assert not os.path.exists("/tmp/owned")
     assert "ACCEPT }" not in run("nft", "list", "ruleset")
+    await client.detach(sandbox)
+
+
+async def test_rogue_router_advertisements_are_not_heard(node: Node, client: Client, sandbox: SandboxId) -> None:
+    """A pod takes no IPv6 route from whoever says to be a router on its link (CVE-2020-10749)."""
+    node.configure(node.bridge_plugin())
+    await client.attach(sandbox)
+
+    def routes() -> str:
+        return run("nsenter", f"--net={node.pin(sandbox)}", "ip", "-6", "route", "show", "default")
+
+    def settled(what: str, *argv: str) -> None:
+        deadline = time.monotonic() + 10
+        while "tentative" in (said := run(*argv)) or "fe80" not in said:
+            assert time.monotonic() < deadline, what
+            time.sleep(0.05)
+
+    link_local = ("ip", "-6", "address", "show", "scope", "link", "dev")
+    settled("the bridge has its address", *link_local, node.bridge)
+    settled("the pod has its address", "nsenter", f"--net={node.pin(sandbox)}", *link_local, "eth0")
+    advertisement = bytes((134, 0, 0, 0, 64, 0)) + (1800).to_bytes(2, "big") + bytes(8)
+    with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as router:
+        router.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+        everyone = ("ff02::1", 0, 0, socket.if_nametoindex(node.bridge))
+        router.sendto(advertisement, everyone)
+        with pytest.raises(ConnectionRefusedError):  # what was sent before has come by then
+            socket.create_connection((f"{node.subnet}.2", 9), timeout=5)
+        assert routes() == ""
+        run("nsenter", f"--net={node.pin(sandbox)}", "sysctl", "-qw", "net.ipv6.conf.eth0.accept_ra=2")
+        router.sendto(advertisement, everyone)
+        deadline = time.monotonic() + 10
+        while not routes():  # one that listens does hear them
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
     await client.detach(sandbox)
