@@ -97,6 +97,8 @@ class DropRequest(Message, frozen=True, kw_only=True):
     """Blobs that are no longer needed; one that does not exist is no error."""
 
     digests: tuple[Digest, ...]
+    partial: bool = False
+    """Whether what broke off of them goes too: where the disk is full."""
 
 
 class LoadRequest(Message, frozen=True, kw_only=True):

@@ -236,8 +236,8 @@ async def _unpacked(front: Front, plan: _Plan, deadline: Deadline) -> None:
         sizes = await _side_by_side([_layer(front, plan, layer, present, deadline) for layer in plan.layers])
         await front.image.call(image.KEEP, image.KeepRequest(documents=plan.documents), deadline=deadline)
         await front.replica.commit(Commit(put_images=_records(front, plan, dict(sizes)), end=(own,)), deadline)
-    except CrispError:
-        await _undo(front, plan, intent)
+    except CrispError as error:
+        await _undo(front, plan, intent, room=isinstance(error, ResourceExhausted))
         raise
     except asyncio.CancelledError:
         if plan.progress.abandoned:  # else the front ends, and the next one goes on
@@ -312,28 +312,29 @@ async def _fetch_and_unpack(front: Front, plan: _Plan, layer: Layer, deadline: D
     return usage
 
 
-async def _undo(front: Front, plan: _Plan, intent: Intent) -> None:
-    """Take away what a failed pull left. Where that fails too the intent stays, and the next start does it."""
+async def _undo(front: Front, plan: _Plan, intent: Intent, *, room: bool = False) -> None:
+    """Take away what a failed pull left; the beginnings of its layers too where `room` is what is missing. Where that
+    fails too the intent stays, and the next start does it."""
     replica = front.replica
     blobs = [
         layer.blob.digest
         for layer in plan.layers
         if not image_records.claimed_elsewhere(layer.diff_id, plan.parsed.id, (), replica.intents.values())
     ]
-    await drop_unkept(front, [*blobs, *(image_config.image_id(data) for data in plan.documents)])
+    await drop_unkept(front, [*blobs, *(image_config.image_id(data) for data in plan.documents)], partial=room)
     try:
         await release(front, intent, Deadline.after(_UNDO_SECONDS))
     except CrispError as error:
         _LOG.warning("image %s: what a failed pull left stays until the next start: %s", plan.source, error)
 
 
-async def drop_unkept(front: Front, blobs: Iterable[Digest]) -> None:
+async def drop_unkept(front: Front, blobs: Iterable[Digest], *, partial: bool = False) -> None:
     """Drop those blobs that no image keeps. What stays is found by `crisp doctor` and at the next start: no reason to
     fail."""
     gone = image_records.unkept(blobs, front.replica.images.values())
     try:
         if gone:
-            await front.image.call(image.DROP, image.DropRequest(digests=gone))
+            await front.image.call(image.DROP, image.DropRequest(digests=gone, partial=partial))
     except CrispError as error:
         _LOG.warning("%d blobs of images stay in the blob folder: %s", len(gone), error)
 

@@ -88,7 +88,7 @@ class BlobFolder:
 
     def resume(self, blob: Descriptor, given_up: Callable[[], bool]) -> Incoming:
         """Start to write a blob, or go on behind the bytes of it that are here. Cancelled once given up."""
-        path = self._partial / f"{digest_hex(blob.digest)}{_SUFFIX}"
+        path = self._broken_off(blob.digest)
         try:
             incoming = Incoming(self._folder, path, kept=True)
         except BlockingIOError:
@@ -132,14 +132,19 @@ class BlobFolder:
             raise failed(error, self._folder) from error
         return found
 
-    def drop(self, blobs: Iterable[Digest]) -> None:
-        """Remove blobs; one that is not here is no error."""
+    def drop(self, blobs: Iterable[Digest], *, partial: bool = False) -> None:
+        """Remove blobs, and what broke off of them where `partial`; one that is not here is no error."""
         for blob in blobs:
             path = self.path(blob)
             try:
                 path.unlink(missing_ok=True)
+                if partial:
+                    _unlink_idle(self._broken_off(blob))
             except OSError as error:
                 raise failed(error, path) from error
+
+    def _broken_off(self, blob: Digest) -> Path:
+        return self._partial / f"{digest_hex(blob)}{_SUFFIX}"
 
 
 class Incoming:

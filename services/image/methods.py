@@ -150,7 +150,7 @@ class ImageService:
                 if not transfer.followers:
                     await transfer.stop()
             gone = [value for value in digests if value not in self._transfers]
-            await asyncio.to_thread(self._blobs.drop, gone)
+            await asyncio.to_thread(self._blobs.drop, gone, partial=request.partial)
         return Nothing()
 
     async def blobs(self, request: Nothing, call: Call) -> Blobs:
@@ -176,7 +176,11 @@ class ImageService:
 
         async def attempt() -> None:
             async with self._slots, Deadline.after(FETCH.deadline).limit(f"blob {blob.digest} of {name.name}"):
-                await self._in_thread(self._downloading, lambda job: self._puller.fetch(job, name, blob, keys, arrived))
+                job, work = self._thread(
+                    self._downloading, lambda job: self._puller.fetch(job, name, blob, keys, arrived)
+                )
+                transfer.work = work
+                await self._result(job, work)
 
         self._transfers[blob.digest] = transfer
         task = self._tasks.start(attempt(), f"fetch {blob.digest}")
@@ -201,10 +205,16 @@ class ImageService:
 
     async def _in_thread(self, pool: ThreadPoolExecutor, work: Callable[[Job], _T]) -> _T:
         """Run a job's blocking work; where the caller is cancelled, the job is made to end."""
+        return await self._result(*self._thread(pool, work))
+
+    def _thread(self, pool: ThreadPoolExecutor, work: Callable[[Job], _T]) -> tuple[Job, asyncio.Future[_T]]:
         job = Job()
         self._jobs.add(job)
         future = asyncio.get_running_loop().run_in_executor(pool, work, job)
         future.add_done_callback(lambda done: self._ended(job, done))
+        return job, future
+
+    async def _result(self, job: Job, future: asyncio.Future[_T]) -> _T:
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:

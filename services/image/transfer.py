@@ -6,6 +6,8 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 
+_LINGERING = 5.0
+"""Seconds that a thread is waited for: where it looks a name up, nothing can wake it."""
 _INTERVAL = 0.1
 """Seconds between two reports of progress."""
 
@@ -17,6 +19,8 @@ class Transfer:
         """`source`: repository, size and credentials; another caller's may succeed where these fail."""
         self.source = source
         self.followers = 0
+        self.work: asyncio.Future[None] | None = None
+        """What its thread does, once one is free."""
         self._done = 0
         self._changed = asyncio.Event()
         self._reported = 0.0
@@ -64,7 +68,9 @@ class Transfer:
             self.followers -= 1
 
     async def stop(self) -> None:
-        """End the download."""
+        """End the download, and wait for its thread, which may take a moment longer."""
         assert self._task is not None
         self._task.cancel()
         await asyncio.wait([self._task])
+        if self.work is not None:
+            await asyncio.wait([self.work], timeout=_LINGERING)

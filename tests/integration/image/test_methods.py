@@ -178,6 +178,22 @@ async def test_a_download_that_nobody_waits_for_goes_on_until_it_is_dropped(work
     assert [path for _, path, _ in liar.seen] == [PATH]
 
 
+async def test_beginnings_go_where_room_is_needed(workers, liar: Lying) -> None:
+    """Of a download that still runs, too: its thread has ended when they are gone."""
+    worker: Worker = await workers(progress_timeout=20.0)
+    blob = os.urandom(300_000)
+    path = f"/v2/app/blobs/{digest(blob)}"
+    partial = worker.config.paths.blobs.parent / "partial" / f"{digest(blob).removeprefix('sha256:')}.partial"
+    for answer in (stalling(blob[:200_000], len(blob)), reply(200, blob[:200_000], length=len(blob))):
+        liar.routes[path] = answer
+        call = Call(Deadline.after(1))
+        with pytest.raises((DeadlineExceeded, Unavailable)):
+            await worker.fetch(f"{liar.address}/app", blob, call=call)
+        assert partial.exists()
+        await worker.service.drop(DropRequest(digests=(digest(blob),), partial=True), Call())  # type: ignore[arg-type]
+        assert worker.files() == []
+
+
 async def test_anothers_failure_is_not_ours(workers, liars, small: Image) -> None:
     """One source stalls and fails; who joined with another source gets the blob from its own."""
     worker: Worker = await workers(progress_timeout=1.0)
