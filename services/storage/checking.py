@@ -24,8 +24,8 @@ from services.storage.children import Ended
 from services.storage.layer import SKELETON, LayerStore, Record
 from services.storage.pump import Pumped
 
-_WITHIN = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_SYMLINKS
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+_WITHIN = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY
 
 
 class _Found(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,14 +2,15 @@
 
 Unpacked by itself such a layer has them as root's with mode 0755, and in an overlay the topmost layer's folder is the
 one that shows. Unpacked over its parents, as a tar would be, it would have changed nothing of them. So what the merged
-folder looks like is taken from the topmost layer that really says it. A plan is made once for the layers of an image.
+folder looks like is taken from the topmost layer that really says it. A folder in which a layer hides what is not there
+is looked after as well. A plan is made once for the layers of an image.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,10 +28,37 @@ class Look(NamedTuple):
     layer: int
 
 
-def plan(layers: Layers, implied: Sequence[frozenset[bytes]]) -> tuple[Look, ...]:
-    """The folders to mend, parents first. `implied` is by layer, the lowest first."""
+def plan(
+    layers: Layers, implied: Sequence[frozenset[bytes]], hiding: Sequence[frozenset[bytes]] = ()
+) -> tuple[Look, ...]:
+    """The folders to mend, parents first. Implied ones, and those with whiteouts, are by layer, the lowest first."""
+    looks = {look.path: look for look in _plan_alone(layers, hiding)}
+    looks |= {look.path: look for look in _plan_implied(layers, implied)}
+    return tuple(looks[path] for path in sorted(looks))
+
+
+def _plan_alone(layers: Layers, hiding: Sequence[frozenset[bytes]]) -> Iterator[Look]:
+    """Folders with whiteouts that are merged with no other: the kernel lists those whiteouts, which hide nothing."""
+    for path in set().union(*hiding) - {b""}:
+        having = list(_visible(layers, path))
+        if len(having) == 1:
+            yield Look(path, having[0])
+
+
+def _visible(layers: Layers, path: bytes) -> Iterator[int]:
+    """The layers whose folders at a path are merged."""
+    for number in reversed(range(len(layers))):
+        mode = layers.mode(number, path)
+        if stat.S_ISDIR(max(mode, 0)):
+            yield number
+        elif mode != NOTHING:
+            return
+        if layers.hides(number, path):
+            return
+
+
+def _plan_implied(layers: Layers, implied: Sequence[frozenset[bytes]]) -> Iterator[Look]:
     wanted = sorted(set().union(*implied[1:])) if len(implied) > 1 else []
-    looks: list[Look] = []
     alone: set[bytes] = set()  # in no other layer, and so nothing below it is
     for path in wanted:
         if path.rpartition(b"/")[0] in alone:
@@ -42,8 +70,7 @@ def plan(layers: Layers, implied: Sequence[frozenset[bytes]]) -> tuple[Look, ...
             continue
         source = _source(layers, implied, path)
         if source is not None:
-            looks.append(Look(path, source))
-    return tuple(looks)
+            yield Look(path, source)
 
 
 def _source(layers: Layers, implied: Sequence[frozenset[bytes]], path: bytes) -> int | None:

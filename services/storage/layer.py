@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 import secrets
 import stat
@@ -30,6 +31,7 @@ from services.storage import inflate, removal, untar
 from services.storage.children import Children, Ended
 from services.storage.pump import Pumped
 
+_LOG = logging.getLogger(__name__)
 TEMPORARY = ".tmp-"
 REPLACED = ".old-"
 """A damaged layer that a container may still read; `.old-DIGEST-RANDOM`."""
@@ -74,6 +76,8 @@ class Notes(msgspec.Struct, frozen=True, kw_only=True):
 
     implied: tuple[str, ...] = ()
     """Folders that only entries below them made: how they look is for the layers below to say."""
+    hiding: tuple[str, ...] = ()
+    """Folders with whiteouts in them."""
     opaque: tuple[str, ...] = ()
     """Folders that hide what is below."""
 
@@ -84,6 +88,7 @@ class _Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     root: bool
     opaque: tuple[str, ...]
     implied: tuple[str, ...]
+    hiding: tuple[str, ...]
     replaced: bool
     skeleton: bool
 
@@ -228,6 +233,8 @@ class LayerStore:
             os.close(blob)
             try:
                 await asyncio.to_thread(removal.delete, folder)
+            except OSError as error:
+                _LOG.warning("%s stays until it is swept: %s", folder, error)
             finally:
                 self._under_way.discard(name)
         return Usage(bytes=record.bytes, inodes=record.inodes)
@@ -303,14 +310,14 @@ class LayerStore:
 
     def _commit(self, folder: Path, diff_id: DiffId, report: _Report) -> Record:
         """Mark, write to the disk, and only then rename: after a power loss a layer is whole or not there."""
-        notes = bool(report.implied or report.opaque)
+        notes = bool(report.implied or report.hiding or report.opaque)
         record = Record(
             bytes=report.bytes, inodes=report.inodes, root=report.root, skeleton=report.skeleton, notes=notes,
             boot=self.boot,
         )  # fmt: skip
         (folder / RECORD).write_bytes(msgspec.json.encode(record))
         if notes:
-            noted = Notes(implied=report.implied, opaque=report.opaque)
+            noted = Notes(implied=report.implied, hiding=report.hiding, opaque=report.opaque)
             (folder / NOTES).write_bytes(msgspec.json.encode(noted))
         if not report.skeleton:
             (folder / SKELETON).unlink()
@@ -333,7 +340,7 @@ class LayerStore:
 def _mark_opaque(diff: Path, paths: tuple[str, ...]) -> None:
     """The overlay's mark on directories that hide what is below. The child named them: nothing outside is reached."""
     within = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS
-    folder = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+    folder = os.O_RDONLY | os.O_DIRECTORY
     root = os.open(diff, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for path in paths:

@@ -7,6 +7,7 @@ in it, and which layers are still to be checked. A worker that was only killed l
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ import msgspec
 from kernel.ids import DiffId
 from services.storage.layer import LayerStore
 
+_LOG = logging.getLogger(__name__)
 FILE = "state.json"
 
 
@@ -68,7 +70,10 @@ class Suspects:
     def end(self) -> None:
         """Storage ends in order, and all it made was written back before it was listed."""
         self._state = State(boot=self._state.boot, clean=True, suspects=self._state.suspects)
-        self._write()
+        try:
+            self._write()
+        except OSError as error:
+            _LOG.warning("layers will be checked at the next boot: %s", error)
 
     def _read(self) -> State | None:
         try:

@@ -58,13 +58,13 @@ class Tops:
     def _plan(self, stack: tuple[DiffId, ...]) -> Plan:
         records = [self._layers.find(diff_id) for diff_id in stack]
         saying = [number for number, record in enumerate(records) if record is not None and record.root]
-        only_implied = [
-            frozenset(path.encode("latin-1") for path in self._layers.notes(diff_id).implied) for diff_id in stack
-        ]
+        notes = [self._layers.notes(diff_id) for diff_id in stack]
         with merged.opened(self.diffs(stack)) as layers:
             return Plan(
                 root=saying[-1] if saying else None,
-                looks=implied.plan(layers, only_implied),
+                looks=implied.plan(
+                    layers, [_paths(one.implied) for one in notes], [_paths(one.hiding) for one in notes]
+                ),
                 plain=mountpoints.plan(layers),
             )
 
@@ -93,6 +93,10 @@ class Tops:
         for folder in (work, stage):
             removal.delete(folder)
         return place
+
+
+def _paths(spelled: tuple[str, ...]) -> frozenset[bytes]:
+    return frozenset(path.encode("latin-1") for path in spelled)
 
 
 def copy_root(source: Path, target: Path) -> None:

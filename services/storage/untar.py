@@ -30,13 +30,16 @@ from services.storage.whiteout import Action, Operation, decide, keeps_xattr, lo
 
 REFUSED = 3
 """The exit status with which the answer is an error."""
-MAX_IMPLIED = 8 << 20
-"""Most bytes of the paths of implied directories."""
+MAX_NOTED = 8 << 20
+"""Most bytes of the paths of directories that are implied, or have whiteouts."""
 _WRITE_BEHIND = 1 << 20
 """Files of at least this size are sent on to the disk at once, so that the sync at the end is short."""
 _SYNC_FILE_RANGE_WRITE = 2
 _WITHIN = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS
 _FOLDER = os.O_DIRECTORY | os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+_WRONG = frozenset({
+    errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL, errno.EXDEV, errno.EEXIST, errno.E2BIG, errno.ERANGE,
+})  # fmt: skip
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMLINK})
 
 
@@ -51,6 +54,8 @@ class Report(NamedTuple):
     opaque: list[str]
     implied: list[str]
     """Directories that only entries below them made, spelled the same way: the tar does not say how they look."""
+    hiding: list[str]
+    """Directories with whiteouts in them."""
     replaced: bool
     """Whether an entry took an earlier one's place, so that the files are not all that the tar had."""
 
@@ -63,12 +68,13 @@ class Extraction:
         self._left = max_entries
         self._bytes = 0
         self._inodes = 1
+        self._noted_bytes = 0
         self._root_said = False
         self._recount = False
         self._opaque: set[bytes] = set()
         self._hidden: set[bytes] = set()
         self._implied: set[bytes] = set()
-        self._implied_bytes = 0
+        self._hiding: set[bytes] = set()
         self._folder_times: dict[bytes, int] = {}
         self._parent_path: bytes | None = None
         self._parent_fd = -1
@@ -94,12 +100,14 @@ class Extraction:
             except OSError as error:
                 raise _explain(error, entry) from error
         source.drain()
+        self._drop_needless_whiteouts()
         self._set_folder_times()
         if self._recount:
             self._bytes, self._inodes = count(self._root)
         return Report(
-            self._bytes, self._inodes, self._root_said, _spell(self._opaque), _spell(self._implied), self._recount
-        )
+            self._bytes, self._inodes, self._root_said, _spell(self._opaque), _spell(self._implied),
+            _spell(self._hiding - self._opaque), self._recount,
+        )  # fmt: skip
 
     def _perform(self, operation: Operation, entry: Entry, source: Stream) -> None:
         if operation.action is Action.SKIP:
@@ -173,9 +181,10 @@ class Extraction:
             except OSError as error:
                 if error.errno not in (errno.ENOTDIR, errno.ELOOP):
                     raise
-            if path in self._hidden:  # hidden first, then made anew: nothing of the layers below shows through
-                self._opaque.add(path)
+            hidden = path in self._hidden
             self._remove(parent, name, path)
+            if hidden:  # first, then made anew: nothing of the layers below shows through
+                self._opaque.add(path)
             parent = self._open_parent(path.rpartition(b"/")[0])
             os.mkdir(name, 0o755, dir_fd=parent)
         self._inodes += 1
@@ -245,7 +254,29 @@ class Extraction:
                 self._opaque.add(path)
             return
         self._hidden.add(path)
+        self._note(self._hiding, path.rpartition(b"/")[0])
         self._inodes += 1
+
+    def _drop_needless_whiteouts(self) -> None:
+        """An opaque folder hides all that is below: a whiteout in it hides nothing more, and would be seen itself."""
+        for path in self._hidden:
+            folder, _, name = path.rpartition(b"/")
+            if folder not in self._opaque:
+                continue
+            parent = self._open_parent(folder)
+            with contextlib.suppress(FileNotFoundError):  # a link to the folder, and a later entry, may have taken it
+                status = os.lstat(name, dir_fd=parent)
+                if stat.S_ISCHR(status.st_mode) and not status.st_rdev:
+                    os.unlink(name, dir_fd=parent)
+                    self._inodes -= 1
+
+    def _note(self, known: set[bytes], path: bytes) -> None:
+        """Keep a path for the report."""
+        if path not in known:
+            self._noted_bytes += len(path)
+            if self._noted_bytes > MAX_NOTED:
+                raise ResourceExhausted(f"layer has more folders to be kept in mind than allowed, {path!r} is one")
+            known.add(path)
 
     def _set_metadata(self, fd: int, entry: Entry) -> None:
         """Owner first: changing it clears set-user-id bits and file capabilities."""
@@ -283,11 +314,8 @@ class Extraction:
         parent = self._open_parent(above)
         if path not in self._hidden and _exists(parent, name):
             raise InvalidInput(f"tar has entries below {path!r}, which is not a directory")
-        self._implied_bytes += len(path)
-        if self._implied_bytes > MAX_IMPLIED:
-            raise ResourceExhausted(f"tar has no entries for more folders than can be kept in mind, {path!r} is one")
         fd = self._open_or_make_folder(parent, name, path)
-        self._implied.add(path)
+        self._note(self._implied, path)
         return fd
 
     def _forget_parent(self) -> None:
@@ -301,6 +329,7 @@ class Extraction:
         self._hidden.discard(path)
         try:
             os.unlink(name, dir_fd=parent)
+            self._opaque.discard(path)  # it was a link to the folder that was meant
         except IsADirectoryError:
             copy = os.open(name, _FOLDER, dir_fd=parent)
             try:
@@ -309,7 +338,7 @@ class Extraction:
                 os.close(copy)
             os.rmdir(name, dir_fd=parent)
             below = path + b"/"
-            for known in (self._opaque, self._hidden, self._implied):
+            for known in (self._opaque, self._hidden, self._implied, self._hiding):
                 known.difference_update([other for other in known if other == path or other.startswith(below)])
         self._forget_parent()
 
@@ -373,7 +402,7 @@ def _explain(error: OSError, entry: Entry) -> CrispError:
     what = f"tar entry {entry.path!r}: {error.strerror}"
     if error.errno in _FULL:
         return ResourceExhausted(what)
-    if error.errno in (errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL, errno.EXDEV, errno.EEXIST):
+    if error.errno in _WRONG:
         return InvalidInput(what)
     return Internal(what)
 

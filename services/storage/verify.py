@@ -53,6 +53,7 @@ class Examination:
         self._root = root
         self._folders: dict[bytes, Entry] = {}
         self._opaque: set[bytes] = set()
+        self._needless: set[bytes] = set()
 
     def run(self, source: Rebuilt) -> Found:
         """Give the tar, and look at all that it names. Corrupt for what is otherwise."""
@@ -65,6 +66,9 @@ class Examination:
         source.drain()
         for entry in self._folders.values():
             self._look_at_folder(entry)
+        for path in self._needless:
+            if path.rpartition(b"/")[0] not in self._opaque:
+                raise Corrupt(f"{path!r} is not hidden any more")
         return Found(count(self._root)[1], [path.decode("latin-1") for path in sorted(self._opaque)])
 
     def _look(self, operation: Operation, entry: Entry, source: Rebuilt) -> None:
@@ -93,7 +97,11 @@ class Examination:
             os.close(parent)
 
     def _look_at_whiteout(self, parent: int, name: bytes, path: bytes) -> None:
-        status = os.lstat(name, dir_fd=parent)
+        try:
+            status = os.lstat(name, dir_fd=parent)
+        except FileNotFoundError:
+            self._needless.add(path)  # if only in an opaque folder
+            return
         if stat.S_ISDIR(status.st_mode):  # the layer has it as well, so it hides by its mark
             self._opaque.add(path)
 

@@ -82,3 +82,17 @@ def test_a_file_in_between_ends_it_and_folders_of_one_layer_are_not_asked_for(tm
     (diffs[1] / "d").unlink()
     with merged.opened(diffs) as layers:
         assert implied.plan(layers, said) == (implied.Look(b"d", 0), implied.Look(b"d/e", 0))
+
+
+async def test_whiteouts_that_hide_nothing_are_not_seen(store: Store) -> None:
+    """The kernel filters them in folders that it merges, and only there."""
+    lowest = await store.unpack(Tar().folder("a", mode=0o710).add("a/.wh.none").add("a/x").folder("b").add("b/x"))
+    upper = await store.unpack(Tar().add("new/.wh.none").add("new/x").add("b/.wh..wh..opq").add("b/.wh.x").add("b/y"))
+    container = ContainerId(new_id())
+    request = MountRequest(container=container, layers=(lowest, upper), volumes=((lowest, upper),))
+    await store.service.mount(request, CALL)
+    for root in (store.paths.rootfs(container), store.paths.image_volume(container, 0)):
+        assert os.listdir(root / "a") == ["x"]
+        assert os.listdir(root / "new") == ["x"]
+        assert os.listdir(root / "b") == ["y"]
+        assert look(root / "a")[:3] == (0o710, 0, 0)

@@ -18,7 +18,16 @@ OTHER = Digest("sha256:" + "2" * 64)
 LAYER = Layer(blob=Descriptor(media_type="", digest=OTHER, size=1), diff_id=DIFF)
 FINE = Ended(returncode=0, answer=b"")
 REPORT = json.dumps(
-    {"bytes": 1, "inodes": 2, "root": False, "opaque": [], "implied": [], "replaced": False, "skeleton": True}
+    {
+        "bytes": 1,
+        "inodes": 2,
+        "root": False,
+        "opaque": [],
+        "implied": [],
+        "hiding": [],
+        "replaced": False,
+        "skeleton": True,
+    }
 ).encode()
 MADE = Ended(returncode=0, answer=REPORT)
 

@@ -1,0 +1,62 @@
+"""A small ext4 of its own in a file, for tests that fill it, or take it away from under the worker."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_FS_IOC_SHUTDOWN = 0x8004587D
+_NOLOGFLUSH = 2
+
+
+class Disk:
+    """The file and where it is mounted."""
+
+    def __init__(self, image: Path, mounted: Path) -> None:
+        self._image = image
+        self.mounted = mounted
+
+    def mount(self) -> None:
+        subprocess.run(["mount", "-o", "loop", str(self._image), str(self.mounted)], check=True, capture_output=True)
+
+    def unmount(self) -> None:
+        subprocess.run(["umount", "--lazy", str(self.mounted)], check=False, capture_output=True)
+
+    def lose_power(self) -> None:
+        """Nothing that was not written back comes to the disk any more."""
+        fd = os.open(self.mounted, os.O_RDONLY)
+        try:
+            fcntl.ioctl(fd, _FS_IOC_SHUTDOWN, struct.pack("I", _NOLOGFLUSH))
+        finally:
+            os.close(fd)
+
+    def boot(self) -> None:
+        """Mount what came to the disk."""
+        subprocess.run(["umount", str(self.mounted)], check=True, capture_output=True)
+        self.mount()
+
+    def used(self) -> tuple[int, int]:
+        """Blocks and inodes in use."""
+        status = os.statvfs(self.mounted)
+        return status.f_blocks - status.f_bfree, status.f_files - status.f_ffree
+
+
+@contextmanager
+def small_disk(folder: Path, megabytes: int, *options: str) -> Iterator[Disk]:
+    """One of a size; `options` are mkfs.ext4's."""
+    image, mounted = folder / "disk", folder / "mounted"
+    with image.open("wb") as file:
+        file.truncate(megabytes << 20)
+    subprocess.run(["mkfs.ext4", "-q", *options, str(image)], check=True, capture_output=True)
+    mounted.mkdir()
+    disk = Disk(image, mounted)
+    disk.mount()
+    try:
+        yield disk
+    finally:
+        disk.unmount()
