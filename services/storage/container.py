@@ -96,8 +96,8 @@ class ContainerStore:
 
     def mount(
         self, container: ContainerId, layers: tuple[DiffId, ...], label: str = "", mapped: Mapped | None = None
-    ) -> None:
-        """Mount the root of a claimed container."""
+    ) -> bool:
+        """Mount the root of a claimed container. Whether its writable layer is new."""
         folder = self._folder(container)
         stack = self._tops.stack(layers)
         try:
@@ -105,7 +105,8 @@ class ContainerStore:
             removal.delete(folder / "work")  # one of a former boot holds the mark of a mount that never ended
             for name in ("work", "rootfs"):
                 (folder / name).mkdir(mode=0o700, exist_ok=True)
-            if not (folder / "upper").exists():
+            new = not (folder / "upper").exists()
+            if new:
                 self._make_upper(folder, stack, mapped)
             if mapped:
                 os.chown(folder, 0, mapped.ids.root[1])
@@ -115,6 +116,7 @@ class ContainerStore:
             raise kind(f"writable layer of container {container} cannot be made: {error.strerror}") from error
         parts = self._tops.diffs(stack) + ([top] if top else [])
         self._attach(overlay.plan_mount(parts, self._nothing, folder, folder / "rootfs", label), mapped)
+        return new
 
     def _attach(self, plan: overlay.Plan, mapped: Mapped | None) -> None:
         if mapped is None:
@@ -179,10 +181,6 @@ class ContainerStore:
             return usage.measure(self._folder(container) / "upper")
         except FileNotFoundError as error:
             raise NotFound(f"container {container} has no root file system") from error
-
-    def measure_all(self) -> Usage:
-        """The space that all writable layers take."""
-        return usage.measure_each([self._folder(container) / "upper" for container in self.all()])
 
     def all(self) -> list[ContainerId]:
         """Containers with a folder, mounted or not."""

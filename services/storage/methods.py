@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import suppress
+from math import inf
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from kernel.bus.worker import Call
 from kernel.config import Config
@@ -34,17 +37,20 @@ from kernel.contracts.storage import (
     UnpackRequest,
     Usage,
 )
-from kernel.errors import FailedPrecondition
+from kernel.errors import FailedPrecondition, NotFound
 from kernel.host.aio import Deadline, Joins, KeyedLock, Tasks
 from kernel.ids import ContainerId, DiffId, container_id, digest, sandbox_id
 from services.storage import files, usage
 from services.storage.checking import Checker
 from services.storage.container import ContainerStore, Mapped
+from services.storage.counters import Counters
 from services.storage.exporting import Exporter
 from services.storage.layer import LayerStore
 from services.storage.suspects import Suspects
 from services.storage.trust.court import Court
 
+_REST = 20
+"""Measuring rests this many times as long as it works."""
 _LOG = logging.getLogger(__name__)
 _K = TypeVar("_K")
 _T = TypeVar("_T")
@@ -67,6 +73,7 @@ class StorageService:
         self._checker = Checker(config, self._layers)
         self._exporter = Exporter(config, self._layers)
         self._suspects = Suspects(config.paths.layers.parent, self._layers)
+        self._counters = Counters()
         self._tasks = Tasks()
         self._court = Court(config, self._tasks)
         self._layer_locks: KeyedLock[DiffId] = KeyedLock()
@@ -79,7 +86,9 @@ class StorageService:
         self._unmounts: Joins[ContainerId, Nothing] = Joins(self._tasks)
         self._removals: Joins[DiffId, Nothing] = Joins(self._tasks)
         self._sweeps: Joins[str, Nothing] = Joins(self._tasks)
-        self._fs_infos: Joins[str, FsInfo] = Joins(self._tasks)
+        self._loads: Joins[str, None] = Joins(self._tasks)
+        self._measures: Joins[ContainerId, Usage] = Joins(self._tasks)
+        self._refreshes: Joins[str, None] = Joins(self._tasks)
 
     def begin(self) -> None:
         """Start what runs beside all calls: suspect layers are checked, the policy is read; nothing waits for that."""
@@ -107,6 +116,7 @@ class StorageService:
             if there is not None:
                 return Usage(bytes=there.bytes, inodes=there.inodes)
             unpacked = await self._layers.unpack(request.layer, Deadline.after(storage.UNPACK.deadline))
+            self._counters.layer_is(diff_id, unpacked)
         await self._sweep_replaced()
         return unpacked
 
@@ -131,6 +141,7 @@ class StorageService:
             if found.state is LayerState.DAMAGED and request.drop:
                 _LOG.warning("layer %s is damaged and has to be fetched again: %s", diff_id, found.why)
                 await asyncio.to_thread(self._layers.drop, diff_id)
+                self._counters.layer_is(diff_id, None)
             if diff_id in self._suspects.pending and (found.state is not LayerState.DAMAGED or request.drop):
                 await asyncio.to_thread(self._suspects.cleared, diff_id)
         return found
@@ -172,6 +183,7 @@ class StorageService:
         async with self._layer_locks.hold(diff_id):
             async with self._claims:
                 aside = await asyncio.to_thread(self._take_away, diff_id)
+            self._counters.layer_is(diff_id, None)
             if aside is not None:
                 await asyncio.to_thread(self._layers.discard, aside)
         return Nothing()
@@ -197,7 +209,8 @@ class StorageService:
                 await asyncio.to_thread(self._containers.claim, container, request.layers, request.volumes)
             mapped = self._mapped(request)
             if not await asyncio.to_thread(self._containers.is_mounted, container):
-                await asyncio.to_thread(self._containers.mount, container, request.layers, request.label, mapped)
+                new = await asyncio.to_thread(self._containers.mount, container, request.layers, request.label, mapped)
+                self._counters.container_is(container, usage.NEW, time.monotonic() if new else -inf)
             if request.volumes:
                 await asyncio.to_thread(
                     self._containers.mount_volumes, container, request.volumes, request.label, mapped
@@ -218,24 +231,50 @@ class StorageService:
     async def _unmount(self, container: ContainerId) -> Nothing:
         async with self._container_locks.hold(container):
             await asyncio.to_thread(self._containers.remove, container)
+            self._counters.container_is(container, None, 0)
         return Nothing()
 
     async def usage(self, request: ContainerRequest, call: Call) -> Usage:
-        """The size of a container's writable layer."""
-        return await asyncio.to_thread(self._containers.measure, request.container)
+        """The size of a container's writable layer: what is known, or a new look where that is old."""
+        container = container_id(request.container)
+        known = self._counters.fresh(container, time.monotonic())
+        return known or await self._measured(container)
+
+    async def _measured(self, container: ContainerId) -> Usage:
+        return await _join(self._measures, container, lambda: self._measure(container), f"measure {container}")
+
+    async def _measure(self, container: ContainerId) -> Usage:
+        try:
+            found = await asyncio.to_thread(self._containers.measure, container)
+        except NotFound:
+            self._counters.container_is(container, None, 0)
+            raise
+        self._counters.container_is(container, found, time.monotonic())
+        return found
 
     async def fs_info(self, request: Nothing, call: Call) -> FsInfo:
-        """What images and what writable layers take. Calls join: with many containers it is a long walk."""
-        return await _join(self._fs_infos, "", lambda: asyncio.to_thread(self._fs_info), "fs_info")
-
-    def _fs_info(self) -> FsInfo:
-        layers = [Usage(bytes=record.bytes, inodes=record.inodes) for record in self._layers.all().values()]
+        """What images and what writable layers take, as counted; what is old is found anew beside this."""
+        if not self._counters.loaded:
+            await _join(self._loads, "", self._load_counters, "load counters")
+        if not self._refreshes.running("") and self._counters.due(time.monotonic()) is not None:
+            self._refreshes.begin("", self._refresh(), "measure writable layers")
         return FsInfo(
             images_mountpoint=str(self._paths.layers),
-            images=usage.add(layers),
+            images=self._counters.layers,
             containers_mountpoint=str(self._paths.containers),
-            containers=self._containers.measure_all(),
+            containers=self._counters.containers,
         )
+
+    async def _load_counters(self) -> None:
+        layers = (await self.layers(Nothing(), cast("Call", None))).layers
+        self._counters.load(layers, await asyncio.to_thread(self._containers.all))
+
+    async def _refresh(self) -> None:
+        while (container := self._counters.due(time.monotonic())) is not None:
+            begun = time.monotonic()
+            with suppress(NotFound):  # removed meanwhile
+                await self._measured(container)
+            await asyncio.sleep((time.monotonic() - begun) * _REST)  # not a wait: disk and CPU are others' too
 
     async def judge(self, request: JudgeRequest, call: Call) -> Nothing:
         """Whether the policy for signatures accepts an image."""

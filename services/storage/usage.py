@@ -16,6 +16,8 @@ from kernel.host import syscalls
 
 _FOLDER = os.O_DIRECTORY | os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 _BLOCK = 512
+NEW = Usage(bytes=4096, inodes=1)
+"""A writable layer that nobody has written to: one folder."""
 
 
 def measure(path: Path) -> Usage:
@@ -58,17 +60,3 @@ def _measure(top: int) -> Usage:
             finally:
                 os.close(fd)
     return Usage(bytes=size, inodes=inodes)
-
-
-def measure_each(paths: list[Path]) -> Usage:
-    """All of the folders together; one that is gone counts nothing."""
-    usages = []
-    for path in paths:
-        with suppress(FileNotFoundError):  # its container was removed meanwhile
-            usages.append(measure(path))
-    return add(usages)
-
-
-def add(usages: list[Usage]) -> Usage:
-    """All together."""
-    return Usage(bytes=sum(usage.bytes for usage in usages), inodes=sum(usage.inodes for usage in usages))

@@ -13,8 +13,10 @@ from kernel.contracts.contract import Nothing
 from kernel.contracts.storage import ContainerRequest, LayerRequest, MountRequest
 from kernel.errors import FailedPrecondition, InvalidInput, NotFound
 from kernel.host import syscalls
+from kernel.host.aio import Deadline
 from kernel.ids import ContainerId, DiffId, Digest, new_id
 from services.storage import overlay
+from services.storage.methods import create
 from services.storage.overlay import read_overlays
 from tests.integration.storage.conftest import CALL, Store, Tar
 
@@ -53,7 +55,8 @@ async def test_a_container_writes_for_itself(store: Store) -> None:
     os.setxattr(first / "d/b", "user.x", b"y")
     assert (second / "d/a").read_bytes() == b"base a"
     assert (store.diff(lowest) / "f").read_bytes() == b"base f"
-    usage = await store.service.usage(ContainerRequest(container=one), CALL)
+    assert (await store.service.usage(ContainerRequest(container=one), CALL)).inodes == 1  # as it was a moment ago
+    usage = store.service._containers.measure(one)
     assert usage.inodes == 5  # the folder itself, d, a, b and the whiteout of f
     assert usage.bytes >= 4096
 
@@ -184,9 +187,19 @@ async def test_an_id_that_is_a_path(store: Store) -> None:
 
 async def test_figures_of_the_file_systems(store: Store) -> None:
     diff_id = await base(store)
-    _, root = await store.mount(diff_id)
+    container, root = await store.mount(diff_id)
     (root / "big").write_bytes(b"x" * 100_000)
     info = await store.service.fs_info(Nothing(), CALL)
+    assert (info.containers.bytes, info.containers.inodes) == (4096, 1)  # as counted; nobody waits for a walk
+    again = await create(store.config)  # after a restart nothing is known
+    try:
+        deadline = Deadline.after(20)
+        while (info := await again.fs_info(Nothing(), CALL)).containers.bytes < 100_000:
+            assert deadline.remaining() > 0
+            await asyncio.sleep(0.01)
+        assert (await again.usage(ContainerRequest(container=container), CALL)).bytes >= 100_000
+    finally:
+        await again.close()
     layers = (await store.service.layers(Nothing(), CALL)).layers
     assert info.images == layers[diff_id]
     assert info.containers.bytes >= 100_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from services.storage.usage import measure, measure_each
+from services.storage.usage import NEW, measure
 
 
 def test_files_with_many_names_count_once(tmp_path: Path) -> None:
@@ -24,6 +24,5 @@ def test_holes_take_no_space(tmp_path: Path) -> None:
     assert measure(tmp_path).bytes < 1 << 20
 
 
-def test_one_that_is_gone_counts_nothing(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    assert measure_each([tmp_path / "a", tmp_path / "b"]) == measure(tmp_path / "a")
+def test_a_new_one_is_one_folder(tmp_path: Path) -> None:
+    assert measure(tmp_path).inodes == NEW.inodes
