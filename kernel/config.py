@@ -114,6 +114,10 @@ class ImageSection(Struct, kw_only=True, frozen=True):
 
 
 class StorageSection(Struct, kw_only=True, frozen=True):
+    image_store: str = ""
+    """The folder of unpacked layers, on whatever file system; `storage` below `root` where empty."""
+    driver: Literal["auto", "overlay", "vfs"] = "auto"
+    """How containers' roots are made. auto: overlay, and copies (vfs) where none can be mounted."""
     max_layer_bytes: int = 64 << 30
     """The most bytes one unpacked layer may take."""
     max_layer_entries: int = 4_000_000
@@ -241,7 +245,9 @@ class Config(Struct, kw_only=True, frozen=True):
     @property
     def paths(self) -> Paths:
         """Where everything lies."""
-        return Paths(Path(self.root), Path(self.run), Path(self.socket or f"{self.run}/crisp.sock"))
+        socket = Path(self.socket or f"{self.run}/crisp.sock")
+        image_store = Path(self.storage.image_store) if self.storage.image_store else None
+        return Paths(Path(self.root), Path(self.run), socket, image_store)
 
 
 class Paths:
@@ -250,10 +256,12 @@ class Paths:
     No message on the bus carries a path below these folders: each worker derives it here.
     """
 
-    def __init__(self, root: Path, run: Path, socket: Path) -> None:
+    def __init__(self, root: Path, run: Path, socket: Path, image_store: Path | None = None) -> None:
         self.root = root
         self.run = run
         self.socket = socket
+        self.image_store = image_store or root / "storage"
+        """The folder above that of unpacked layers."""
 
     @property
     def front_socket(self) -> Path:
@@ -282,7 +290,7 @@ class Paths:
     @property
     def layers(self) -> Path:
         """Unpacked layers, one folder per diff id; storage's alone."""
-        return self.root / "storage" / "layers"
+        return self.image_store / "layers"
 
     def layer(self, diff_id: DiffId) -> Path:
         """An unpacked layer; its files are in the folder `diff` below."""
@@ -443,6 +451,8 @@ def _convert(data: dict[str, object]) -> Config:
                 raise InvalidInput(f"'{path}' is not an absolute path - at '{where}.{key}'")
         if handler.conmon_cgroup and not _CGROUP.fullmatch(handler.conmon_cgroup):
             raise InvalidInput(f"'{handler.conmon_cgroup}' is not a cgroup - at '{where}.conmon_cgroup'")
+    if not (config.storage.image_store or "/").startswith("/"):
+        raise InvalidInput(f"'{config.storage.image_store}' is not an absolute path - at '$.storage.image_store'")
     return config
 
 

@@ -118,6 +118,8 @@ class FsInfo(Message, frozen=True, kw_only=True):
     images: Usage
     containers_mountpoint: str
     containers: Usage
+    driver: str = "overlay"
+    """How containers' roots are made; `vfs` are copies, where no overlay can be mounted."""
 
 
 class Inventory(Message, frozen=True, kw_only=True):

@@ -88,7 +88,7 @@ async def begin_pull(
 
 async def _pull(front: Front, plan: PullPlan, progress: PullProgress, deadline: Deadline) -> ImageId:
     image = await image_pull.first(front, plan, progress, deadline)
-    _measure_again(front)
+    measure_again(front)
     return image
 
 
@@ -168,7 +168,7 @@ async def _remove(front: Front, image: ImageId, deadline: Deadline) -> None:
         front.images.incomplete.discard(image)
         await image_pull.release(front, intent, deadline)
         await image_pull.drop_unkept(front, found.blobs)
-    _measure_again(front)
+    measure_again(front)
 
 
 def _refuse_in_use(front: Front, image: Image) -> None:
@@ -193,12 +193,12 @@ async def image_fs_info(front: Front, request: cri_pb2.ImageFsInfoRequest, call:
             async with asyncio.timeout(_FS_INFO_WAIT):
                 await front.ends.wait(_MEASURE)
     elif time.monotonic() - memory.fs_info_read > _FS_INFO_SECONDS:
-        _measure_again(front)
+        measure_again(front)
     assert memory.fs_info is not None  # measured above, or an error was raised
     return image_records.fs_info_to_cri(memory.fs_info, memory.fs_info_at)
 
 
-def _measure_again(front: Front) -> None:
+def measure_again(front: Front) -> None:
     """Measure beside the caller; once at a time."""
     if not front.ends.running(_MEASURE):
         front.ends.begin(_MEASURE, _measure_quietly(front), _MEASURE[0])

@@ -56,6 +56,8 @@ async def status(front: Front, request: cri.StatusRequest, call: Call) -> cri.St
     )
     if request.verbose:
         reply.info["config"] = msgspec.json.encode(front.config).decode()
+        measured = front.images.fs_info
+        reply.info["storage"] = json.dumps({"driver": measured.driver if measured else "not known yet"})
         reply.info["workers"] = json.dumps({"down": replica.down})
         reply.info["state"] = json.dumps(
             {"damaged": replica.damaged, "sandboxes": len(replica.sandboxes), "containers": len(replica.containers)}

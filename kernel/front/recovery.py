@@ -27,6 +27,7 @@ from kernel.front import (
     flows,
     image_pull,
     image_repair,
+    images,
     requests,
     sandboxes,
     sessions,
@@ -61,6 +62,7 @@ def begin(front: Front) -> None:
     sessions.begin(front)
     front.tasks.start(recover(front), "recover")
     front.tasks.start(image_repair.watch(front), "complete images")
+    images.measure_again(front)
 
 
 async def recover(front: Front) -> None:

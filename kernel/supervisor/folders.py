@@ -57,7 +57,8 @@ def plan_folders(config: Config) -> tuple[Folder, ...]:
         Folder(base=root, below="state", mode=0o700),
         Folder(base=root, below="network", mode=0o700),
         Folder(base=root, below="storage", mode=0o711),  # roots of user namespaces pass through to their own container
-        Folder(base=root, below="storage/layers", mode=0o700),  # its set-user-id files are not for the host's users
+        Folder(base=paths.image_store, below="", mode=0o711),  # as above
+        Folder(base=paths.image_store, below="layers", mode=0o700),  # set-user-id files are not for the host's users
         Folder(base=root, below="storage/outgoing", mode=0o700),
         Folder(base=root, below="storage/containers", mode=0o711),  # as above; each one's folder has its own mode
         Folder(base=root, below="image", mode=0o700, user=image, group=image),

@@ -15,7 +15,9 @@ from kernel.config import Config
 from kernel.contracts.records import Sandbox
 from kernel.errors import FailedPrecondition
 
-FIXED = ("root", "run", "socket", "user", "image.user", "stream.user", "runtime.cgroup_driver")
+FIXED = (
+    "root", "run", "socket", "user", "image.user", "stream.user", "runtime.cgroup_driver", "storage.image_store",
+)  # fmt: skip
 """Keys that count at the start of the daemon only."""
 SECTIONS = ("runtime", "network", "storage", "image", "stream")
 """Sections that bear the name of the worker that reads them, in the order of the workers' start."""

@@ -4,6 +4,7 @@
     <containers>/<id>/work     overlayfs' own
     <containers>/<id>/rootfs   the mount point
     <containers>/<id>/top      a layer over the image's, where what these show together has to be mended
+    <containers>/<id>/copy     there where `rootfs` is a copy of the layers instead of a mount
     <containers>/<id>/lower    the layers below, as JSON, lowest first: written first, so that no layer in use goes
     <containers>/<id>/volumes  a mount point for each image volume, `top-N` for it, and `lower`: their layers, written
                                before `lower`
@@ -28,12 +29,13 @@ from kernel.contracts.oci import IdMap
 from kernel.contracts.storage import Usage
 from kernel.errors import FailedPrecondition, Internal, InvalidInput, NotFound, ResourceExhausted
 from kernel.ids import ContainerId, DiffId, container_id
-from services.storage import id_mapped, overlay, removal, usage
+from services.storage import id_mapped, mountpoints, overlay, removal, usage, vfs
 from services.storage.layer import TEMPORARY, LayerStore
 from services.storage.top import Tops, copy_root
 
 LOWER = "lower"
 TOP = "top"
+COPY = "copy"
 VOLUMES = "volumes"
 Volumes = tuple[tuple[DiffId, ...], ...]
 """The layers of each image volume."""
@@ -57,6 +59,8 @@ class ContainerStore:
         self._tops = Tops(paths, layers)
         self._nothing = paths.layers.parent / "nothing"
         self._going: set[str] = set()
+        self.no_overlay = ""
+        """Why new containers get copies of their layers; empty where an overlay can be mounted."""
         for folder in (paths.layers.parent, paths.layers, paths.containers, self._nothing):
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(0o700)
@@ -64,13 +68,26 @@ class ContainerStore:
             folder.chmod(0o711)  # the root of a user namespace passes through to its own container's folder
         self._nothing.chmod(0o755)  # an image without layers has it as its root
 
+    def try_overlay(self) -> str:
+        """Why no overlay can be mounted where containers lie; empty where one can."""
+        name = f"{TEMPORARY}{secrets.token_hex(8)}"
+        self._going.add(name)
+        try:
+            return overlay.try_one(self._paths.containers / name)
+        except OSError as error:
+            return f"it could not be tried: {error.strerror}"
+        finally:
+            self._going.discard(name)
+
     def _folder(self, container: ContainerId) -> Path:
         return self._paths.containers / container_id(container)
 
     def is_mounted(self, container: ContainerId) -> bool:
-        """Whether an overlay is mounted at the container's root, as the kernel says."""
+        """Whether an overlay is mounted at the container's root, as the kernel says; or its copy is whole."""
         if not (self._folder(container) / "rootfs").exists():
             return False  # a host has hundreds of mounts to read through: not for each new container
+        if self._is_copy(container):
+            return True
         return os.path.realpath(self._folder(container) / "rootfs") in overlay.read_overlays()
 
     def claim(self, container: ContainerId, layers: tuple[DiffId, ...], volumes: Volumes = ()) -> None:
@@ -100,6 +117,9 @@ class ContainerStore:
         """Mount the root of a claimed container. Whether its writable layer is new."""
         folder = self._folder(container)
         stack = self._tops.stack(layers)
+        if self._is_copy(container) or (self.no_overlay and not (folder / "upper").exists()):
+            self._copy(container, stack, folder / "rootfs", label, mapped)
+            return True
         try:
             top = self._tops.make(stack, folder / TOP)
             removal.delete(folder / "work")  # one of a former boot holds the mark of a mount that never ended
@@ -118,6 +138,39 @@ class ContainerStore:
         self._attach(overlay.plan_mount(parts, self._nothing, folder, folder / "rootfs", label), mapped)
         return new
 
+    def _is_copy(self, container: ContainerId) -> bool:
+        return (self._folder(container) / COPY).exists()
+
+    def _copy(
+        self, container: ContainerId, stack: tuple[DiffId, ...], target: Path, label: str, mapped: Mapped | None
+    ) -> None:
+        """Make a copy of layers where an overlay would be mounted; whole as soon as it is there."""
+        if label:
+            raise FailedPrecondition(
+                f"container {container}: files without an overlay cannot bear the label {label!r}",
+                hint=f"no overlay: {self.no_overlay}",
+            )
+        folder, fresh = self._folder(container), target.with_name(f"{target.name}.new")
+        plan, diffs = self._tops.plan(stack), self._tops.diffs(stack)
+        try:
+            (folder / COPY).touch()
+            removal.delete(fresh)
+            fresh.mkdir(mode=0o755)
+            implied = [self._tops.implied(diff_id) for diff_id in stack]
+            root = vfs.make(fresh, list(zip(diffs, implied, strict=True)), mapped.ids if mapped else None)
+            try:
+                mountpoints.apply(root, plan.plain if target.name == "rootfs" else ())
+            finally:
+                os.close(root)
+            self._look_as_root(fresh, stack, mapped)
+            if mapped:
+                os.chown(folder, 0, mapped.ids.root[1])
+                folder.chmod(0o710)
+            fresh.rename(target)
+        except OSError as error:
+            kind = ResourceExhausted if error.errno in (errno.ENOSPC, errno.EDQUOT) else Internal
+            raise kind(f"layers of container {container} cannot be copied: {error.strerror}") from error
+
     def _attach(self, plan: overlay.Plan, mapped: Mapped | None) -> None:
         if mapped is None:
             overlay.attach(plan)
@@ -134,6 +187,10 @@ class ContainerStore:
             if os.path.realpath(target) in there:
                 continue
             stack = self._tops.stack(layers)
+            if self._is_copy(container):
+                if not target.exists():
+                    self._copy(container, stack, target, label, mapped)
+                continue
             try:
                 target.mkdir(mode=0o700, exist_ok=True)
                 top = self._tops.make(stack, target.with_name(f"{TOP}-{number}"), volume=True)
@@ -148,6 +205,10 @@ class ContainerStore:
         fresh = folder / "upper.new"
         fresh.mkdir(exist_ok=True)
         fresh.chmod(0o755)
+        self._look_as_root(fresh, stack, mapped)
+        fresh.rename(folder / "upper")
+
+    def _look_as_root(self, fresh: Path, stack: tuple[DiffId, ...], mapped: Mapped | None) -> None:
         said = self._tops.plan(stack).root
         if said is not None:
             copy_root(self._paths.layer(stack[said]) / "diff", fresh)
@@ -155,7 +216,6 @@ class ContainerStore:
             status = fresh.stat()
             owner = (status.st_uid, status.st_gid) if said is not None else (0, 0)
             os.chown(fresh, *id_mapped.owner(mapped.ids, *owner))
-        fresh.rename(folder / "upper")
 
     def remove(self, container: ContainerId) -> None:
         """Unmount and delete; gone already is success."""
@@ -178,7 +238,7 @@ class ContainerStore:
     def measure(self, container: ContainerId) -> Usage:
         """The space that the writable layer takes."""
         try:
-            return usage.measure(self._folder(container) / "upper")
+            return usage.measure(self._folder(container) / ("rootfs" if self._is_copy(container) else "upper"))
         except FileNotFoundError as error:
             raise NotFound(f"container {container} has no root file system") from error
 
@@ -194,7 +254,11 @@ class ContainerStore:
         """Containers whose root is mounted."""
         overlays = overlay.read_overlays()
         base = os.path.realpath(self._paths.containers)
-        return [container for container in self.all() if f"{base}/{container}/rootfs" in overlays]
+        return [
+            container
+            for container in self.all()
+            if f"{base}/{container}/rootfs" in overlays or (self._is_copy(container) and self.is_mounted(container))
+        ]
 
     def partial(self) -> list[str]:
         """Left-overs of deleting, and what is none of ours."""

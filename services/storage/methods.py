@@ -67,6 +67,7 @@ class StorageService:
     """Contract `kernel.contracts.storage`."""
 
     def __init__(self, config: Config) -> None:
+        self._config = config
         self._paths = config.paths
         self._layers = LayerStore(config)
         self._containers = ContainerStore(config.paths, self._layers)
@@ -95,6 +96,19 @@ class StorageService:
         self._tasks.start(self._court.announce(), "read the policy for signatures")
         self._exporter.clear()
         self._settling = self._tasks.start(self._settle(), "check suspect layers")
+        self._driver = self._tasks.start(self._choose_driver(), "choose the driver")
+
+    async def _choose_driver(self) -> str:
+        """Overlays, if the configuration and the kernel let us; else copies."""
+        wanted = self._config.storage.driver
+        why = "" if wanted == "vfs" else await asyncio.to_thread(self._containers.try_overlay)
+        if why and wanted == "overlay":
+            _LOG.error("containers cannot get a root file system: %s", why)
+        elif why or wanted == "vfs":
+            why = why or "the configuration says vfs"
+            _LOG.warning("containers get copies of their layers: %s", why)
+            self._containers.no_overlay = why
+        return "vfs" if self._containers.no_overlay else "overlay"
 
     async def close(self) -> None:
         """End what is under way; it leaves nothing but what INVENTORY tells."""
@@ -203,6 +217,7 @@ class StorageService:
 
     async def _mount(self, request: MountRequest) -> Mounted:
         container = request.container
+        await asyncio.shield(self._driver)
         await self._believe((*request.layers, *(layer for volume in request.volumes for layer in volume)))
         async with self._container_locks.hold(container):
             async with self._claims:
@@ -263,6 +278,7 @@ class StorageService:
             images=self._counters.layers,
             containers_mountpoint=str(self._paths.containers),
             containers=self._counters.containers,
+            driver=await asyncio.shield(self._driver),
         )
 
     async def _load_counters(self) -> None:

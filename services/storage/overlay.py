@@ -18,6 +18,7 @@ from pathlib import Path
 
 from kernel.errors import CrispError, FailedPrecondition, Internal, InvalidInput, ResourceExhausted
 from kernel.host import syscalls
+from services.storage import removal
 
 MAX_LAYERS = 500
 """OVL_MAX_STACK of the kernel."""
@@ -126,6 +127,20 @@ def for_a_moment(plan: Plan) -> Iterator[int]:
     finally:
         os.close(root)
         detach(plan.target)
+
+
+def try_one(folder: Path) -> str:
+    """Mount and unmount a small overlay in `folder`, an empty one that is deleted: why none can be, or nothing."""
+    parts = [folder / name for name in ("lower", "upper", "work", "rootfs")]
+    for part in parts:
+        part.mkdir(parents=True)
+    try:
+        with for_a_moment(Plan(lower=(parts[0],), upper=parts[1], work=parts[2], target=parts[3])):
+            return ""
+    except CrispError as error:
+        return str(error)
+    finally:
+        removal.delete(folder)
 
 
 def build(plan: Plan) -> int:

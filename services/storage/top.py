@@ -47,6 +47,10 @@ class Tops:
         """The folders of layers."""
         return [self._paths.layer(diff_id) / "diff" for diff_id in layers]
 
+    def implied(self, diff_id: DiffId) -> frozenset[bytes]:
+        """The folders that a layer only implies."""
+        return _paths(self._layers.notes(diff_id).implied)
+
     def plan(self, stack: tuple[DiffId, ...]) -> Plan:
         """What the layers need."""
         if stack not in self._plans:

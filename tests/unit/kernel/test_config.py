@@ -104,3 +104,14 @@ def test_proxies_of_the_environment_stand_in_for_those_of_the_configuration() ->
     own = Config(image=ImageSection(http_proxy="http://own:1"))
     assert with_environment(own, environment).image.http_proxy == "http://own:1"
     assert with_environment(own, {}) == own
+
+
+def test_images_may_lie_elsewhere(tmp_path: Path) -> None:
+    file = tmp_path / "crisp.yaml"
+    file.write_text("storage: {image_store: /images}\n")
+    paths = load(file).paths
+    assert paths.layers == Path("/images/layers")
+    assert paths.containers == Path("/var/lib/crisp/storage/containers")
+    file.write_text("storage: {image_store: images}\n")
+    with pytest.raises(InvalidInput, match="not an absolute path"):
+        load(file)

@@ -587,7 +587,7 @@ async def test_fs_info_knows_of_the_last_pull(front: Front, workers) -> None:
     await remove(front, "busybox")
     assert await used() == 0
     workers.hold["fs_info"] = asyncio.Event()
-    images._measure_again(front)
+    images.measure_again(front)
     assert await used() == 0  # a storage worker that hangs keeps nobody waiting
 
 
