@@ -440,6 +440,8 @@ def _convert(data: dict[str, object]) -> Config:
     for index, root in enumerate(config.runtime.cgroup_roots):
         if not _CGROUP.fullmatch(root):
             raise InvalidInput(f"'{root}' is not a cgroup - at '$.runtime.cgroup_roots[{index}]'")
+    if config.network.status_interval < 1:
+        raise InvalidInput(f"{config.network.status_interval} is less than 1 - at '$.network.status_interval'")
     for name, handler in config.runtime.handlers.items():
         where = f"$.runtime.handlers.{name}"
         if not 1 <= handler.create_timeout <= MOST_CREATE_SECONDS:

@@ -16,6 +16,12 @@ from services.network import hostport
 
 _INGRESS = "kubernetes.io/ingress-bandwidth"
 _EGRESS = "kubernetes.io/egress-bandwidth"
+_IPS = "cni.crisp/ips"
+_MAC = "cni.crisp/mac"
+"""A pod's wish for addresses and hardware address; heard where the network's author has a plugin that declares the
+capability."""
+_MAC_FORM = re.compile(r"[0-9a-fA-F][02468aceACE](:[0-9a-fA-F]{2}){5}", re.ASCII)
+_MOST_IPS = 16
 _BURST = (1 << 31) - 1
 """Bits; what Kubernetes' own network plugin gave."""
 _QUANTITY = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,9})?)(k|M|G|T|P|Ki|Mi|Gi|Ti|Pi|[eE][0-9]{1,2})?", re.ASCII)
@@ -55,6 +61,8 @@ def values(request: AttachRequest) -> dict[str, object]:
         ],
         "bandwidth": _bandwidth(request.annotations),
         "dns": {key: list(value) for key, value in dns.items() if value},
+        "ips": _ips(request.annotations),
+        "mac": _mac(request.annotations),
         "cgroupPath": request.cgroup_parent,
         "io.kubernetes.cri.pod-annotations": dict(request.annotations),
     }
@@ -81,6 +89,26 @@ def _bandwidth(annotations: dict[str, str]) -> dict[str, object]:
             found[f"{name}Rate"] = bits_per_second(annotations[annotation], f"annotations[{annotation}]")
             found[f"{name}Burst"] = _BURST
     return found
+
+
+def _ips(annotations: dict[str, str]) -> list[str]:
+    """Addresses with prefix length, with commas between."""
+    found = [part.strip() for part in annotations.get(_IPS, "").split(",") if part.strip()]
+    for each in found:
+        try:
+            ipaddress.ip_interface(each)
+        except ValueError as error:
+            raise InvalidInput(f"annotations[{_IPS}]: {each[:80]!r} is not an address such as '10.1.2.3/24'") from error
+    if len(found) > _MOST_IPS:
+        raise InvalidInput(f"annotations[{_IPS}]: {len(found)} addresses are more than {_MOST_IPS}")
+    return found
+
+
+def _mac(annotations: dict[str, str]) -> str:
+    text = annotations.get(_MAC, "")
+    if text and not _MAC_FORM.fullmatch(text):
+        raise InvalidInput(f"annotations[{_MAC}]: {text[:80]!r} is not the hardware address of one interface")
+    return text
 
 
 def _port_mapping(mapping: PortMapping, where: str) -> dict[str, object]:

@@ -101,10 +101,10 @@ def meet(one: PortMapping, other: PortMapping) -> bool:
 
 
 def check(mappings: Sequence[PortMapping]) -> tuple[PortMapping, ...]:
-    """Each mapping once; InvalidInput where two of a pod want the same port for different ones of the pod's."""
+    """Each mapping of a host port, once; InvalidInput where two want the same port of the node."""
     kept: list[PortMapping] = []
     for index, mapping in enumerate(mappings):
-        if mapping in kept:
+        if mapping in kept or not mapping.host_port:  # 0: a container's port that the host does not forward
             continue
         if any(meet(mapping, other) for other in kept):
             raise InvalidInput(f"port_mappings[{index}]: host port {text(mapping)} is mapped twice")

@@ -52,6 +52,10 @@ def test_drop_ins_win_in_order_of_name_and_key_by_key(tmp_path: Path) -> None:
             ["'runtime.handlers.runc.conmon_cgroup'"],
         ),
         (
+            "network: {status_interval: 0}",
+            ["'network.status_interval'", "0.0 is less than 1"],
+        ),
+        (
             "runtime: {handlers: {runc: {path: /x, create_timeout: 241}}}",
             ["'runtime.handlers.runc.create_timeout'"],
         ),

@@ -8,6 +8,11 @@ from kernel.ids import SandboxId
 from services.network import capability
 
 SANDBOX = SandboxId("ab" * 32)
+ANNOTATIONS = {
+    "kubernetes.io/ingress-bandwidth": "10M",
+    "cni.crisp/ips": "10.1.2.3/24, fd00::3/64",
+    "cni.crisp/mac": "02:00:00:00:00:01",
+}
 
 
 def request(
@@ -57,7 +62,7 @@ def test_nothing_asked_gives_no_values() -> None:
 def test_each_capability_has_its_form() -> None:
     asked = request(
         port_mappings=(mapping(), mapping(host_port=0)),
-        annotations={"kubernetes.io/ingress-bandwidth": "10M"},
+        annotations=ANNOTATIONS,
         dns_servers=("10.0.0.10",),
         cgroup_parent="/kubepods/pod1",
     )
@@ -66,7 +71,9 @@ def test_each_capability_has_its_form() -> None:
         "bandwidth": {"ingressRate": 10_000_000, "ingressBurst": 2**31 - 1},
         "dns": {"servers": ["10.0.0.10"]},
         "cgroupPath": "/kubepods/pod1",
-        "io.kubernetes.cri.pod-annotations": {"kubernetes.io/ingress-bandwidth": "10M"},
+        "ips": ["10.1.2.3/24", "fd00::3/64"],
+        "mac": "02:00:00:00:00:01",
+        "io.kubernetes.cri.pod-annotations": ANNOTATIONS,
     }
 
 
@@ -96,3 +103,19 @@ def test_bandwidth_is_a_quantity(text: str, bits: int) -> None:
 def test_wrong_bandwidth_is_named(text: str) -> None:
     with pytest.raises(InvalidInput, match="egress-bandwidth"):
         capability.values(request(annotations={"kubernetes.io/egress-bandwidth": text}))
+
+
+@pytest.mark.parametrize(
+    ("annotation", "text"),
+    [
+        ("cni.crisp/ips", "10.1.2.3/33"),
+        ("cni.crisp/ips", "10.1.2.3/24; rm"),
+        ("cni.crisp/ips", ",".join(f"10.1.2.{number}/24" for number in range(17))),
+        ("cni.crisp/mac", "01:00:00:00:00:01"),
+        ("cni.crisp/mac", "02:00:00:00:00:01\n"),
+        ("cni.crisp/mac", "x"),
+    ],
+)
+def test_wrong_addresses_are_named(annotation: str, text: str) -> None:
+    with pytest.raises(InvalidInput, match=rf"annotations\[{annotation}\]"):
+        capability.check(request(annotations={annotation: text}))

@@ -69,7 +69,7 @@ def test_who_wants_the_same_port(one: PortMapping, other: PortMapping, meet: boo
 
 
 def test_a_mapping_given_twice_counts_once_and_one_that_contradicts_is_named() -> None:
-    assert hostport.check([mapping(), mapping(), mapping(1)]) == (mapping(), mapping(1))
+    assert hostport.check([mapping(), mapping(), mapping(1), mapping(0)]) == (mapping(), mapping(1))
     with pytest.raises(InvalidInput, match=r"port_mappings\[1\]: host port 10.0.0.1:8080/tcp is mapped twice"):
         hostport.check([mapping(), mapping(host_ip="10.0.0.1", container_port=81)])
 
