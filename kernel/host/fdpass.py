@@ -41,7 +41,7 @@ async def send(path: Path, message: bytes, fds: Sequence[int], deadline: Deadlin
         connection.setblocking(False)
         try:
             async with deadline.limit(f"descriptors to {path}"):
-                await _connect(connection, path)
+                await connect(connection, path)
                 connection.sendmsg([message], [rights])
                 answer = await loop.sock_recv(connection, 1)
         except OSError as error:
@@ -50,7 +50,8 @@ async def send(path: Path, message: bytes, fds: Sequence[int], deadline: Deadlin
         raise Unavailable(f"descriptors to {path}: they are not wanted any more")
 
 
-async def _connect(connection: socket.socket, path: Path) -> None:
+async def connect(connection: socket.socket, path: Path | str) -> None:
+    """Connect a socket that does not block to a unix socket's path; OSError as the kernel says. Wants a deadline."""
     while True:
         try:
             connection.connect(str(path))

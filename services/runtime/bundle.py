@@ -2,6 +2,8 @@
 
     pods/ID/pod.json  ns/{ipc,uts,user,net}  shm/  resolv.conf  hostname  pause/
     containers/ID/request.json  state.json  config.json  pidfile  conmon.pid  exit/ID  oom  ctl  attach  runtime.log
+    containers/ID/session-ID.pid  of an exec session's command while it runs (.json and .log while it is started)
+    reaper, tty-*  sockets: of the reaper, of terminals on their way from the OCI runtime
     mounts/ID/N   id-mapped copies of a container's volumes: apart, as a bundle is deleted with all that is in it
 
 Files are written whole: temporary name, then rename. After a reboot the whole tree is gone with /run. A file that
@@ -29,6 +31,7 @@ from services.runtime.pidfd import Identity
 _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _LIMIT = 16 << 20
+_REMOVALS = 1000
 
 
 class PodRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -203,6 +206,10 @@ class ContainerBundle:
         return self.path / "ctl"
 
     @property
+    def attach(self) -> Path:
+        return self.path / "attach"
+
+    @property
     def runtime_log(self) -> Path:
         return self.path / "runtime.log"
 
@@ -221,9 +228,21 @@ class ContainerBundle:
 
 
 def remove(path: Path) -> None:
-    """Delete a bundle; gone already is success. Nothing may be mounted in it."""
-    with suppress(FileNotFoundError):  # gone already
-        shutil.rmtree(path)
+    """Delete a bundle; gone already is success. Nothing may be mounted in it.
+
+    The ends of sessions take away their files and the OCI runtime may still write one, both at the same time.
+    """
+    for left in reversed(range(_REMOVALS)):
+        try:
+            shutil.rmtree(path)
+        except FileNotFoundError:
+            if not path.exists():
+                return
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY or not left:
+                raise
+        else:
+            return
 
 
 def pods(root: Path) -> list[SandboxId]:

@@ -26,6 +26,8 @@ from kernel.contracts.runtime import (
     Executed,
     Inspected,
     NamespaceMode,
+    OpenAttachRequest,
+    OpenExecRequest,
     Started,
     StopRequest,
     Updated,
@@ -64,6 +66,7 @@ from services.runtime.exits import Container, Exits
 from services.runtime.oci_runtime import OciRuntime
 from services.runtime.pods import Pod, Pods
 from services.runtime.profiles import Profiles
+from services.runtime.sessions import Sessions
 from services.runtime.setting import Setting
 from services.runtime.stats import ContainerPlace
 from services.runtime.stop import Stops
@@ -97,6 +100,7 @@ class Containers:
         self._exits = Exits(setting.tasks, setting.cgroups, setting.watchers)
         self._stops = Stops(setting.tasks, setting.cgroups)
         self._execs = Execs(setting.tasks, setting.cgroups)
+        self.sessions = Sessions(setting)
 
     def facts(self) -> tuple[ContainerFact, ...]:
         """What the host says of all containers."""
@@ -122,6 +126,7 @@ class Containers:
 
     async def recover(self) -> None:
         """Take up the containers that an earlier worker made, and note the exits that nobody saw."""
+        await asyncio.to_thread(self.sessions.recover)
         for container in self.ids():
             folder = ContainerBundle(self._setting.root, container)
             state = await asyncio.to_thread(folder.state.read)
@@ -205,6 +210,16 @@ class Containers:
         """Run a command in a container."""
         container = self._get(request.container)
         return await self._execs.run(container, self._runtime(container), request, deadline)
+
+    async def open_exec(self, request: OpenExecRequest, deadline: Deadline) -> None:
+        """Start a command in a container for a session."""
+        container = self._get(request.container)
+        ids = self._pods.get(container.state.sandbox).request.user_namespace
+        await self.sessions.exec(container, self._runtime(container), ids, request, deadline)
+
+    async def open_attach(self, request: OpenAttachRequest, deadline: Deadline) -> None:
+        """Connect a session to a container."""
+        await self.sessions.attach(self._get(request.container), request.session, deadline)
 
     async def reopen_log(self, request: ContainerRequest, deadline: Deadline) -> None:
         """Make the container's log anew at its path."""

@@ -19,7 +19,7 @@ from kernel.contracts.runtime import ExecRequest, Executed
 from kernel.errors import DeadlineExceeded, FailedPrecondition, Internal, InvalidInput, ResourceExhausted
 from kernel.host import process
 from kernel.host.aio import Deadline, Tasks
-from services.runtime import pidfd
+from services.runtime import exec_spec, pidfd, tree
 from services.runtime.cgroup import Cgroups
 from services.runtime.exits import Container
 from services.runtime.oci_runtime import OciRuntime
@@ -29,16 +29,11 @@ OUTPUT_LIMIT = 16 << 20
 """Of each stream; what comes beyond is read and dropped (as kubelet and peers have it)."""
 _AT_ONCE = 128
 """Commands under way in one container."""
-_ARGUMENTS_LIMIT = 2 << 20
 _KILL_ROUNDS = 20
 _LATE_SECONDS = 0.2
 """Most commands are over by then, and the OCI runtime's process soon after its command."""
 _REAP_SECONDS = 2.0
 _NUMBERS = itertools.count(1)
-
-
-class _Spec(msgspec.Struct):
-    process: dict[str, object]
 
 
 class Output:
@@ -174,7 +169,7 @@ class Execs:
     async def _kill_tree(self, container: Container, started: asyncio.subprocess.Process, pid_file: Path) -> None:
         """Kill the command, what it started, and the runtime's process that waits for it."""
         roots = {started.pid, *([pid] if (pid := _pid(pid_file)) else [])}
-        await self._kill_found(container, roots)
+        await kill_tree(self._cgroups, container.state.cgroup, roots)
         # the OCI runtime is the command's parent: killed before it has reaped it, it would leave a zombie in the
         # container, whose first process may reap nothing
         with suppress(TimeoutError):  # somebody else holds the output open: it waits for that
@@ -184,46 +179,33 @@ class Execs:
             process.kill_group(started)
             await started.wait()
 
-    async def _kill_found(self, container: Container, roots: set[int]) -> None:
-        for _ in range(_KILL_ROUNDS):
-            found = await asyncio.to_thread(self._tree, container.state.cgroup, roots)
-            if not found:
-                break
-            await pidfd.kill(found, 5.0)
 
-    def _tree(self, cgroup: str, roots: set[int]) -> list[int]:
-        """Processes of the container that come from `roots`, by parent or by session."""
-        parents = {pid: ids for pid in self._cgroups.processes(cgroup) if (ids := _ids(pid)) is not None}
-        found: set[int] = set()
-        grew = True
-        while grew:
-            grew = False
-            for pid, (parent, session) in parents.items():
-                if pid not in found and (pid in roots or parent in roots | found or session in roots | found):
-                    found.add(pid)
-                    grew = True
-        roots |= found  # orphans of the next round still bear these sessions
-        return sorted(found)
+async def kill_tree(cgroups: Cgroups, cgroup: str, roots: set[int]) -> None:
+    """Kill those of a container's processes that are `roots` or came of them."""
+
+    def look() -> list[int]:
+        return sorted(tree.grown(roots, tree.read(cgroups.processes(cgroup))))
+
+    for _ in range(_KILL_ROUNDS):
+        found = await asyncio.to_thread(look)
+        if not found:
+            break
+        roots |= set(found)  # orphans of the next round still bear these sessions
+        await pidfd.kill(found, 5.0)
 
 
 def _check(request: ExecRequest) -> None:
-    if not request.cmd or not request.cmd[0]:
-        raise InvalidInput("cmd: is empty")
+    exec_spec.check(request.cmd)
     if request.timeout < 0:
         raise InvalidInput(f"timeout: {request.timeout} is negative")
-    if any("\0" in word for word in request.cmd):
-        raise InvalidInput("cmd: contains a NUL byte")
-    if sum(len(word) for word in request.cmd) > _ARGUMENTS_LIMIT:
-        raise InvalidInput(f"cmd: is longer than {_ARGUMENTS_LIMIT} bytes")
 
 
 def _process(config: Path, cmd: tuple[str, ...]) -> bytes:
     """The container's own process specification with another command, and no terminal."""
     try:
-        spec = msgspec.json.decode(config.read_bytes(), type=_Spec)
+        return exec_spec.process(config.read_bytes(), cmd)
     except (OSError, msgspec.DecodeError) as error:
         raise Internal(f"{config} does not read back: {error}") from error
-    return msgspec.json.encode({**spec.process, "args": list(cmd), "terminal": False})
 
 
 def _in_memory(content: bytes) -> int:
@@ -240,12 +222,3 @@ def _pid(pid_file: Path) -> int:
     with suppress(OSError, ValueError):  # not there, or not whole yet
         return int(pid_file.read_text())
     return 0
-
-
-def _ids(pid: int) -> tuple[int, int] | None:
-    """Parent and session of a process; None where it is gone or ended."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return None if fields[0] in "ZX" else (int(fields[1]), int(fields[3]))

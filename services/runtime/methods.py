@@ -45,7 +45,6 @@ from kernel.contracts.runtime import (
     UpdateRequest,
 )  # fmt: skip
 from kernel.contracts.stats import Stats, StatsRequest
-from kernel.errors import Unimplemented
 from kernel.host.aio import Deadline, Joins
 from services.runtime import cgroup_path, credential_helper, setting, stats, thread, user_namespace
 from services.runtime.checkpoint import refuse
@@ -127,12 +126,15 @@ class Runtime:
         return await self._containers.execute(request, call.deadline)
 
     async def open_exec(self, request: OpenExecRequest, call: Call) -> Nothing:
-        raise Unimplemented("sessions are not served yet")
+        await self._containers.open_exec(request, call.deadline)
+        return Nothing()
 
     async def open_attach(self, request: OpenAttachRequest, call: Call) -> Nothing:
-        raise Unimplemented("sessions are not served yet")
+        await self._containers.open_attach(request, call.deadline)
+        return Nothing()
 
     async def close_session(self, request: SessionRequest, call: Call) -> Nothing:
+        await self._containers.sessions.close(request.session)
         return Nothing()
 
     async def reopen_log(self, request: ContainerRequest, call: Call) -> Nothing:

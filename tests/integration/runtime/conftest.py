@@ -46,7 +46,8 @@ CGROUPS = Path("/sys/fs/cgroup")
 PASSWD = b"root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1:daemon:/:/bin/false\nwww:x:33:33:www:/var/www:/bin/sh\n"
 GROUP = b"root:x:0:\ndaemon:x:1:\nwww:x:33:\nlog:x:44:www\nmail:x:55:www,root\n"
 APPLETS = ("sh", "sleep", "cat", "true", "false", "echo", "id", "env", "pwd", "ps", "ls", "mount", "hostname", "stat",
-           "touch", "kill", "dd", "tail", "grep", "seq", "mkdir", "readlink", "printf", "wc", "df")  # fmt: skip
+           "touch", "kill", "dd", "tail", "grep", "seq", "mkdir", "readlink", "printf", "wc", "df",
+           "tty", "stty", "sha256sum")  # fmt: skip
 
 if os.geteuid() != 0:
     pytest.skip("needs root", allow_module_level=True)

@@ -1,0 +1,51 @@
+"""What came of a process: by parent, group and session, also where those have ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+
+from services.runtime import tree
+from services.runtime.tree import Entry
+
+
+def one(parent: int, group: int = 1, session: int = 1) -> Entry:
+    return Entry(parent=parent, group=group, session=session, start=7)
+
+
+def test_descendants_are_found_by_parent_group_or_session() -> None:
+    table = {
+        10: one(1, 10, 10),
+        11: one(10, 10, 10),
+        12: one(1, 12, 10),  # an orphan in a group of its own: by session
+        13: one(1, 10, 99),  # by group alone
+        14: one(13, 14, 14),  # by parent, in a session of its own
+        15: one(14, 15, 15),
+        20: one(1, 20, 20),  # somebody else's
+        21: one(20, 20, 20),
+    }
+    assert tree.grown([10], table) == {10, 11, 12, 13, 14, 15}
+    del table[10]
+    assert tree.grown([10], table) == {11, 12, 13, 14, 15}, "its root has ended"
+    assert tree.grown([77], table) == set()
+    assert tree.grown([], table) == set()
+
+
+def test_what_runs_is_read_and_killed_and_what_ended_is_not_there() -> None:
+    shell = subprocess.Popen(["sh", "-c", "sleep 600 & echo; wait"], stdout=subprocess.PIPE, start_new_session=True)
+    assert shell.stdout
+    shell.stdout.readline()
+    table = tree.read()
+    found = tree.grown([shell.pid], table)
+    assert len(found) == 2
+    assert table[shell.pid] == tree.read([shell.pid])[shell.pid]
+    assert (table[shell.pid].parent, table[shell.pid].session) == (os.getpid(), shell.pid)
+    tree.kill(found, {pid: entry._replace(start=0) for pid, entry in table.items()})
+    assert shell.poll() is None, "these would be others with the same pids"
+    tree.kill(found, table)
+    os.waitid(os.P_PID, shell.pid, os.WEXITED | os.WNOWAIT)
+    assert shell.pid not in tree.read(), "a zombie does not run"
+    assert shell.wait() == -signal.SIGKILL
+    tree.kill(found, table)
+    shell.stdout.close()
