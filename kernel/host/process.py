@@ -9,9 +9,11 @@ import asyncio
 import os
 import shlex
 import signal
+import subprocess  # noqa: TID251  # this is the place that others are sent to
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Protocol
 
 from kernel.errors import DeadlineExceeded, Internal
 from kernel.host.aio import Deadline
@@ -69,7 +71,62 @@ async def start(
         raise Internal(f"{shlex.join(argv)}: cannot be started: {error.strerror}") from error
 
 
-def kill_group(process: asyncio.subprocess.Process) -> None:
+class Child:
+    """A program that was launched. It is reaped as soon as it ends, whoever waits for it."""
+
+    def __init__(self, popen: subprocess.Popen[bytes]) -> None:
+        self.pid = popen.pid
+        self.returncode: int | None = None
+        self._popen = popen
+        self._ended = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._fd = os.pidfd_open(popen.pid)
+        self._loop.add_reader(self._fd, self._reap)
+
+    async def wait(self) -> int:
+        """Its return code, once it has ended."""
+        await self._ended.wait()
+        assert self.returncode is not None  # set before
+        return self.returncode
+
+    def _reap(self) -> None:
+        self._loop.remove_reader(self._fd)
+        os.close(self._fd)
+        self.returncode = self._popen.wait()
+        self._ended.set()
+
+
+def launch(
+    argv: Sequence[str],
+    *,
+    stdin: int = subprocess.DEVNULL,
+    stdout: int = subprocess.DEVNULL,
+    stderr: int = subprocess.DEVNULL,
+    env: Mapping[str, str] = ENVIRONMENT,
+    cwd: str | None = None,
+    pass_fds: Sequence[int] = (),
+) -> Child:
+    """As `start`, for a program whose streams are descriptors of ours or nothing: asyncio's own way costs as much
+    again as the start itself, and several turns of the loop at the end."""
+    try:
+        return Child(
+            subprocess.Popen(
+                argv, stdin=stdin, stdout=stdout, stderr=stderr, env=dict(env), cwd=cwd, pass_fds=pass_fds,
+                process_group=0,
+            )
+        )  # fmt: skip
+    except OSError as error:
+        raise Internal(f"{shlex.join(argv)}: cannot be started: {error.strerror}") from error
+
+
+class Started(Protocol):
+    """A program that was started in either way."""
+
+    @property
+    def pid(self) -> int: ...
+
+
+def kill_group(process: Started) -> None:
     """SIGKILL to the program and to all that it started in its group."""
     with suppress(ProcessLookupError):  # gone by itself
         os.killpg(process.pid, signal.SIGKILL)

@@ -77,7 +77,7 @@ async def run(binary: str, stdin: bytes, env: Mapping[str, str], *, deadline: De
         with os.fdopen(os.memfd_create("cni"), "wb", buffering=0) as source:
             source.write(stdin)
             source.seek(0)
-            plugin = await process.start(
+            plugin = process.launch(
                 [binary],
                 stdin=source.fileno(),
                 stdout=stdout.writing,
@@ -100,7 +100,7 @@ async def run(binary: str, stdin: bytes, env: Mapping[str, str], *, deadline: De
     return Answer(returncode=returncode, stdout=out, stderr=err)
 
 
-async def _wait(plugin: asyncio.subprocess.Process, deadline: Deadline) -> int:
+async def _wait(plugin: process.Child, deadline: Deadline) -> int:
     try:
         async with asyncio.timeout(max(deadline.remaining(), 0)):
             return await plugin.wait()

@@ -100,7 +100,7 @@ async def create(conmon: str, launch: Launch, enter: Enter, deadline: Deadline) 
         # conmon leaves its note of an out-of-memory kill in the folder that it is started in
         home = str(launch.bundle.path)
         words = command_line(launch.runtime.settings.conmon or conmon, launch)
-        first = await process.start(words, stderr=said, env=env, cwd=home, pass_fds=theirs)
+        first = process.launch(words, stderr=said, env=env, cwd=home, pass_fds=theirs)
         while theirs:
             os.close(theirs.pop())
         try:

@@ -116,7 +116,7 @@ class Execs:
         out, err = Output(), Output()
         try:
             words = ["exec", "--process", f"/proc/self/fd/{spec}", "--pid-file", str(pid_file), container.id]
-            started = await process.start(runtime.command(*words), stdout=out.write, stderr=err.write, pass_fds=(spec,))
+            started = process.launch(runtime.command(*words), stdout=out.write, stderr=err.write, pass_fds=(spec,))
             out.close_write()
             err.close_write()
             try:
@@ -141,7 +141,7 @@ class Execs:
             os.close(spec)
             pid_file.unlink(missing_ok=True)
 
-    async def _code(self, container: Container, started: asyncio.subprocess.Process, pid_file: Path, since: int) -> int:
+    async def _code(self, container: Container, started: process.Child, pid_file: Path, since: int) -> int:
         """The command's exit code.
 
         The OCI runtime waits until nobody holds the output open any more, which a child of the command may do for
@@ -166,7 +166,7 @@ class Execs:
             if over is not None:
                 over.cancel()
 
-    async def _kill_tree(self, container: Container, started: asyncio.subprocess.Process, pid_file: Path) -> None:
+    async def _kill_tree(self, container: Container, started: process.Child, pid_file: Path) -> None:
         """Kill the command, what it started, and the runtime's process that waits for it."""
         roots = {started.pid, *([pid] if (pid := _pid(pid_file)) else [])}
         await kill_tree(self._cgroups, container.state.cgroup, roots)

@@ -91,7 +91,7 @@ def slow_mounts(text: str) -> list[HostMount]:
 
 async def _answers(path: str, deadline: Deadline) -> bool:
     """Whether the path can be looked at. A process that hangs is killed and left to itself: it may not die yet."""
-    started = await process.start(["stat", "-L", "--format=", "--", path])
+    started = process.launch(["stat", "-L", "--format=", "--", path])
     try:
         async with asyncio.timeout(max(deadline.earlier(_ANSWER_SECONDS).remaining(), 0)):
             await started.wait()

@@ -69,7 +69,7 @@ class OciRuntime:
     async def start(self, container: str, log: Path, deadline: Deadline) -> None:
         """Let a created container's process run; Internal with the runtime's own words."""
         # its words are in its log: without pipes to read, the answer comes some milliseconds earlier
-        started = await process.start(self.command("start", container, log=log))
+        started = process.launch(self.command("start", container, log=log))
         try:
             async with deadline.limit(f"container {container}: start"):
                 code = await started.wait()

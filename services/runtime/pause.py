@@ -77,7 +77,7 @@ async def start(
     log, pid_file = folder.pause / "runtime.log", folder.pause / "pidfile"
     words = ["run", "--detach", "--bundle", str(folder.pause), "--pid-file", str(pid_file), sandbox]
     # not with captured output: the pause process would hold the pipes open
-    started = await process.start(runtime.command(*words, log=log))
+    started = process.launch(runtime.command(*words, log=log))
     try:
         async with deadline.limit(f"pod {sandbox}: pause process"):
             code = await started.wait()

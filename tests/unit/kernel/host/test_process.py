@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+
 import pytest
 
 from kernel.errors import DeadlineExceeded, Internal
 from kernel.host.aio import Deadline
-from kernel.host.process import run
+from kernel.host.process import kill_group, launch, run
 
 
 async def test_output_and_input() -> None:
@@ -40,3 +43,30 @@ async def test_nothing_of_ours_is_inherited(monkeypatch: pytest.MonkeyPatch) -> 
     done = await run(["env"], deadline=Deadline.after(5))
     assert b"canary" not in done.stdout
     assert b"PATH=" in done.stdout
+
+
+async def test_a_child_is_reaped_when_it_ends_and_everybody_hears_its_code() -> None:
+    child = launch(["sh", "-c", "exit 7"])
+    waits = [asyncio.ensure_future(child.wait()) for _ in range(2)]
+    waits[0].cancel()
+    async with asyncio.timeout(20):
+        assert (await waits[1], await child.wait(), child.returncode) == (7, 7, 7)
+    with pytest.raises(ProcessLookupError):
+        os.kill(child.pid, 0)
+
+
+async def test_a_childs_group_is_its_own_and_its_streams_are_those_given() -> None:
+    reading, writing = os.pipe()
+    child = launch(["sh", "-c", "echo said; exec sleep 60"], stdout=writing)
+    os.close(writing)
+    assert os.read(reading, 9) == b"said\n"
+    os.close(reading)
+    assert os.getpgid(child.pid) == child.pid
+    kill_group(child)
+    async with asyncio.timeout(20):
+        assert await child.wait() == -9
+
+
+async def test_a_missing_program_is_named_at_its_launch() -> None:
+    with pytest.raises(Internal, match="/nowhere/x: cannot be started: No such file"):
+        launch(["/nowhere/x"])
