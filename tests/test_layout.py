@@ -29,6 +29,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "kernel/front/image_memory.py": "tests/unit/kernel/front/test_images.py",  # the image calls, with workers of paper
     "kernel/front/image_pull.py": "tests/unit/kernel/front/test_images.py",
     "kernel/front/image_records.py": "tests/unit/kernel/front/test_images.py",
+    "kernel/front/image_views.py": "tests/unit/kernel/front/test_images.py",
     "kernel/front/image_requests.py": "tests/unit/kernel/front/test_images.py",
     "kernel/front/node.py": "tests/unit/kernel/front/test_images.py",
     "kernel/front/doctor.py": "tests/integration/cli/test_command_line.py",

@@ -17,10 +17,11 @@ from google.protobuf.message import Message
 from kernel.bus.client import Client
 from kernel.config import Config
 from kernel.contracts.contract import Nothing
-from kernel.contracts.records import Container, Sandbox
+from kernel.contracts.records import Container, Image, Sandbox
 from kernel.contracts.runtime import PLATFORM, Platform
 from kernel.front.events import Events
 from kernel.front.image_memory import ImageMemory
+from kernel.front.image_views import to_cri
 from kernel.front.pending_sessions import PendingSessions
 from kernel.front.replica import Replica
 from kernel.front.short_names import ShortNames
@@ -80,6 +81,7 @@ class Front:
     """What references without a registry stand for."""
     pod_items: Items[Sandbox] = field(default_factory=lambda: Items(pod_item, LIST_FIELD))
     container_items: Items[Container] = field(default_factory=lambda: Items(container_item, LIST_FIELD))
+    image_items: Items[Image] = field(init=False)
     """What lists are made of."""
     sessions: PendingSessions = field(default_factory=PendingSessions)
     """Exec, attach and port-forward sessions whose clients are to come."""
@@ -88,6 +90,8 @@ class Front:
 
     def __post_init__(self) -> None:
         self.stats_items = StatsItems(str(self.config.paths.containers))
+        pinned = self.config.image.pinned
+        self.image_items = Items(lambda image: to_cri(image, pinned), LIST_FIELD)
         self.short_names = ShortNames(Path(self.config.image.registries_conf))
         self.replica.expand = self.short_names.local
 

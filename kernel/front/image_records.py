@@ -1,23 +1,17 @@
-"""Records of images: how a pull changes them, which layers are nobody's, and how the CRI shows them. Pure."""
+"""Records of images: how a pull changes them, and which layers and blobs are nobody's. Pure."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
-from fnmatch import fnmatchcase
 from typing import TypeVar
 
 from msgspec import structs
 
 from kernel.contracts.oci import Signature
 from kernel.contracts.records import Image, ImageLayer, Intent, IntentKind
-from kernel.contracts.storage import FsInfo, Usage
-from kernel.errors import InvalidInput
 from kernel.front import trust
-from kernel.front.generated import cri_pb2
-from kernel.front.image_config import Parsed, distinct, user_of
+from kernel.front.image_config import Parsed, distinct
 from kernel.ids import DiffId, Digest, ImageId
-from kernel.reference import parse
 
 _Text = TypeVar("_Text", bound=str)
 
@@ -83,73 +77,4 @@ def claimed_elsewhere(layer: DiffId, own: ImageId, images: Iterable[Image], inte
     """Whether another image or another pull may have unpacked `layer`."""
     return any(layer == had.diff_id for image in images for had in image.layers) or any(
         intent.id != own and intent.kind is IntentKind.PULL_IMAGE and layer in intent.layers for intent in intents
-    )
-
-
-def is_pinned(image: Image, patterns: Iterable[str]) -> bool:
-    """Whether the kubelet must never remove the image: by exact name, `prefix*`, or `*keyword*`."""
-    names = (image.id, *image.tags, *image.digests)
-    return any(fnmatchcase(name, pattern) for pattern in map(_spelled, patterns) for name in names)
-
-
-def _spelled(pattern: str) -> str:
-    """A pattern without wildcards is a reference as users write it."""
-    if "*" in pattern:
-        return pattern
-    try:
-        return str(parse(pattern))
-    except InvalidInput:
-        return pattern  # an id
-
-
-def to_cri(image: Image, pinned: Iterable[str]) -> cri_pb2.Image:
-    """An image as ListImages and ImageStatus show it."""
-    uid, username = user_of(image.config.user)
-    name = next(iter((*image.tags, *image.digests, image.id)))
-    return cri_pb2.Image(
-        id=image.id,
-        repo_tags=image.tags,
-        repo_digests=image.digests,
-        size=max(image.size, 1),
-        uid=None if uid is None else cri_pb2.Int64Value(value=uid),
-        username=username,
-        spec=cri_pb2.ImageSpec(image=name),
-        pinned=is_pinned(image, pinned),
-    )
-
-
-def info(image: Image) -> dict[str, str]:
-    """The verbose part of ImageStatus, under the key that the peers use."""
-    config = image.config
-    spec = {
-        "os": "linux",
-        "config": {
-            "User": config.user,
-            "Env": config.env,
-            "Entrypoint": config.entrypoint,
-            "Cmd": config.cmd,
-            "WorkingDir": config.working_dir,
-            "Volumes": {volume: {} for volume in config.volumes},
-            "StopSignal": config.stop_signal,
-            "Labels": config.labels,
-        },
-        "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in image.layers]},
-    }
-    return {"info": json.dumps({"imageSpec": spec, "labels": config.labels})}
-
-
-def fs_info_to_cri(found: FsInfo, at: int) -> cri_pb2.ImageFsInfoResponse:
-    """ImageFsInfo; `at` is when it was measured, in nanoseconds since 1970."""
-
-    def usage(mountpoint: str, used: Usage) -> cri_pb2.FilesystemUsage:
-        return cri_pb2.FilesystemUsage(
-            timestamp=at,
-            fs_id=cri_pb2.FilesystemIdentifier(mountpoint=mountpoint),
-            used_bytes=cri_pb2.UInt64Value(value=used.bytes),
-            inodes_used=cri_pb2.UInt64Value(value=used.inodes),
-        )
-
-    return cri_pb2.ImageFsInfoResponse(
-        image_filesystems=[usage(found.images_mountpoint, found.images)],
-        container_filesystems=[usage(found.containers_mountpoint, found.containers)],
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 
 from kernel.contracts import storage
@@ -13,7 +13,7 @@ from kernel.contracts.contract import Nothing
 from kernel.contracts.records import Image, Intent, IntentKind
 from kernel.contracts.supervisor import Commit
 from kernel.errors import CrispError, FailedPrecondition, InvalidInput
-from kernel.front import image_pull, image_records, image_requests
+from kernel.front import image_pull, image_requests, image_views
 from kernel.front.context import Call, Front, Rpcs
 from kernel.front.generated import cri_pb2
 from kernel.front.image_memory import PullProgress, PullUnderWay
@@ -98,8 +98,8 @@ async def image_status(front: Front, request: cri_pb2.ImageStatusRequest, call: 
     if found is None or found.id in front.images.incomplete:
         return cri_pb2.ImageStatusResponse()
     return cri_pb2.ImageStatusResponse(
-        image=image_records.to_cri(found, front.config.image.pinned),
-        info=image_records.info(found) if request.verbose else None,
+        image=image_views.to_cri(found, front.config.image.pinned),
+        info=image_views.info(found) if request.verbose else None,
     )
 
 
@@ -110,29 +110,27 @@ async def named(front: Front, spec: cri_pb2.ImageSpec) -> Image | None:
     return front.replica.image(name)
 
 
-async def list_images(front: Front, request: cri_pb2.ListImagesRequest, call: Call) -> cri_pb2.ListImagesResponse:
-    """All images, or the one that the filter names."""
-    return cri_pb2.ListImagesResponse(images=_listed(front, request.filter))
+async def list_images(front: Front, request: cri_pb2.ListImagesRequest, call: Call) -> bytes:
+    """All images, or the one that the filter names: a ListImagesResponse."""
+    return b"".join(_listed(front, request.filter))
 
 
-async def stream_images(
-    front: Front, request: cri_pb2.StreamImagesRequest, call: Call
-) -> AsyncIterator[cri_pb2.StreamImagesResponse]:
-    """As ListImages, in messages of bounded size."""
-    images = _listed(front, request.filter)
+async def stream_images(front: Front, request: cri_pb2.StreamImagesRequest, call: Call) -> AsyncIterator[bytes]:
+    """As ListImages, in messages of bounded size: StreamImagesResponses."""
+    images = list(_listed(front, request.filter))
     for start in range(0, len(images), _CHUNK):
-        yield cri_pb2.StreamImagesResponse(images=images[start : start + _CHUNK])
+        yield b"".join(images[start : start + _CHUNK])
 
 
-def _listed(front: Front, wanted: cri_pb2.ImageFilter) -> list[cri_pb2.Image]:
+def _listed(front: Front, wanted: cri_pb2.ImageFilter) -> Iterator[bytes]:
     found = [image for image in front.replica.images.values() if image.id not in front.images.incomplete]
     if wanted.image.image:
         try:
             named = front.replica.image(wanted.image.image)
         except InvalidInput:
             named = None  # a filter that fits nothing
-        return [image_records.to_cri(named, front.config.image.pinned)] if named and named in found else []
-    return [image_records.to_cri(image, front.config.image.pinned) for image in found]
+        found = [image for image in found if named is not None and image.id == named.id]
+    return map(front.image_items.of, found)
 
 
 async def remove_image(front: Front, request: cri_pb2.RemoveImageRequest, call: Call) -> cri_pb2.RemoveImageResponse:
@@ -195,7 +193,7 @@ async def image_fs_info(front: Front, request: cri_pb2.ImageFsInfoRequest, call:
     elif time.monotonic() - memory.fs_info_read > _FS_INFO_SECONDS:
         measure_again(front)
     assert memory.fs_info is not None  # measured above, or an error was raised
-    return image_records.fs_info_to_cri(memory.fs_info, memory.fs_info_at)
+    return image_views.fs_info_to_cri(memory.fs_info, memory.fs_info_at)
 
 
 def measure_again(front: Front) -> None:

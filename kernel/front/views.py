@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from google.protobuf.message import Message
 
-from kernel.contracts.records import Container, ContainerState, Sandbox, SandboxState
+from kernel.contracts.records import Container, ContainerState, Image, Sandbox, SandboxState
 from kernel.front import mounts
 from kernel.front.container_requests import signal_number
 from kernel.front.generated import cri_pb2 as cri
@@ -28,7 +28,7 @@ CONTAINER_STATES = {
     ContainerState.EXITED: cri.CONTAINER_EXITED,
     ContainerState.UNKNOWN: cri.CONTAINER_UNKNOWN,
 }
-_Record = TypeVar("_Record", Sandbox, Container)
+_Record = TypeVar("_Record", Sandbox, Container, Image)
 
 
 def pod_config(record: Sandbox) -> cri.PodSandboxConfig:

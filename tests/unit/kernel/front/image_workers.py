@@ -15,7 +15,9 @@ from kernel.contracts.contract import Message, Method, Nothing
 from kernel.contracts.oci import Descriptor, Signature
 from kernel.contracts.supervisor import Commit
 from kernel.errors import CrispError, NotFound
+from kernel.front import images
 from kernel.front.context import Call, Front
+from kernel.front.generated import cri_pb2
 from kernel.front.replica import Replica
 from kernel.host.aio import Deadline, Joins, Tasks
 from kernel.ids import DiffId, Digest
@@ -173,6 +175,12 @@ def make_front(workers: Workers, *, pinned: tuple[str, ...] = (), registries_con
         creates=Joins(tasks),
         ends=Joins(tasks),
     )
+
+
+async def listed(front: Front, request: cri_pb2.ListImagesRequest | None = None) -> cri_pb2.ListImagesResponse:
+    """What ListImages says."""
+    said = await images.list_images(front, request or cri_pb2.ListImagesRequest(), a_call("ListImages"))
+    return cri_pb2.ListImagesResponse.FromString(said)
 
 
 def a_call(rpc: str = "PullImage") -> Call:

@@ -37,7 +37,7 @@ async def front(workers, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Front
 
 
 async def listed(front: Front) -> set[str]:
-    found = await images.list_images(front, cri_pb2.ListImagesRequest(), fakes.a_call("ListImages"))
+    found = await fakes.listed(front)
     return {tag for image in found.images for tag in image.repo_tags}
 
 
@@ -56,7 +56,7 @@ async def test_what_lost_a_layer_is_hidden_and_fetched_again(front: Front, worke
         asked = cri_pb2.ImageStatusRequest(image=cri_pb2.ImageSpec(image=name))
         assert not (await images.image_status(front, asked, fakes.a_call("ImageStatus"))).HasField("image")
     filtered = cri_pb2.ListImagesRequest(filter=cri_pb2.ImageFilter(image=spec))
-    assert not (await images.list_images(front, filtered, fakes.a_call("ListImages"))).images
+    assert not (await fakes.listed(front, filtered)).images
     mending = front.tasks.start(image_repair.watch(front), "mend")
     while workers.count("resolve") < 5:  # it is tried again and again
         await asyncio.sleep(0.001)

@@ -422,7 +422,7 @@ async def test_another_name_is_added(front: Front, workers) -> None:
     workers.registry.push(BUSYBOX, "a")
     workers.registry.push("docker.io/library/alias:1", "a")
     assert await pull(front) == await pull(front, "alias:1")
-    listed = (await images.list_images(front, cri_pb2.ListImagesRequest(), fakes.a_call("ListImages"))).images
+    listed = (await fakes.listed(front)).images
     assert [list(found.repo_tags) for found in listed] == [[BUSYBOX, "docker.io/library/alias:1"]]
 
 
@@ -454,7 +454,7 @@ async def test_list_filter(front: Front, workers) -> None:
 
     async def listed(name: str) -> int:
         wanted = cri_pb2.ImageFilter(image=cri_pb2.ImageSpec(image=name))
-        found = await images.list_images(front, cri_pb2.ListImagesRequest(filter=wanted), fakes.a_call("ListImages"))
+        found = await fakes.listed(front, cri_pb2.ListImagesRequest(filter=wanted))
         return len(found.images)
 
     assert [await listed("busybox"), await listed("other"), await listed("BAD:")] == [1, 0, 0]
@@ -466,7 +466,47 @@ async def test_stream_in_chunks(front: Front, workers, monkeypatch: pytest.Monke
         workers.registry.push(f"docker.io/library/i{number}:latest", f"l{number}")
         await pull(front, f"i{number}")
     stream = images.stream_images(front, cri_pb2.StreamImagesRequest(), fakes.a_call("StreamImages"))
-    assert [len(part.images) async for part in stream] == [2, 2, 1]
+    parts = [cri_pb2.StreamImagesResponse.FromString(part) async for part in stream]
+    assert [len(part.images) for part in parts] == [2, 2, 1]
+
+
+async def test_a_list_is_made_of_what_changed(front: Front, workers) -> None:
+    """Names that an image gets or loses are seen; what did not change is not made again."""
+    workers.registry.push(BUSYBOX, "a")
+    workers.registry.push("docker.io/library/other:latest", "b")
+    other = await pull(front, "other")
+    id_ = await pull(front)
+    before = {one.id: front.image_items.of(one) for one in front.replica.images.values()}
+    workers.registry.images["docker.io/library/moved:v1"] = workers.registry.images[BUSYBOX]
+    await pull(front, "moved:v1")
+    assert {one.id: list(one.repo_tags) for one in (await fakes.listed(front)).images}[id_] == [
+        BUSYBOX, "docker.io/library/moved:v1",
+    ]  # fmt: skip
+    assert front.image_items.of(front.replica.images[other]) is before[other]
+
+
+async def test_a_layer_is_unpacked_while_another_is_fetched(front: Front, workers) -> None:
+    """As soon as it is here: nothing waits for all layers, nor for those below."""
+    resolved = workers.registry.push(BUSYBOX, "a", "b", "c")
+    gates = {blob.digest: asyncio.Event() for blob in resolved.layers}
+    call = workers.call
+
+    async def gated(method, request, **how):
+        if isinstance(request, image.FetchRequest):
+            await gates[request.blob.digest].wait()
+        return await call(method, request, **how)
+
+    workers.call = gated
+    pulling = asyncio.get_running_loop().create_task(pull(front))
+    for number, blob in enumerate(reversed(resolved.layers)):  # the uppermost first
+        assert workers.count("unpack") == number
+        gates[blob.digest].set()
+        while workers.count("unpack") == number:
+            await asyncio.sleep(0)
+        assert [one.layer.blob.digest for _, one in workers.calls if isinstance(one, storage.UnpackRequest)][
+            -1
+        ] == blob.digest
+    await pulling
 
 
 async def test_remove(front: Front, workers) -> None:
