@@ -122,13 +122,14 @@ def runtime_of(config: dict, run: Path, handler: str, container: str) -> list[st
 
 def pull(url: str, folder: Path) -> str:
     """Download a layer, hash it, decompress it with isal and unpack it with libarchive; its digest."""
-    blob = folder / "blob"
+    number = len(list(folder.iterdir()))
+    blob = folder / f"blob{number}"
     hashed = hashlib.sha256()
     with urllib.request.urlopen(url, timeout=60) as reply, blob.open("wb") as out:
         while part := reply.read(CHUNK):
             hashed.update(part)
             out.write(part)
-    target = folder / "layer"
+    target = folder / f"layer{number}"
     target.mkdir()
     before = Path.cwd()
     os.chdir(target)

@@ -6,17 +6,19 @@ import secrets
 import shutil
 import statistics
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from deploy.demo_image import Layer, image
+from deploy.demo_image import Layer, digest, image
 from tests.bench import byhand
+from tests.harness import host
 from tests.harness.cri import Pod, pod_config
 from tests.harness.daemon import Daemon
 from tests.harness.registry import Registry
@@ -48,9 +50,11 @@ class Sizes:
     some: int = 30
     calls: int = 300
     layer: int = 400 << 20
+    files: int = 16_000
+    images: int = 200
 
 
-QUICK = Sizes(rounds=4, together=8, many=10, some=5, calls=60, layer=40 << 20)
+QUICK = Sizes(rounds=4, together=8, many=10, some=5, calls=60, layer=40 << 20, files=2000, images=20)
 
 
 class Bench:
@@ -223,27 +227,99 @@ class Bench:
         return sum(sum(process.cpu_times()[:2]) for process in self.daemon.own_processes())
 
     def pull(self) -> list[Row]:
-        layer = Layer()
+        """One large layer, then five with many files; images lie in memory, so that the disk decides nothing."""
+        large = Layer()
         block = secrets.token_bytes(1 << 16)
         for number in range(self.sizes.layer >> 18):
             # Half of it noise, half of it text: about what a distribution's layer compresses to.
-            layer.file(f"data/{number % 100}/{number}", secrets.token_bytes(1 << 17) + block[: 1 << 10] * 128)
-        built = image([layer.tar()])
+            large.file(f"data/{number % 100}/{number}", secrets.token_bytes(1 << 17) + block[: 1 << 10] * 128)
+        layers = []
+        for index in range(5):
+            layer = Layer()
+            for number in range(self.sizes.files // 5):
+                layer.file(f"usr/{index}/{number % 80}/{number}", secrets.token_bytes(7 << 10) + block[: 1 << 10] * 14)
+            layers.append(layer.tar())
+        self._in_memory()
+        return [
+            *self._pulled(f"a {self.sizes.layer >> 20} MB layer", [large.tar()]),
+            *self._pulled(f"five layers with {self.sizes.files} files", layers),
+        ]
+
+    def _in_memory(self) -> None:
+        for folder, owner in (("image/blobs", "crisp-image"), ("storage/layers", "root")):
+            host.run("mount", "-t", "tmpfs", "-o", f"size=3g,mode=700,uid={owner},gid={owner}", "bench",
+                     str(self.daemon.root / folder))  # fmt: skip
+        for name in ("image", "storage"):
+            self.daemon.command("restart", name)
+
+    def _pulled(self, what: str, layers: list[bytes]) -> list[Row]:
+        built = image(layers)
         by_digest = self.registry.push(built, "big", "v1")
-        blob = next(iter(set(built.blobs) - {built.id}))
-        url = f"http://{self.registry.address}/v2/big/blobs/{blob}"
-        hand, crisp = [], []
-        for _ in range(2):
-            folder = Path(tempfile.mkdtemp(prefix="bypull-", dir=self.daemon.folder))
-            hand.append(timed(lambda folder=folder: byhand.pull(url, folder)))
+        urls = [f"http://{self.registry.address}/v2/big/blobs/{digest(blob)}" for blob in built.layers]
+        hand, crisp, added = [], [], []
+        for _ in range(3):
+            folder = Path(tempfile.mkdtemp(prefix="bypull-", dir=self.daemon.root / "storage" / "layers"))
+            hand.append(timed(lambda folder=folder: [byhand.pull(url, folder) for url in urls]))
             shutil.rmtree(folder)
-            crisp.append(timed(lambda: self.cri.pull(by_digest, limit=600)))
+            with self.memory_added("image", "storage") as peak:
+                crisp.append(timed(lambda: self.cri.pull(by_digest, limit=600)))
+            added.append(peak[0])
             self.cri.remove_image(by_digest)
-        size = f"{self.sizes.layer >> 20} MB"
-        return [ratio(f"pull of a {size} layer, by download + sha256 + isal + libarchive by hand", 1.5, crisp, hand)]
+        return [
+            ratio(f"pull of {what}, by download + sha256 + isal + libarchive by hand", 1.5, crisp, hand),
+            Row(what=f"memory that a pull of {what} adds to image and storage worker", budget=60,
+                measured=max(added), unit="MB", detail="with the children that unpack"),
+        ]  # fmt: skip
+
+    @contextmanager
+    def memory_added(self, *names: str) -> Iterator[list[float]]:
+        """The most that workers and their children take meanwhile, beyond what they took before, in MB."""
+        pids = self.daemon.workers()
+        workers = [psutil.Process(pids[name]) for name in names]
+        before, peak, over = _pss(workers), [0.0], threading.Event()
+
+        def watch() -> None:
+            while not over.wait(0.05):
+                peak[0] = max(peak[0], _pss(workers) - before)
+
+        watching = threading.Thread(target=watch)
+        watching.start()
+        try:
+            yield peak
+        finally:
+            over.set()
+            watching.join()
+
+    def list_images(self) -> list[Row]:
+        """With two hundred images of one layer."""
+        layer = Layer()
+        layer.file("x", b"x")
+        tar = layer.tar()
+        count = self.sizes.images
+        for number in range(count):
+            self.registry.push(image([tar], {"Cmd": [str(number)]}), "many", str(number))
+            self.cri.pull(f"{self.registry.address}/many:{number}")
+        found = self.cri.list_images()
+        assert len(found) >= count
+        median = statistics.median(timed(lambda: self.cri.call("ListImages")) for _ in range(self.sizes.calls)) * 1e3
+        for one in found:
+            if any("/many:" in tag for tag in one.repo_tags):
+                self.cri.remove_image(one.id)
+        return [Row(what=f"ListImages with {count} images, median", budget=2, measured=median, unit="ms")]
 
 
-ROWS = ("memory", "pod_up", "pod_sandbox", "exec_sync", "eight_at_a_time", "lists", "pull", "killed_worker", "own_cpu")
+ROWS = (
+    "memory",
+    "pod_up",
+    "pod_sandbox",
+    "exec_sync",
+    "eight_at_a_time",
+    "lists",
+    "list_images",
+    "pull",
+    "killed_worker",
+    "own_cpu",
+)
 """In this order: the memory of an idle daemon is taken first."""
 
 
@@ -252,6 +328,17 @@ def ratio(what: str, budget: float, crisp: list[float], hand: list[float]) -> Ro
     ours, theirs = statistics.median(crisp), statistics.median(hand)
     detail = f"{ours * 1e3:.0f} ms against {theirs * 1e3:.0f} ms"
     return Row(what=what, budget=budget, measured=ours / theirs, unit="x", detail=detail)
+
+
+def _pss(workers: list[psutil.Process]) -> float:
+    """Proportional set size of processes and their children, in MB."""
+    total = 0
+    for worker in workers:
+        for process in (worker, *worker.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess, OSError, IndexError):  # it ended meanwhile
+                rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
+                total += int(rollup.split("\nPss:")[1].split()[0])
+    return total / 1000
 
 
 def timed(act: Callable[[], object]) -> float:
