@@ -2,7 +2,7 @@
 
     pods/ID/pod.json  ns/{ipc,uts,user,net}  shm/  resolv.conf  hostname  pause/
     containers/ID/request.json  state.json  config.json  pidfile  conmon.pid  exit/ID  oom  ctl  attach  runtime.log
-    containers/ID/session-ID.pid  of an exec session's command while it runs (.json and .log while it is started)
+    containers/ID/session-ID.pid  of an exec session's command while it runs
     reaper, tty-*  sockets: of the reaper, of terminals on their way from the OCI runtime
     mounts/ID/N   id-mapped copies of a container's volumes: apart, as a bundle is deleted with all that is in it
 

@@ -112,7 +112,7 @@ class Execs:
         self, container: Container, runtime: OciRuntime, request: ExecRequest, limit: Deadline, since: int
     ) -> Executed:
         pid_file = container.bundle.path / f"exec-{next(_NUMBERS)}.pid"
-        spec = _in_memory(_process(container.bundle.config, request.cmd))
+        spec = in_memory(_process(container.bundle.config, request.cmd))
         out, err = Output(), Output()
         try:
             words = ["exec", "--process", f"/proc/self/fd/{spec}", "--pid-file", str(pid_file), container.id]
@@ -208,7 +208,7 @@ def _process(config: Path, cmd: tuple[str, ...]) -> bytes:
         raise Internal(f"{config} does not read back: {error}") from error
 
 
-def _in_memory(content: bytes) -> int:
+def in_memory(content: bytes) -> int:
     """A descriptor of a file that is nowhere else, and that nobody can write: a file of a disk costs more than all
     else here."""
     fd = os.memfd_create("exec", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)

@@ -7,8 +7,8 @@ session's status pipe. When nobody reads that pipe any more, the client has gone
 is left of the command is killed. It has no state but its children, waits for nothing but events, and holds no
 descriptor of a session but the status pipe. It starts quickly and stays small: no third party's modules.
 
-One connection asks for one command: a greeting to the worker, then `{argv, env, pid_file}` with four descriptors
-(input, output, error, status), then `{pid}`, `{code}` of an OCI runtime that failed, or `{error}`.
+One connection asks for one command: a greeting to the worker, then `{argv, env, pid_file}` with descriptors (status,
+and those of the OCI runtime from 0 on), then `{pid}`, `{code}` of an OCI runtime that failed, or `{error}`.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from kernel.host import syscalls
 from services.runtime import tree
 
 GREETING = b"+"
-_DESCRIPTORS = 4
+_LEAST_DESCRIPTORS, _MOST_DESCRIPTORS = 4, 8
 _MOST_BYTES = 64 << 10
-_SPACE = socket.CMSG_LEN(_DESCRIPTORS * array.array("i").itemsize)
+_SPACE = socket.CMSG_LEN(_MOST_DESCRIPTORS * array.array("i").itemsize)
 _LINGER = 3.0
 """Seconds without a session after which it ends: the next one of a row need not start it anew."""
 _FIRST_ROUND = 0.02
@@ -137,7 +137,7 @@ class Reaper:
                 fds.frombytes(data)
         except OSError:
             message = b""
-        if message and len(fds) == _DESCRIPTORS:
+        if message and len(fds) >= _LEAST_DESCRIPTORS:
             self._start(connection, message, list(fds))
             return
         for one in fds:
@@ -145,13 +145,13 @@ class Reaper:
         self._drop(connection)  # a start of its own is abandoned with its status pipe
 
     def _start(self, connection: socket.socket, message: bytes, fds: list[int]) -> None:
-        status = fds[3]
+        status, *others = fds
         try:
             ask: _Ask = json.loads(message)
             runtime = os.posix_spawn(
                 ask["argv"][0], ask["argv"], ask["env"], setsid=True, setsigmask=(),
                 setsigdef=(signal.SIGPIPE, signal.SIGCHLD, signal.SIGXFSZ),
-                file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(fds[:3])],
+                file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(others)],
             )  # fmt: skip
         except OSError as error:
             os.close(status)
@@ -162,7 +162,7 @@ class Reaper:
             self._answer(connection, error=f"the reaper does not understand: {error}")
             return
         finally:
-            for fd in fds[:3]:
+            for fd in others:
                 os.close(fd)
         os.set_blocking(status, False)
         self._commands[status] = _Command(connection, status, ask["pid_file"], runtime)

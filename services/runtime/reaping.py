@@ -44,7 +44,8 @@ class Reaping:
     async def start(self, argv: Sequence[str], pid_file: Path, fds: Sequence[int], deadline: Deadline) -> int:
         """Run the OCI runtime, which leaves a command behind whose pid is in `pid_file`: 0, or its return code.
 
-        `fds` are the command's input, output and error, and the pipe for its exit code; the caller closes its own.
+        `fds` are the pipe for its exit code, then the OCI runtime's descriptors from 0 on, the first three of which the
+        command gets too; the caller closes its own.
         """
         ask = {"argv": list(argv), "env": process.ENVIRONMENT, "pid_file": str(pid_file)}
         rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))

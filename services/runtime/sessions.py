@@ -14,6 +14,8 @@ import socket
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+import msgspec
+
 from kernel.contracts.oci import IdMap
 from kernel.contracts.runtime import OpenExecRequest
 from kernel.contracts.stream import Passed, Role
@@ -21,10 +23,10 @@ from kernel.errors import FailedPrecondition, Internal
 from kernel.host import fdpass, process
 from kernel.host.aio import Deadline
 from kernel.ids import SessionId, container_id, session_id
-from services.runtime import bundle, console, exec_spec, oci_runtime, tree
+from services.runtime import console, exec_spec, oci_runtime, tree
 from services.runtime.bundle import ContainerBundle
 from services.runtime.console import Console
-from services.runtime.exec import kill_tree
+from services.runtime.exec import in_memory, kill_tree
 from services.runtime.exits import Container
 from services.runtime.oci_runtime import OciRuntime
 from services.runtime.reaping import Reaping
@@ -42,7 +44,7 @@ class _Ends:
         self._opened = opened
         self._owner = owner
         self.command: list[int] = []
-        """The command's, in the order of their numbers; then the reaper's."""
+        """The reaper's, then those of the command by number, then further ones of the OCI runtime."""
         self.stream: list[int] = []
         self.roles: list[Role] = []
 
@@ -60,6 +62,11 @@ class _Ends:
             fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         self.command.append(read if role is Role.STDIN else write)
         self.take(role, write if role is Role.STDIN else read)
+
+    def number(self, fd: int) -> int:
+        """The OCI runtime gets this one too: under which number, which is not the reaper's."""
+        self.command.append(self.hold(fd))
+        return len(self.command) - 2
 
     def take(self, role: Role, fd: int) -> None:
         """The stream process gets this one."""
@@ -84,9 +91,6 @@ class Sessions:
     def recover(self) -> None:
         """Take away what an earlier worker was amid: the stream process has refused or forgotten it."""
         console.remove_stale(self._setting.root)
-        for suffix in ("json", "log"):
-            for path in self._setting.root.glob(f"containers/*/session-*.{suffix}"):
-                path.unlink(missing_ok=True)
 
     async def exec(
         self, container: Container, runtime: OciRuntime, ids: IdMap | None, request: OpenExecRequest, deadline: Deadline
@@ -98,15 +102,15 @@ class Sessions:
         config = await asyncio.to_thread(_config, container.bundle)
         wanted = {Role.STDIN: request.stdin, Role.STDOUT: request.stdout, Role.STDERR: request.stderr}
         with ExitStack() as opened:
-            ends = _Ends(opened, exec_spec.owner(config, ids))
+            ends = _Ends(opened, _owner(container.bundle, config, ids))
+            status, theirs = os.pipe2(os.O_CLOEXEC)
+            ends.command.append(ends.hold(theirs))
+            ends.take(Role.STATUS, ends.hold(status))
             for role, is_wanted in wanted.items():
                 if is_wanted and not request.tty:
                     ends.pipe(role)
                 else:
                     ends.nothing()
-            status, theirs = os.pipe2(os.O_CLOEXEC)
-            ends.command.append(ends.hold(theirs))
-            ends.take(Role.STATUS, ends.hold(status))
             async with self._starts:
                 await self._start(container, runtime, request, config, ends, deadline)
             await self._pass(request.session, ends, deadline)
@@ -144,38 +148,32 @@ class Sessions:
         self, container: Container, runtime: OciRuntime, request: OpenExecRequest, config: bytes, ends: _Ends,
         deadline: Deadline,
     ) -> None:  # fmt: skip
-        spec, pid_file, log = (
-            container.bundle.path / f"session-{request.session}.{suffix}" for suffix in ("json", "pid", "log")
-        )
-        words = ["exec", "--detach", "--process", str(spec), "--pid-file", str(pid_file)]
         size = (request.width, request.height)
-        try:
-            bundle.write(spec, exec_spec.process(config, request.cmd, tty=request.tty, size=size))
-            if not request.tty:
-                await self._run(
-                    container, runtime.command(*words, container.id, log=log), pid_file, log, ends, deadline
-                )
-                return
-            with Console(self._setting.root) as wanted:
-                words += ["--console-socket", str(wanted.path)]
-                await self._run(
-                    container, runtime.command(*words, container.id, log=log), pid_file, log, ends, deadline
-                )
-                async with deadline.limit(f"container {container.id}: exec"):
-                    terminal = ends.hold(await wanted.terminal())
-            if all(size):
-                console.resize(terminal, *size)
-            ends.take(Role.TERMINAL, terminal)
-        finally:
-            for file in (spec, log):
-                file.unlink(missing_ok=True)
+        spec = ends.number(in_memory(exec_spec.process(config, request.cmd, tty=request.tty, size=size)))
+        words = ["exec", "--detach", "--process", f"/proc/self/fd/{spec}"]
+        if not request.tty:
+            await self._run(container, runtime, words, request.session, ends, deadline)
+            return
+        with Console(self._setting.root) as wanted:
+            words += ["--console-socket", str(wanted.path)]
+            await self._run(container, runtime, words, request.session, ends, deadline)
+            async with deadline.limit(f"container {container.id}: exec"):
+                terminal = ends.hold(await wanted.terminal())
+        if all(size):
+            console.resize(terminal, *size)
+        ends.take(Role.TERMINAL, terminal)
 
     async def _run(
-        self, container: Container, argv: list[str], pid_file: Path, log: Path, ends: _Ends, deadline: Deadline
-    ) -> None:
+        self, container: Container, runtime: OciRuntime, words: list[str], session: SessionId, ends: _Ends,
+        deadline: Deadline,
+    ) -> None:  # fmt: skip
+        pid_file = container.bundle.path / f"session-{session}.pid"
+        said = os.memfd_create("log", os.MFD_CLOEXEC)
+        log = Path(f"/proc/self/fd/{ends.number(said)}")
+        argv = runtime.command(*words, "--pid-file", str(pid_file), container.id, log=log)
         code = await self._reaping.start(argv, pid_file, ends.command, deadline)
         if code:
-            why = oci_runtime.error_text(log) or f"exec: {process.describe(code)}"
+            why = oci_runtime.error_text(Path(f"/proc/self/fd/{said}")) or f"exec: {process.describe(code)}"
             _check_running(container)  # that it has just ended is the better reason
             raise Internal(f"container {container.id}: {why}")
 
@@ -225,6 +223,13 @@ def _config(folder: ContainerBundle) -> bytes:
         return folder.config.read_bytes()
     except OSError as error:
         raise Internal(f"{folder.config} cannot be read: {error.strerror}") from error
+
+
+def _owner(folder: ContainerBundle, config: bytes, ids: IdMap | None) -> tuple[int, int]:
+    try:
+        return exec_spec.owner(config, ids)
+    except msgspec.DecodeError as error:
+        raise Internal(f"{folder.config} does not read back: {error}") from error
 
 
 def _check_running(container: Container) -> None:

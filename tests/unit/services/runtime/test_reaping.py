@@ -36,7 +36,7 @@ class Asker:
         read, write = os.pipe()
         null = os.open(os.devnull, os.O_RDWR)
         try:
-            code = await self.reaping.start(argv, pid_file, [null, null, null, write], Deadline.after(seconds))
+            code = await self.reaping.start(argv, pid_file, [write, null, null, null], Deadline.after(seconds))
         except BaseException:
             os.close(read)
             raise
