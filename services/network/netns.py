@@ -21,6 +21,7 @@ from kernel.errors import Internal
 from kernel.host import syscalls
 from kernel.ids import SandboxId
 
+_AFTER = 0.01
 _ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _SIOCGIFFLAGS = 0x8913
 _SIOCSIFFLAGS = 0x8914
@@ -41,7 +42,7 @@ class Spare:
             if fd < 0:
                 fd = await _in_thread(_make)
             try:
-                await asyncio.to_thread(_pin, fd, path)
+                _pin(fd, path)
             finally:
                 os.close(fd)
         except OSError as error:
@@ -51,7 +52,8 @@ class Spare:
             raise Internal(f"network namespace {path} cannot be made: {error.strerror}{what}") from error
 
     async def refill(self) -> None:
-        """Make the next one, if there is none. A refusal is told to the pod that needs it."""
+        """Make the next one in a moment, if there is none. A refusal is told to the pod that needs it."""
+        await asyncio.sleep(_AFTER)  # a pause, not a wait: first comes what the caller does with the one it got
         if self._fd < 0:
             with suppress(OSError):
                 fd = await _in_thread(_make)

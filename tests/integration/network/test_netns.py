@@ -89,10 +89,11 @@ def test_a_namespace_that_is_made_while_the_worker_ends_is_let_go(monkeypatch: p
         return descriptors[0]
 
     monkeypatch.setattr(netns, "_make", slowly)
+    monkeypatch.setattr(netns, "_AFTER", 0)
 
     async def worker() -> None:
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(netns.Spare().refill(), 0.01)
+            await asyncio.wait_for(netns.Spare().refill(), 0.3)
 
     asyncio.run(worker())
     late = [one for one in threading.enumerate() if one.name == "netns"]
