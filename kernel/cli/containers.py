@@ -9,7 +9,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from kernel.cli import logs as log_files
-from kernel.cli import lookup
+from kernel.cli import lookup, streaming
 from kernel.cli.exits import Exit
 from kernel.cli.output import Column, Row, duration, short_id, state_style
 from kernel.cli.session import Session
@@ -62,6 +62,8 @@ def row(container: cri_pb2.Container, pod_name: str, now: int) -> Row:
 
 def execute(session: Session, options: Namespace) -> int:
     """Run a command in a container; the exit status is the command's."""
+    if options.interactive or options.tty:
+        return streaming.execute(session, options)
     daemon = session.daemon
     found = lookup.container(daemon, options.container)
     request = cri_pb2.ExecSyncRequest(container_id=found.id, cmd=options.command, timeout=options.timeout)

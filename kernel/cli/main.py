@@ -67,11 +67,26 @@ def _run(parser: argparse.ArgumentParser) -> None:
 
 
 def _exec(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-i", "--interactive", action="store_true", help="give the command this input")
+    parser.add_argument("-t", "--tty", action="store_true", help="run it on a terminal; with -i, on this one")
     parser.add_argument("--timeout", type=_seconds, default=0, metavar="SECONDS", help="kill the command after that")
     parser.add_argument(
         "container", metavar="CONTAINER", help="id, beginning of an id, or name; a pod's where it has one"
     )
     parser.add_argument("command", metavar="CMD", nargs=argparse.REMAINDER, help="the command and its arguments")
+
+
+def _attach(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--no-stdin", action="store_true", help="only show what it says")
+    parser.add_argument("container", metavar="CONTAINER", help="id, beginning of an id, or name")
+
+
+def _port_forward(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--address", default="127.0.0.1", help="where to listen; %(default)s")
+    parser.add_argument("pod", metavar="POD", help="id, beginning of an id, or name")
+    parser.add_argument(
+        "port", metavar="[LOCAL:]REMOTE", nargs="+", help="this host's port and the pod's; `:80` for any free one"
+    )
 
 
 def _logs(parser: argparse.ArgumentParser) -> None:
@@ -167,6 +182,8 @@ COMMANDS = (
     Command("pull", "pull an image from a registry", "images:pull", _pull),
     Command("run", "run a container in a pod of its own", "run:run", _run),
     Command("exec", "run a command in a container, and exit with its status", "containers:execute", _exec),
+    Command("attach", "see and talk to what runs in a container; Ctrl-P Ctrl-Q leaves", "streaming:attach", _attach),
+    Command("port-forward", "lead ports of this host into a pod", "port_forward:port_forward", _port_forward),
     Command("logs", "show a container's log", "containers:logs", _logs),
     Command(
         "inspect", "show all about a container, pod or image, as JSON", "containers:inspect",

@@ -17,7 +17,7 @@ from kernel.contracts.stream import Dial, ExpectRequest, Opened, Passed, Role
 from kernel.stream.channel import Channel
 from kernel.stream.pump import Sink, Source
 from kernel.stream.session import DESCRIPTORS_SECONDS, STREAMS_SECONDS, Host, Session
-from kernel.stream.upgrade import Refused, Request, port
+from kernel.stream.upgrade import TUNNEL, Refused, Request, port
 
 _LOG = logging.getLogger(__name__)
 MOST_CONNECTIONS = 1024
@@ -43,7 +43,8 @@ class PortForward(Session):
 
     def __init__(self, request: ExpectRequest, asked: Request, host: Host) -> None:
         super().__init__(request, asked, host)
-        self._websocket = asked.websocket
+        self._at_once = asked.websocket and asked.protocol != TUNNEL
+        """All connections are there from the beginning."""
         self._numbers = 0
         self._pairs: dict[str, _Connection] = {}
         """Those of which a channel is missing, by the client's own id."""
@@ -93,7 +94,7 @@ class PortForward(Session):
 
     def _begin(self, pair: _Connection) -> None:
         self._connections[pair.number] = pair
-        if self._websocket:
+        if self._at_once:
             for channel in (pair.data, pair.error):
                 assert channel is not None  # the pair is whole
                 channel.send(memoryview(struct.pack("<H", pair.port)))
@@ -145,7 +146,7 @@ class PortForward(Session):
             pair.source.close()
         if pair.sink is not None:
             pair.sink.close()
-        if self._websocket and not self._connections and not self.over:
+        if self._at_once and not self._connections and not self.over:
             self.wire.close()
             self._end()
 

@@ -246,6 +246,11 @@ class Connection:
         """Tell the peer how much of each stream may be under way."""
         return _control(SETTINGS, struct.pack(">III", 1, _INITIAL_WINDOW_SIZE, initial_window))
 
+    def windows(self, initial: int) -> bytes:
+        """Have the peer keep to `initial` bytes under way of each stream, and to no bound of all together."""
+        more = _LARGEST_WINDOW - WINDOW
+        return self.settings(initial) + _control(WINDOW_UPDATE, _PAIR.pack(0, more))
+
     # Frames.
 
     def _missing(self) -> int:

@@ -61,7 +61,12 @@ def attempts(config: configuration.Config, name: str, foreign: int) -> dict[str,
         if child < 0:
             raise OSError(ctypes.get_errno(), "clone")
 
-    places = {"image": paths.blobs, "front": paths.front_socket.parent, "storage": paths.layers}
+    places = {
+        "image": paths.blobs,
+        "front": paths.front_socket.parent,
+        "storage": paths.layers,
+        "stream": paths.stream_dir,
+    }
     own = places[name]
     return {
         "write in its own folder": lambda: (own / "probe").write_bytes(b"x"),

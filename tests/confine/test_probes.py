@@ -21,6 +21,7 @@ ALLOWED = {
     "image": {
         "write in its own folder", "look up a name", "read the resolver's file", "connect to tcp", "make a udp socket",
     },
+    "stream": {"write in its own folder", "bind a tcp port", "make a udp socket"},
     "front": {"write in its own folder", "call the storage worker", "call the supervisor"},
     "storage": {
         # root's own files, with DAC_OVERRIDE: it writes layers, and takes ids, never paths

@@ -179,3 +179,19 @@ class Command(Spdy):
             return 0
         assert found["reason"] == "NonZeroExitCode", found
         return int(found["details"]["causes"][0]["message"])
+
+
+class Forward(Spdy):
+    """A client that forwards."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url, "portforward.k8s.io")
+        self.requests = 0
+
+    def pair(self, port: int) -> tuple[int, int]:
+        """The error stream, which it ends at once as kubectl does, and the data stream."""
+        given = {"port": str(port), "requestid": str(self.requests)}
+        self.requests += 1
+        error = self.open(streamtype="error", **given)
+        self.send(error, b"", fin=True)
+        return error, self.open(streamtype="data", **given)

@@ -10,25 +10,7 @@ import pytest
 
 from kernel.contracts.stream import Dial, Ended, Kind, RefuseRequest, Role
 from kernel.stream import port_forward
-from tests.harness.streams import Spdy
-
-PROTOCOL = "portforward.k8s.io"
-
-
-class Forward(Spdy):
-    """A client that forwards."""
-
-    def __init__(self, url: str) -> None:
-        super().__init__(url, PROTOCOL)
-        self.requests = 0
-
-    def pair(self, port: int) -> tuple[int, int]:
-        """The error stream, which it ends at once as kubectl does, and the data stream."""
-        given = {"port": str(port), "requestid": str(self.requests)}
-        self.requests += 1
-        error = self.open(streamtype="error", **given)
-        self.send(error, b"", fin=True)
-        return error, self.open(streamtype="data", **given)
+from tests.harness.streams import Forward
 
 
 @pytest.fixture

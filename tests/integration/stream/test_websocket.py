@@ -152,22 +152,24 @@ class Tunnel:
 async def test_spdy_inside(stream) -> None:
     tunnel = await asyncio.to_thread(Tunnel, await stream.url(Kind.PORT_FORWARD))
     with tunnel.socket:
-        given = {"port": "80", "requestid": "0"}
-        _, first = tunnel.spdy.open({"streamtype": "error", **given})
-        data, second = tunnel.spdy.open({"streamtype": "data", **given})
-        tunnel.send(first + second)
-        dial = await stream.heard(Dial)
-        ours, pod = socket.socketpair()
-        await stream.give(dial.session, {Role.CONNECTION: ours.detach()}, dial.connection)
-        with pod:
-            sent = os.urandom(100_000)
-            tunnel.send(tunnel.spdy.data(data, len(sent)) + sent)
-            got = b""
-            while len(got) < len(sent):
-                got += await asyncio.to_thread(pod.recv, 65536)
-            assert got == sent
-            pod.sendall(b"and back")
-            await asyncio.to_thread(tunnel.until, data, b"and back")
+        for number in range(2):  # one connection after the other
+            given = {"port": "80", "requestid": str(number)}
+            _, first = tunnel.spdy.open({"streamtype": "error", **given})
+            data, second = tunnel.spdy.open({"streamtype": "data", **given})
+            tunnel.send(first + second)
+            dial = await stream.heard(Dial)
+            ours, pod = socket.socketpair()
+            await stream.give(dial.session, {Role.CONNECTION: ours.detach()}, dial.connection)
+            with pod:
+                sent = os.urandom(100_000)
+                tunnel.send(tunnel.spdy.data(data, len(sent)) + sent)
+                got = b""
+                while len(got) < len(sent):
+                    got += await asyncio.to_thread(pod.recv, 65536)
+                assert got == sent
+                pod.sendall(b"and back")
+                await asyncio.to_thread(tunnel.until, data, b"and back")
+                assert tunnel.received[data] == b"and back"
     await stream.heard(Ended)
 
 

@@ -1,0 +1,110 @@
+"""A client of the stream process: one connection, its streams, and what comes in on them."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from kernel.config import StreamSection
+from kernel.errors import FailedPrecondition, Unavailable
+from kernel.stream import spdy
+
+_PIECE = 128 << 10
+_MOST_HEAD = 16 << 10
+_CONNECT_SECONDS = 10.0
+
+
+class SpdyClient:
+    """An upgraded connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._spdy = spdy.Connection(server=False)
+
+    @classmethod
+    async def connect(cls, url: str, protocol: str, section: StreamSection) -> SpdyClient:
+        """Begin the session of a URL; Unavailable where the stream process does not take it."""
+        parts = urlsplit(url)
+        tls = _trust(section) if parts.scheme == "https" else None
+        try:
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                reader, writer = await asyncio.open_connection(
+                    parts.hostname, parts.port, ssl=tls, limit=_MOST_HEAD, server_hostname="" if tls else None
+                )
+                writer.write(
+                    f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nConnection: Upgrade\r\n"
+                    f"Upgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: {protocol}\r\n\r\n".encode()
+                )
+                head = await reader.readuntil(b"\r\n\r\n")
+                if not head.startswith(b"HTTP/1.1 101 "):
+                    said = (await reader.read(1000)).decode(errors="replace").strip()
+                    writer.close()
+                    raise Unavailable(f"the stream process at {parts.netloc}: {said}")
+        except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
+            raise Unavailable(
+                f"the stream process at {parts.netloc}: {str(error) or 'no answer'}", hint="see `crisp workers`"
+            ) from error
+        made = cls(reader, writer)
+        writer.write(made._spdy.windows(spdy.WINDOW))
+        return made
+
+    def open(self, **headers: str) -> int:
+        """A new stream."""
+        stream, frame = self._spdy.open(headers)
+        self._writer.write(frame)
+        return stream
+
+    async def send(self, stream: int, data: bytes, *, fin: bool = False) -> None:
+        """Bytes on a stream that is open still; waits while the server does not take them."""
+        if self._spdy.is_open(stream):
+            self._writer.write(self._spdy.data(stream, len(data), fin=fin) + data)
+            await self._writer.drain()
+
+    def reset(self, stream: int) -> None:
+        """Give a stream up."""
+        self._writer.write(self._spdy.reset(stream, spdy.CANCEL))
+
+    async def receive(self, heard: Callable[[int, memoryview, bool], None]) -> None:
+        """Call `heard` with each piece of a stream, and whether it is the last, until the server ends. It says when it
+        has done with a piece (`consumed`): more of each stream than a window does not come before."""
+        while data := await self._reader.read(_PIECE):
+            for event in self._spdy.receive(memoryview(data), time.monotonic()):
+                match event:
+                    case spdy.Data(stream, piece, fin):
+                        heard(stream, piece, fin)
+                    case spdy.Reset(stream):
+                        heard(stream, memoryview(b""), True)
+                    case _:
+                        pass
+            self._flush()
+            await self._writer.drain()
+
+    def consumed(self, stream: int, size: int) -> None:
+        """A piece has gone where it belongs."""
+        self._spdy.consumed(stream, size)
+        self._flush()
+
+    def _flush(self) -> None:
+        if replies := self._spdy.replies():
+            self._writer.write(replies)
+
+    def close(self) -> None:
+        """End the session."""
+        self._writer.close()
+
+
+def _trust(section: StreamSection) -> ssl.SSLContext:
+    """The server's certificate is known: it is in the configuration."""
+    if section.tls_ca:
+        raise FailedPrecondition(
+            "the stream process takes only clients with a certificate (stream.tls_ca), and crisp has none",
+            hint="use a client that has one",
+        )
+    context = ssl.create_default_context(cafile=str(Path(section.tls_cert)))
+    context.check_hostname = False
+    return context
