@@ -222,6 +222,12 @@ class RuntimeSection(Struct, kw_only=True, frozen=True):
     """Whether devices belong to the container's user and group rather than to those of the host."""
     cdi_spec_dirs: tuple[str, ...] = ("/etc/cdi", "/var/run/cdi")
     """Folders of CDI specifications; a later one's devices replace an earlier one's."""
+    checkpoint: Literal["none", "checkpoint_only", "checkpoint_restore"] = "checkpoint_restore"
+    """Whether CRIU, where it is installed, may checkpoint containers, and restore them from archives that only root
+    can have written."""
+    checkpoint_images: tuple[str, ...] = ()
+    """Beginnings of the names of images (`registry/repository`) that containers may be restored from. None by itself:
+    CRIU makes processes of them as root, with whatever privileges the image says."""
     hooks_dirs: tuple[str, ...] = ("/usr/share/containers/oci/hooks.d", "/etc/containers/oci/hooks.d")
     """Folders of OCI hooks; a later one's file replaces an earlier one's of its name."""
 
@@ -309,6 +315,11 @@ class Paths:
     def rootfs(self, container: ContainerId) -> Path:
         """Where storage mounts a container's root file system."""
         return self.containers / container / "rootfs"
+
+    def checkpoint(self, container: ContainerId) -> Path:
+        """Where runtime and storage gather the parts of a container's checkpoint, or lay them out to restore it. The
+        folder goes with the container at the latest."""
+        return self.containers / container / "checkpoint"
 
     def image_volume(self, container: ContainerId, number: int) -> Path:
         """Where storage mounts the image of a container's `number`th image volume, read-only."""

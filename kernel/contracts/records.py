@@ -71,6 +71,8 @@ class Container(Message, frozen=True, kw_only=True):
     """The images of its image volumes, in the order of its mounts."""
     log_path: str = ""
     """Absolute; empty for no log."""
+    restored_from: str = ""
+    """The archive, or the id of the image, of the checkpoint that its start restores; empty for none."""
     pid: int = 0
     started_at: int = 0
     finished_at: int = 0
@@ -105,6 +107,8 @@ class Image(Message, frozen=True, kw_only=True):
     manifest_digests: tuple[Digest, ...] = ()
     blobs: tuple[Digest, ...] = ()
     """What of it lies in the blob folder: its configuration and manifests, and the compressed layers that are kept."""
+    checkpoint_of: str = ""
+    """The container that this image is a checkpoint of, as its manifest says; empty for an ordinary image."""
     pulled_at: int = 0
     signatures: tuple[Signature, ...] = ()
     """As they were found when it was pulled, for the policy that holds when a container is made of it."""

@@ -204,12 +204,17 @@ class CreateRequest(Message, frozen=True, kw_only=True):
     passwd: bytes = b""
     """The image's /etc/passwd."""
     group: bytes = b""
+    restores: bool = False
+    """Whether its start restores processes from `Paths.checkpoint`: until then it has none."""
+    restored_mounts: tuple[str, ...] = ()
+    """Where those processes had bind mounts: it must have all of them."""
 
 
 class Created(Message, frozen=True, kw_only=True):
     """A container whose process waits to be started."""
 
     pid: int
+    """0 where it has none yet, as it restores."""
     uid: int
     gid: int
     supplemental_groups: tuple[int, ...]
@@ -225,6 +230,8 @@ class ContainerRequest(Message, frozen=True, kw_only=True):
 class Started(Message, frozen=True, kw_only=True):
     started_at: int
     """Nanoseconds since 1970."""
+    pid: int = 0
+    """Where it is known only now: of a container that was restored."""
 
 
 class StopRequest(Message, frozen=True, kw_only=True):
@@ -293,6 +300,8 @@ class ContainerFact(Message, frozen=True, kw_only=True):
     """Nanoseconds since 1970."""
     exit_code: int = 0
     oom_killed: bool = False
+    frozen: bool = False
+    """A checkpoint has frozen it, and its archive was not asked for yet."""
     monitor_lost: bool = False
     """It runs, and its conmon does not: nothing writes its log or takes an attach; its exit code is still seen."""
 
@@ -343,6 +352,28 @@ class UpdatePodRequest(Message, frozen=True, kw_only=True):
     sandbox: SandboxId
     overhead: Resources
     resources: Resources
+
+
+class DumpRequest(Message, frozen=True, kw_only=True):
+    """A running container to checkpoint."""
+
+    container: ContainerId
+    location: str
+    """Where the archive will be written: an absolute path."""
+
+
+class SealRequest(Message, frozen=True, kw_only=True):
+    """A dumped container's archive, and what it says the container is."""
+
+    container: ContainerId
+    location: str
+    name: str
+    image_id: str
+    image_name: str
+    """As the user asked for it."""
+    image_tag: str = ""
+    created_at: int = 0
+    restored: bool = False
 
 
 class Inspected(Message, frozen=True, kw_only=True):
@@ -441,8 +472,14 @@ UPDATE = Method("update", UpdateRequest, Updated, deadline=30)
 """Of a created or running container; all of it or nothing. FailedPrecondition for a memory limit below what is used."""
 UPDATE_POD = Method("update_pod", UpdatePodRequest, Nothing, deadline=30)
 """Nothing to do where the pod's cgroup belongs to the caller."""
-CHECKPOINT = Method("checkpoint", ContainerRequest, Nothing, deadline=20)
-"""FailedPrecondition where the host has no CRIU that works, else Unimplemented: archives are not written yet."""
+DUMP = Method("dump", DumpRequest, Nothing, deadline=600)
+"""FailedPrecondition where configuration, CRIU or the container do not allow it. Afterwards the container is frozen,
+until SEAL or THAW, or the deadline."""
+SEAL = Method("seal", SealRequest, Nothing, deadline=600)
+"""Thaw it and write the archive, with what storage has added. Unavailable where the dump was cut off, as by this
+worker's death: a new one is needed."""
+THAW = Method("thaw", ContainerRequest, Nothing, deadline=600)
+"""Let it run on and drop what was dumped; nothing dumped, and gone already, is success."""
 INSPECT = Method("inspect", ContainerRequest, Inspected, deadline=5)
 PLATFORM = Method("platform", Nothing, Platform, deadline=20)
 MOUNT_LABEL = Method("mount_label", LabelRequest, Label, deadline=10)
@@ -461,6 +498,6 @@ ASK_HELPER = Method("ask_helper", HelperRequest, Helped, deadline=60)
 CONTRACT = Contract(
     "runtime", MAKE_POD, STOP_POD, REMOVE_POD, CREATE, START, STOP, REMOVE, EXEC, OPEN_EXEC, OPEN_ATTACH,
     CLOSE_SESSION, REOPEN_LOG, UPDATE,
-    UPDATE_POD, CHECKPOINT, INSPECT, PLATFORM,
+    UPDATE_POD, DUMP, SEAL, THAW, INSPECT, PLATFORM,
     MOUNT_LABEL, WATCH, INVENTORY, SWEEP, STATS, ASK_HELPER,
 )  # fmt: skip

@@ -1,9 +1,10 @@
 """The storage worker: layers, mounts and their sizes; no network.
 
-It takes ids and derives every path itself. It hashes what it unpacks against the diff id: a blob that does not
-give it is refused (Corrupt) and leaves nothing. Errors: InvalidInput (an entry of the tar that would leave the
-layer, an unknown media type), NotFound (blob or layer missing), Corrupt, ResourceExhausted (disk, inodes, limits),
-FailedPrecondition (a layer that a container still uses), Untrusted (the policy for signatures does not accept).
+It takes ids and derives every path itself, but that of an archive to restore from. It hashes what it unpacks against
+the diff id: a blob that does not give it is refused (Corrupt) and leaves nothing. Errors: InvalidInput (an entry of the
+tar that would leave the layer, an unknown media type), NotFound (blob or layer missing), Corrupt, ResourceExhausted
+(disk, inodes, limits), FailedPrecondition (a layer that a container still uses), Untrusted (the policy for signatures
+does not accept).
 """
 
 from __future__ import annotations
@@ -111,6 +112,31 @@ class ContainerRequest(Message, frozen=True, kw_only=True):
     container: ContainerId
 
 
+class Checkpoint(Message, frozen=True, kw_only=True):
+    """Where a checkpoint of a container lies: one of the two."""
+
+    archive: str = ""
+    """A file of the host's, which only root can have written. The one path that storage is given."""
+    layers: tuple[DiffId, ...] = ()
+    """Of an image that is one, lowest first."""
+
+
+class Descriptions(Message, frozen=True, kw_only=True):
+    """What a checkpoint says that it is of. Anybody may have written it."""
+
+    config: bytes
+    """config.dump: JSON, as checkpointctl has it."""
+    spec: bytes
+    """spec.dump: the OCI specification that ran."""
+
+
+class RestoreRequest(Message, frozen=True, kw_only=True):
+    """A checkpoint to take in for a container whose root file system is mounted."""
+
+    container: ContainerId
+    checkpoint: Checkpoint
+
+
 class FsInfo(Message, frozen=True, kw_only=True):
     """The file systems of images and of writable layers (CRI FilesystemUsage)."""
 
@@ -163,6 +189,13 @@ MOUNT = Method("mount", MountRequest, Mounted, deadline=30)
 UNMOUNT = Method("unmount", ContainerRequest, Nothing, deadline=60)
 """Unmount and delete the writable layer; gone already is success."""
 USAGE = Method("usage", ContainerRequest, Usage, deadline=30)
+WRITE_DIFF = Method("write_diff", ContainerRequest, Nothing, deadline=1800)
+"""What a frozen container changed, into `Paths.checkpoint`: rootfs-diff.tar and deleted.files."""
+DESCRIBE = Method("describe", Checkpoint, Descriptions, deadline=1800)
+"""NotFound for an archive that is not there; InvalidInput for what is no checkpoint or has more than one's parts;
+PermissionDenied for a file that others than root can write."""
+RESTORE = Method("restore", RestoreRequest, Nothing, deadline=1800)
+"""The checkpoint's files into `Paths.checkpoint`, and what it changed into the container's root. Once more is once."""
 FS_INFO = Method("fs_info", Nothing, FsInfo, deadline=10)
 INVENTORY = Method("inventory", Nothing, Inventory, deadline=30)
 SWEEP = Method("sweep", Nothing, Nothing, deadline=120)
@@ -172,6 +205,6 @@ JUDGE = Method("judge", JudgeRequest, Nothing, deadline=30)
 """Back where the policy accepts the image; Untrusted says why it does not, also where there is no policy that reads."""
 
 CONTRACT = Contract(
-    "storage", UNPACK, LAYERS, CHECK, EXPORT, SETTLE, REMOVE_LAYER, MOUNT, UNMOUNT, USAGE, FS_INFO, INVENTORY, SWEEP,
-    JUDGE,
+    "storage", UNPACK, LAYERS, CHECK, EXPORT, SETTLE, REMOVE_LAYER, MOUNT, UNMOUNT, USAGE, WRITE_DIFF, DESCRIBE,
+    RESTORE, FS_INFO, INVENTORY, SWEEP, JUDGE,
 )  # fmt: skip

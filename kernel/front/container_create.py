@@ -16,12 +16,12 @@ from kernel.contracts.oci import IdMap
 from kernel.contracts.records import Container, ContainerState, Image, IntentKind, Sandbox, SandboxState
 from kernel.contracts.supervisor import Commit
 from kernel.errors import AlreadyExists, CrispError, FailedPrecondition, InvalidInput, NotFound
-from kernel.front import container_requests, containers, flows, mounts, trust, user_namespaces, views
+from kernel.front import container_requests, containers, flows, mounts, restore, trust, user_namespaces, views
 from kernel.front.context import Call, Front
 from kernel.front.generated import cri_pb2 as cri
 from kernel.front.replica import ContainerKey
 from kernel.host.aio import Deadline
-from kernel.ids import ContainerId, DiffId, ImageId, new_id
+from kernel.ids import ContainerId, DiffId, Digest, ImageId, new_id
 from kernel.state import lifecycle
 
 _LOG = logging.getLogger(__name__)
@@ -38,8 +38,10 @@ async def create_container(
         existing = _existing(front, (sandbox.id, name, attempt))
         if existing is not None and existing.state is ContainerState.CREATED:
             return cri.CreateContainerResponse(container_id=existing.id)
-        record, plan = _plan(front, sandbox, request.config, existing)
-        begin(front, record, plan, call.flow_deadline())
+        source = await restore.find(front, request.config, call.deadline)
+        if not front.creates.running(join):  # nobody else came so far while the checkpoint was read
+            record, plan = _plan(front, sandbox, request.config, _existing(front, (sandbox.id, name, attempt)), source)
+            begin(front, record, plan, call.flow_deadline())
     return cri.CreateContainerResponse(container_id=await front.creates.wait(join))
 
 
@@ -65,7 +67,7 @@ def plan_again(front: Front, record: Container) -> runtime.CreateRequest:
     """The request of a record that a crash cut off."""
     image = front.replica.images[record.image_id]
     pod = views.pod_config(front.replica.sandboxes[record.sandbox])
-    return container_requests.plan_container(
+    plan = container_requests.plan_container(
         record.id,
         record.sandbox,
         views.container_config(record),
@@ -73,6 +75,7 @@ def plan_again(front: Front, record: Container) -> runtime.CreateRequest:
         image=image.config,
         image_ref=record.image_ref,
     )
+    return replace(plan, restores=True, image_name=record.image_name) if record.restored_from else plan
 
 
 def _existing(front: Front, key: ContainerKey) -> Container | None:
@@ -86,18 +89,24 @@ def _existing(front: Front, key: ContainerKey) -> Container | None:
 
 
 def _plan(
-    front: Front, sandbox: Sandbox, config: cri.ContainerConfig, existing: Container | None
+    front: Front,
+    sandbox: Sandbox,
+    config: cri.ContainerConfig,
+    existing: Container | None,
+    source: restore.Source | None,
 ) -> tuple[Container, runtime.CreateRequest]:
     """The record and the runtime's request; every check that can be made before something is done."""
     if sandbox.state is not SandboxState.READY or front.replica.leaving(sandbox.id):
         raise FailedPrecondition(f"pod sandbox {sandbox.id} is not ready", hint="run a new pod sandbox")
-    image = _image(front, container_requests.image_of(config))
+    image = source.image if source else _image(front, container_requests.image_of(config))
     image_ref = image.digests[0] if image.digests else image.id
     pod = views.pod_config(sandbox)
     container = existing.id if existing else ContainerId(new_id())
     plan = container_requests.plan_container(
         container, sandbox.id, config, pod, image=image.config, image_ref=image_ref
     )
+    if source:
+        plan = replace(plan, restores=True, restored_mounts=source.origin.mounts, image_name=_names(image)[0])
     _check_target(front, plan)
     volumes = tuple(_volume_image(front, field, name).id for field, name in mounts.images(config.mounts))
     record = Container(
@@ -111,9 +120,10 @@ def _plan(
         labels=plan.labels,
         image_id=image.id,
         image_ref=image_ref,
-        image_name=_shown_name(config, image),
+        image_name=_names(image)[0] if source else _shown_name(config, image),
         volume_images=volumes,
         log_path=container_requests.log_path(config, pod)[1],
+        restored_from=source.place if source else "",
         boot_id=front.boot_id,
     )
     return record, plan
@@ -124,6 +134,10 @@ def _image(front: Front, name: str) -> Image:
     if image is None:
         raise NotFound(f"image {name!r} is not here", hint="pull it first")
     return image
+
+
+def _names(image: Image) -> tuple[str, ...]:
+    return (*image.tags, *image.digests, image.id)
 
 
 def _volume_image(front: Front, field: str, name: str) -> Image:
@@ -181,6 +195,8 @@ async def _create(front: Front, record: Container, plan: runtime.CreateRequest, 
                 id_map=id_map,
             )
             mounted = await front.storage.call(storage.MOUNT, roots, deadline=deadline)
+            if record.restored_from:
+                await restore.take_in(front, record, deadline)
             whole = replace(plan, passwd=mounted.passwd, group=mounted.group)
             made = await front.runtime.call(runtime.CREATE, whole, deadline=deadline)
             created = lifecycle.container_created(
@@ -202,11 +218,17 @@ async def _judge(front: Front, record: Container, deadline: Deadline) -> None:
     """Untrusted where the policy does not accept one of the container's images now, whenever they were pulled."""
     config, namespace = views.container_config(record), front.replica.sandboxes[record.sandbox].namespace
     specs = [config.image, *(mount.image for mount in config.mounts if mounts.is_image(mount))]
-    for image_id, spec in zip((record.image_id, *record.volume_images), specs, strict=True):
-        image = front.replica.images.get(image_id)
+    asked = [spec.user_specified_image or spec.image for spec in specs]
+    named = [*zip((record.image_id, *record.volume_images), asked, strict=True)]
+    if record.restored_from:  # the request names the checkpoint: an archive, or an image that is judged as well
+        named[0] = (record.image_id, record.image_name)
+        if not record.restored_from.startswith("/"):
+            named.append((ImageId(Digest(record.restored_from)), asked[0]))
+    for known, name in named:
+        image = front.replica.images.get(known)
         if image is None:
-            raise NotFound(f"image {spec.image!r} was removed meanwhile")
-        await trust.at_create(front, image, spec.user_specified_image or spec.image, namespace, deadline)
+            raise NotFound(f"image {name!r} was removed meanwhile")
+        await trust.at_create(front, image, name, namespace, deadline)
 
 
 def _id_map(front: Front, record: Container) -> IdMap | None:

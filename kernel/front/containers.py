@@ -71,16 +71,6 @@ async def reopen_container_log(
     return cri.ReopenContainerLogResponse()
 
 
-async def checkpoint_container(
-    front: Front, request: cri.CheckpointContainerRequest, call: Call
-) -> cri.CheckpointContainerResponse:
-    """CheckpointContainer, of a running container: refused, with what is missing."""
-    fields.path("location", request.location)
-    record = running(front.replica.container(request.container_id))
-    await front.runtime.call(runtime.CHECKPOINT, runtime.ContainerRequest(container=record.id), deadline=call.deadline)
-    return cri.CheckpointContainerResponse()
-
-
 def running(record: Container) -> Container:
     """The container, where it runs."""
     if record.state is not ContainerState.RUNNING:
@@ -131,16 +121,16 @@ async def _start(front: Front, container: ContainerId, deadline: Deadline) -> No
         started = await front.runtime.call(
             runtime.START, runtime.ContainerRequest(container=container), deadline=deadline
         )
-        await front.replica.change(container, lambda: _started(front, container, started.started_at), deadline)
+        await front.replica.change(container, lambda: _started(front, container, started), deadline)
 
 
-def _started(front: Front, container: ContainerId, started_at: int) -> Commit | None:
+def _started(front: Front, container: ContainerId, started: runtime.Started) -> Commit | None:
     record = front.replica.containers.get(container)
     if record is None:
         return None
     if record.state is ContainerState.EXITED:  # its end was heard of before the reply to its start
-        return Commit(put_containers=(replace(record, started_at=record.started_at or started_at),))
-    return Commit(put_containers=(lifecycle.container_started(record, started_at=started_at),))
+        return Commit(put_containers=(replace(record, started_at=record.started_at or started.started_at),))
+    return Commit(put_containers=(lifecycle.container_started(record, started_at=started.started_at, pid=started.pid),))
 
 
 async def _stop(front: Front, container: ContainerId, grace: int, deadline: Deadline) -> None:

@@ -20,7 +20,7 @@ from kernel.contracts.contract import Message, Nothing
 from kernel.contracts.records import Container, ContainerState, Sandbox, SandboxState
 from kernel.contracts.supervisor import Commit
 from kernel.errors import CrispError, Unavailable
-from kernel.front import flows
+from kernel.front import checkpoint, flows
 from kernel.front.context import Front
 from kernel.host.aio import Deadline
 from kernel.state import lifecycle
@@ -125,6 +125,7 @@ async def _heard(front: Front, event: Message) -> None:
     match event:
         case runtime.Facts():
             await apply(front, event)
+            front.tasks.start(checkpoint.thaw_forgotten(front, event), "thaw")
             front.tasks.start(_learn_quietly(front), "learn platform")  # exits do not wait for it
         case runtime.Changed(fact=fact):
             await _container_changed(front, fact)

@@ -255,6 +255,7 @@ def _records(front: Front, plan: _Plan, sizes: dict[DiffId, int]) -> tuple[Image
         manifest_digests=plan.manifest_digests,
         blobs=_kept(front, plan),
         signatures=plan.signatures,
+        checkpoint_of=manifest_chain.checkpoint_of(plan.documents),
         now=time.time_ns(),
     )
 

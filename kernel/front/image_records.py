@@ -26,6 +26,7 @@ def committed(
     manifest_digests: Iterable[Digest],
     blobs: Iterable[Digest],
     signatures: Iterable[Signature],
+    checkpoint_of: str = "",
     now: int,
 ) -> tuple[Image, ...]:
     """The records to put once an image's layers are unpacked: its own, and those of images that lose a tag to it."""
@@ -40,6 +41,7 @@ def committed(
         config=parsed.config,
         manifest_digests=_union(before.manifest_digests if before else (), manifest_digests),
         blobs=_union(before.blobs if before else (), blobs),
+        checkpoint_of=checkpoint_of or (before.checkpoint_of if before else ""),
         pulled_at=now,
         signatures=trust.kept(before.signatures if before else (), signatures),
     )

@@ -7,6 +7,7 @@ than was asked for. So the front follows the digests itself (image-spec: image-i
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from itertools import pairwise
 
 import msgspec
@@ -17,6 +18,8 @@ from kernel.contracts.oci import Descriptor
 from kernel.errors import Corrupt
 from kernel.ids import Digest
 
+CHECKPOINT_KEYS = ("org.criu.checkpoint.container.name", "io.kubernetes.cri-o.annotations.checkpoint.name")
+"""Annotations by which an image says that it is a checkpoint, the newer one first."""
 _INDEXES = 2
 """An index, and one within it."""
 
@@ -31,9 +34,27 @@ class _Index(msgspec.Struct, frozen=True):
     manifests: list[_Blob]
 
 
+class _Annotated(msgspec.Struct, frozen=True):
+    layers: list[object] = []
+    annotations: dict[str, str] = {}
+
+
 class _Manifest(msgspec.Struct, frozen=True):
     config: _Blob
     layers: list[_Blob]
+
+
+def checkpoint_of(documents: Iterable[bytes]) -> str:
+    """The container that an image is a checkpoint of, as one of its manifests says; empty for an ordinary image."""
+    for document in documents:
+        try:
+            parsed = msgspec.json.decode(document, type=_Annotated)
+        except msgspec.DecodeError:  # a configuration, or a manifest that says nothing of the kind
+            continue
+        for key in CHECKPOINT_KEYS if parsed.layers else ():
+            if name := parsed.annotations.get(key):
+                return name
+    return ""
 
 
 def verify(asked: Digest | None, resolved: Resolved) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from google.protobuf.descriptor import ServiceDescriptor
 
 from kernel.front import (
+    checkpoint,
     container_create,
     containers,
     events,
@@ -38,7 +39,7 @@ RUNTIME: Rpcs = {
     "RemoveContainer": containers.remove_container,
     "UpdateContainerResources": updates.update_container_resources,
     "UpdatePodSandboxResources": updates.update_pod_sandbox_resources,
-    "CheckpointContainer": containers.checkpoint_container,
+    "CheckpointContainer": checkpoint.checkpoint_container,
     "GetContainerEvents": events.get_container_events,
     "ReopenContainerLog": containers.reopen_container_log,
     "ContainerStatus": queries.container_status,

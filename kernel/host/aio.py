@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Generic, TypeVar
 
@@ -109,6 +109,10 @@ class Joins(Generic[_K, _T]):
     def running(self, key: _K) -> bool:
         """Whether an attempt for `key` is under way."""
         return key in self._running
+
+    def any_running(self, wanted: Callable[[_K], bool]) -> bool:
+        """Whether an attempt is under way for one of the keys that are wanted."""
+        return any(wanted(key) for key in self._running)
 
     def begin(self, key: _K, attempt: Coroutine[object, object, _T], name: str) -> asyncio.Task[_T]:
         """Start an attempt under `key`; the caller has checked that none runs."""

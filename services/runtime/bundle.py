@@ -2,6 +2,7 @@
 
     pods/ID/pod.json  ns/{ipc,uts,user,net}  shm/  resolv.conf  hostname  pause/
     containers/ID/request.json  state.json  config.json  pidfile  conmon.pid  exit/ID  oom  ctl  attach  runtime.log
+    containers/ID/checkpoint.json  while it may be frozen for a checkpoint
     containers/ID/session-ID.pid  of an exec session's command while it runs
     reaper, tty-*  sockets: of the reaper, of terminals on their way from the OCI runtime
     mounts/ID/N   id-mapped copies of a container's volumes: apart, as a bundle is deleted with all that is in it
@@ -60,12 +61,20 @@ class ContainerState(msgspec.Struct, frozen=True, kw_only=True):
     process: Identity | None = None
     conmon: Identity | None = None
     created: Created | None = None
+    restores: bool = False
+    """Whether its start makes its processes, from a checkpoint."""
     started_at: int = 0
 
     @property
     def limits_cgroup(self) -> str:
         """The cgroup that has the container's limits, and counts what it uses."""
         return self.inner_cgroup or self.cgroup
+
+
+class CheckpointMark(msgspec.Struct, frozen=True, kw_only=True):
+    """checkpoint.json: written before the container is frozen, deleted when it runs on."""
+
+    location: str
 
 
 def write(path: Path, content: bytes, mode: int = 0o600) -> None:
@@ -88,6 +97,14 @@ class Record(Generic[_T]):
     def write(self, value: _T) -> None:
         """Replace it."""
         write(self._path, msgspec.json.encode(value))
+
+    def exists(self) -> bool:
+        """Whether there is one, damaged or not."""
+        return self._path.exists()
+
+    def remove(self) -> None:
+        """Delete it; gone already is success."""
+        self._path.unlink(missing_ok=True)
 
     def read(self) -> _T | None:
         """What it holds; None where it is missing or does not read back."""
@@ -176,6 +193,11 @@ class ContainerBundle:
     def state(self) -> Record[ContainerState]:
         """How far it has come."""
         return Record(self.path / "state.json", ContainerState)
+
+    @property
+    def checkpoint(self) -> Record[CheckpointMark]:
+        """Whether it may be frozen for a checkpoint."""
+        return Record(self.path / "checkpoint.json", CheckpointMark)
 
     @property
     def config(self) -> Path:

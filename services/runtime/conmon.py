@@ -55,6 +55,8 @@ class Launch:
     bundle: ContainerBundle
     runtime: OciRuntime
     log: Path | None = None
+    restore: Path | None = None
+    """The folder of CRIU's files to restore the processes from, instead of making one."""
     terminal: bool = False
     stdin: bool = False
     stdin_once: bool = False
@@ -80,12 +82,14 @@ def command_line(conmon: str, launch: Launch) -> list[str]:
         arguments.append("--stdin")
         if not launch.stdin_once:
             arguments.append("--leave-stdin-open")
+    if launch.restore:
+        arguments += ["--restore", str(launch.restore), "--runtime-opt", "--file-locks"]
     return arguments
 
 
 async def create(conmon: str, launch: Launch, enter: Enter, deadline: Deadline) -> int:
-    """Start conmon, which creates the container: the pid of its process, which waits to be started. `enter` puts
-    conmon into its cgroup."""
+    """Start conmon, which creates the container: the pid of its process, which waits to be started, or which runs
+    where it was restored. `enter` puts conmon into its cgroup."""
     sync_read, sync_write = os.pipe2(os.O_CLOEXEC)
     start_read, start_write = os.pipe2(os.O_CLOEXEC)
     said = os.open(launch.bundle.path / "conmon.log", os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -123,12 +127,16 @@ def _created(launch: Launch, answer: bytes, code: int, said: int) -> int:
     try:
         sync = msgspec.json.decode(answer, type=_Sync)
     except msgspec.DecodeError:
+        if why := oci_runtime.error_text(launch.bundle.runtime_log):
+            raise Internal(why) from None
         words = os.pread(said, _SYNC_LIMIT, 0).decode(errors="replace").strip()
         raise Internal(
             f"conmon of container {launch.container}: {process.describe(code)}: {words or 'it said nothing'}"
         ) from None
     if sync.pid <= 0:
-        raise Internal(oci_runtime.error_text(launch.bundle.runtime_log) or sync.message.strip() or "create failed")
+        raise Internal(
+            oci_runtime.error_text(launch.bundle.runtime_log) or sync.message.strip() or "it does not say why"
+        )
     return sync.pid
 
 

@@ -22,12 +22,14 @@ from kernel.contracts.runtime import (
     ContainerRequest,
     Created,
     CreateRequest,
+    DumpRequest,
     ExecRequest,
     Executed,
     Inspected,
     NamespaceMode,
     OpenAttachRequest,
     OpenExecRequest,
+    SealRequest,
     Started,
     StopRequest,
     Updated,
@@ -52,6 +54,7 @@ from services.runtime import (
     oci_mounts,
     oci_spec,
     pidfd,
+    restore,
     stop_signal,
     thread,
     update,
@@ -60,6 +63,7 @@ from services.runtime import (
 )
 from services.runtime.bundle import ContainerBundle, ContainerState
 from services.runtime.cgroup_path import PodCgroup
+from services.runtime.checkpoint import Checkpoints
 from services.runtime.confinement import Confinement
 from services.runtime.exec import Execs
 from services.runtime.exits import Container, Exits
@@ -101,6 +105,7 @@ class Containers:
         self._stops = Stops(setting.tasks, setting.cgroups)
         self._execs = Execs(setting.tasks, setting.cgroups)
         self.sessions = Sessions(setting)
+        self._checkpoints = Checkpoints(setting, pods, self._runtime)
 
     def facts(self) -> tuple[ContainerFact, ...]:
         """What the host says of all containers."""
@@ -132,11 +137,17 @@ class Containers:
             state = await asyncio.to_thread(folder.state.read)
             if state is None or state.phase == "creating":
                 continue  # half-made or damaged: inventoried, and made again or removed on request
-            self._follow(Container(container, folder, state))
+            if restore.was_cut_off(state):
+                state = await restore.adopt(folder, state, self._setting.runtimes.get(state.handler))
+            found = Container(container, folder, state)
+            self._follow(found)
+            self._checkpoints.recover(found)
 
     async def create(self, request: CreateRequest, deadline: Deadline) -> Created:
         """Create a container, or find it created. After an error nothing is left."""
         pod = self._pods.get(request.sandbox)
+        if request.restores:
+            await restore.check(request, pod.request, self._pods.runtime(pod), deadline)
         deadline = deadline.earlier(self._pods.runtime(pod).settings.create_timeout)
         async with self._locks.hold(request.container):
             known = self._containers.get(request.container)
@@ -166,6 +177,8 @@ class Containers:
         async with self._locks.hold(request.container):
             container = self._get(request.container)
             runtime = self._runtime(container)
+            if container.state.restores and container.state.phase == "created":
+                return await self._restore(container, runtime, deadline)
             if container.state.phase == "starting" and await runtime.state(container.id, deadline) != "created":
                 self._keep(container, phase="started")
             if container.state.phase != "started":
@@ -178,12 +191,31 @@ class Containers:
                     self._keep(container, phase="created", started_at=0)
                     raise
                 self._keep(container, phase="started")
-            return Started(started_at=container.state.started_at)
+            return Started(started_at=container.state.started_at, pid=container.fact().pid)
+
+    async def _restore(self, container: Container, runtime: OciRuntime, deadline: Deadline) -> Started:
+        """Start a container by restoring its processes; after an error it may be started again."""
+        if container.exited.is_set():
+            raise FailedPrecondition(f"container {container.id} ended before it was started")
+        self._keep(container, phase="starting", started_at=time.time_ns())
+        try:
+            pod = self._pods.get(container.state.sandbox)
+            enter = self._enter(pod, container.state)
+            changes = await restore.start(self._setting, pod.request, container, runtime, enter, deadline)
+        except Exception:
+            await restore.undo(self._setting, container, runtime)
+            self._keep(container, phase="created", started_at=0)
+            raise
+        self._keep(container, phase="started", **changes)
+        self._follow(container)
+        await asyncio.to_thread(restore.forget, self._setting, container.id)
+        return Started(started_at=container.state.started_at, pid=container.fact().pid)
 
     async def stop(self, request: StopRequest) -> None:
         """Back once the container has exited; gone already is success."""
         container = self._containers.get(request.container)
         if container is not None:
+            await self._ready_to_end(container)
             await self._stops.stop(container, request.timeout)
 
     async def remove(self, container: ContainerId) -> None:
@@ -191,12 +223,35 @@ class Containers:
         async with self._locks.hold(container):
             known = self._containers.get(container)
             if known is not None:
+                await self._ready_to_end(known)
                 await self._stops.kill(known)
             await self._undo(container)
 
     async def kill_pod(self, sandbox: SandboxId) -> None:
         """Kill what is left in a pod's containers."""
+        for container in self._of(sandbox):
+            await self._ready_to_end(container)
         await asyncio.gather(*(self._stops.kill(container) for container in self._of(sandbox)))
+
+    async def _ready_to_end(self, container: Container) -> None:
+        """A frozen container hears no signal; one that was to be restored has nobody to hear it."""
+        await self._checkpoints.thaw(container)
+        if container.state.restores and container.state.phase == "created" and not container.exited.is_set():
+            self._exits.end_unstarted(container)
+
+    async def dump(self, request: DumpRequest, deadline: Deadline) -> None:
+        """Freeze a container and have it dumped."""
+        await self._checkpoints.dump(self._get(request.container), request, deadline)
+
+    async def seal(self, request: SealRequest, deadline: Deadline) -> None:
+        """Write a dumped container's archive."""
+        await self._checkpoints.seal(self._get(request.container), request, deadline)
+
+    async def thaw(self, container: ContainerId) -> None:
+        """Let a container run on, whatever its checkpoint came to."""
+        found = self._containers.get(container)
+        if found is not None:
+            await self._checkpoints.thaw(found)
 
     async def remove_pod(self, sandbox: SandboxId) -> None:
         """Remove a pod's containers, half-made ones too."""
@@ -371,6 +426,7 @@ class Containers:
             made = replace(place.sources, mounts=mapped_mounts.plan(setting.root, request, sources.paths)[0])
             spec = oci_spec.plan(pod.request, request, who, known, replace(place, sources=made), defaults)
         spec = userns_spec.settle(edits.apply(spec, cdi_edits + classes.edits + hooks), pod.request, str(folder.user))
+        restore.check_mounts(request, spec)
         return _Plan(
             spec=handler.settle(spec, pod.request, request, runtime.settings),
             created=Created(
@@ -380,7 +436,7 @@ class Containers:
             writes=classes.writes,
             state=ContainerState(
                 phase="creating", sandbox=request.sandbox, handler=runtime.name, cgroup=cgroup,
-                conmon_cgroup=self._monitors(pod).conmon(request.container),
+                conmon_cgroup=self._monitors(pod).conmon(request.container), restores=request.restores,
                 oom_kills_before=setting.cgroups.lost_oom_kills(pod.cgroup.path),
                 poststop=any(stage == "poststop" for stage, _ in (*cdi_edits.hooks, *hooks.hooks)),
             ),
@@ -392,13 +448,17 @@ class Containers:
         log = await thread.run(
             lambda: _write(folder, pod, request, plan), deadline, f"container {request.container}: bundle"
         )
+        if request.restores:
+            state = msgspec.structs.replace(plan.state, phase="created", created=plan.created)
+            folder.state.write(state)
+            return state
         await mapped_mounts.make(plan.copies, pod.request, pod.folder.user, deadline)
         launch = conmon.Launch(
             container=request.container, bundle=folder, runtime=self._setting.runtimes[plan.state.handler],
             log=log, terminal=request.tty, stdin=request.stdin,
             stdin_once=request.stdin_once,
         )  # fmt: skip
-        pid = await conmon.create(self._setting.config.runtime.conmon, launch, self._enter(pod, plan), deadline)
+        pid = await conmon.create(self._setting.config.runtime.conmon, launch, self._enter(pod, plan.state), deadline)
         process = pidfd.identify(pid)
         if process is None:
             raise Internal(f"container {request.container}: its process ended before it was started")
@@ -414,12 +474,12 @@ class Containers:
         folder.state.write(state)
         return state
 
-    def _enter(self, pod: Pod, plan: _Plan) -> conmon.Enter:
+    def _enter(self, pod: Pod, state: ContainerState) -> conmon.Enter:
         """How conmon gets into its cgroup. Those of one's own choice are made when the first monitor needs them."""
         above = self._monitors(pod)
         if above == pod.cgroup:
-            return partial(self._setting.cgroups.enter, plan.state.conmon_cgroup)
-        return partial(self._pods.made_cgroups.enter, above, plan.state.conmon_cgroup)
+            return partial(self._setting.cgroups.enter, state.conmon_cgroup)
+        return partial(self._pods.made_cgroups.enter, above, state.conmon_cgroup)
 
     def _monitors(self, pod: Pod) -> PodCgroup:
         return cgroup_path.monitors(self._pods.runtime(pod).settings.conmon_cgroup, pod.cgroup)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -47,6 +48,8 @@ class Container:
         self.oom_killed = False
         self.known = True
         """Whether the exit code is known; only once it has exited."""
+        self.frozen = False
+        """Whether a checkpoint waits for its files to be read."""
         self.monitor_lost = False
         """Whether conmon ended before it did."""
         self.swept = False
@@ -64,6 +67,7 @@ class Container:
             finished_at=self.finished_at,
             exit_code=self.exit_code,
             oom_killed=self.oom_killed,
+            frozen=self.frozen,
             monitor_lost=not over and self.monitor_lost,
         )
 
@@ -119,12 +123,21 @@ class Exits:
     def follow(self, container: Container, after: Callable[[Container], Awaitable[None]]) -> None:
         """Watch a container that has a process, or whose conmon may still say how it ended."""
         state = container.state
+        if state.restores and state.phase == "created" and container.bundle.exit() is None:
+            return  # nothing of it runs before it is started
         container.process = Watched.open(state.process)
         container.conmon = Watched.open(state.conmon)
         if container.process is None and (container.conmon is None or container.bundle.exit() is not None):
             self._settle(container, None)
             return
         self._tasks.start(self._follow(container, after), f"exit of {container.id}")
+
+    def end_unstarted(self, container: Container) -> None:
+        """The end of a container that has no process, as it would have restored some: as if it had been killed."""
+        container.exit_code, container.finished_at = 128 + signal.SIGKILL, time.time_ns()
+        self._keep(container)
+        container.exited.set()
+        self._watchers.tell(Changed(fact=container.fact()))
 
     async def _follow(self, container: Container, after: Callable[[Container], Awaitable[None]]) -> None:
         code: int | None = None

@@ -22,6 +22,7 @@ from kernel.contracts.runtime import (
     ContainerRequest,
     Created,
     CreateRequest,
+    DumpRequest,
     ExecRequest,
     Executed,
     Facts,
@@ -37,6 +38,7 @@ from kernel.contracts.runtime import (
     PodMade,
     PodRequest,
     SandboxRequest,
+    SealRequest,
     SessionRequest,
     Started,
     StopRequest,
@@ -47,7 +49,6 @@ from kernel.contracts.runtime import (
 from kernel.contracts.stats import Stats, StatsRequest
 from kernel.host.aio import Deadline, Joins
 from services.runtime import cgroup_path, credential_helper, setting, stats, thread, user_namespace
-from services.runtime.checkpoint import refuse
 from services.runtime.containers import Containers
 from services.runtime.pods import Pods
 from services.runtime.setting import Setting
@@ -148,9 +149,23 @@ class Runtime:
         await self._pods.update(request, call.deadline.earlier(contract.UPDATE_POD.deadline))
         return Nothing()
 
-    async def checkpoint(self, request: ContainerRequest, call: Call) -> Nothing:
-        await refuse(request.container, call.deadline)
+    async def dump(self, request: DumpRequest, call: Call) -> Nothing:
+        await self._containers.dump(request, call.deadline)
         return Nothing()
+
+    async def seal(self, request: SealRequest, call: Call) -> Nothing:
+        async def attempt() -> Nothing:
+            await self._containers.seal(request, call.deadline)
+            return Nothing()
+
+        return await self._join("seal", request.container, attempt)
+
+    async def thaw(self, request: ContainerRequest, call: Call) -> Nothing:
+        async def attempt() -> Nothing:
+            await self._containers.thaw(request.container)
+            return Nothing()
+
+        return await self._join("thaw", request.container, attempt)
 
     async def inspect(self, request: ContainerRequest, call: Call) -> Inspected:
         return await self._containers.inspect(request)

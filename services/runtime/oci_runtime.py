@@ -90,6 +90,19 @@ class OciRuntime:
         except msgspec.DecodeError as error:
             raise Internal(f"{self.path} state: its answer does not read: {error}") from error
 
+    async def pause(self, container: str, deadline: Deadline) -> None:
+        """Freeze all of a container's processes."""
+        await self._do("pause", container, deadline)
+
+    async def resume(self, container: str, deadline: Deadline) -> None:
+        """Let a frozen container's processes run on."""
+        await self._do("resume", container, deadline)
+
+    async def _do(self, command: str, container: str, deadline: Deadline) -> None:
+        done = await process.run(self.command(command, container), deadline=deadline)
+        if done.returncode:
+            raise Internal(f"{self.path} {command}: {done.stderr.decode(errors='replace').strip()[-512:]}")
+
     async def update(self, container: str, resources: bytes, file: Path, deadline: Deadline) -> None:
         """Give a container other limits (OCI `linux.resources` as JSON, passed in `file`)."""
         file.write_bytes(resources)

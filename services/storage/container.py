@@ -6,6 +6,7 @@
     <containers>/<id>/top      a layer over the image's, where what these show together has to be mended
     <containers>/<id>/copy     there where `rootfs` is a copy of the layers instead of a mount
     <containers>/<id>/lower    the layers below, as JSON, lowest first: written first, so that no layer in use goes
+    <containers>/<id>/checkpoint  what its checkpoint is made of, or to be restored from
     <containers>/<id>/volumes  a mount point for each image volume, `top-N` for it, and `lower`: their layers, written
                                before `lower`
 
@@ -57,16 +58,16 @@ class ContainerStore:
         self._paths = paths
         self._layers = layers
         self._tops = Tops(paths, layers)
-        self._nothing = paths.layers.parent / "nothing"
+        self.nothing = paths.layers.parent / "nothing"
         self._going: set[str] = set()
         self.no_overlay = ""
         """Why new containers get copies of their layers; empty where an overlay can be mounted."""
-        for folder in (paths.layers.parent, paths.layers, paths.containers, self._nothing):
+        for folder in (paths.layers.parent, paths.layers, paths.containers, self.nothing):
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(0o700)
         for folder in (paths.layers.parent, paths.containers):
             folder.chmod(0o711)  # the root of a user namespace passes through to its own container's folder
-        self._nothing.chmod(0o755)  # an image without layers has it as its root
+        self.nothing.chmod(0o755)  # an image without layers has it as its root
 
     def try_overlay(self) -> str:
         """Why no overlay can be mounted where containers lie; empty where one can."""
@@ -135,7 +136,7 @@ class ContainerStore:
             kind = ResourceExhausted if error.errno in (errno.ENOSPC, errno.EDQUOT) else Internal
             raise kind(f"writable layer of container {container} cannot be made: {error.strerror}") from error
         parts = self._tops.diffs(stack) + ([top] if top else [])
-        self._attach(overlay.plan_mount(parts, self._nothing, folder, folder / "rootfs", label), mapped)
+        self._attach(overlay.plan_mount(parts, self.nothing, folder, folder / "rootfs", label), mapped)
         return new
 
     def _is_copy(self, container: ContainerId) -> bool:
@@ -175,7 +176,7 @@ class ContainerStore:
         if mapped is None:
             overlay.attach(plan)
         else:
-            id_mapped.attach(plan, mapped.namespace, self._nothing)
+            id_mapped.attach(plan, mapped.namespace, self.nothing)
 
     def mount_volumes(
         self, container: ContainerId, volumes: Volumes, label: str = "", mapped: Mapped | None = None
@@ -198,7 +199,7 @@ class ContainerStore:
                 kind = ResourceExhausted if error.errno in (errno.ENOSPC, errno.EDQUOT) else Internal
                 raise kind(f"image volume {number} of container {container}: {error.strerror}") from error
             parts = self._tops.diffs(stack) + ([top] if top else [])
-            self._attach(overlay.plan_read_only(parts, self._nothing, target, label), mapped)
+            self._attach(overlay.plan_read_only(parts, self.nothing, target, label), mapped)
 
     def _make_upper(self, folder: Path, stack: tuple[DiffId, ...], mapped: Mapped | None) -> None:
         """The merged root shows the upper folder's mode and owner: those of the topmost layer that says some."""
@@ -234,6 +235,19 @@ class ContainerStore:
             raise Internal(f"folder of container {container} cannot be deleted: {error.strerror}") from error
         finally:
             self._going.discard(aside.name)
+
+    def parts(self, container: ContainerId) -> tuple[Path, list[Path]]:
+        """The writable layer and the files of the layers below."""
+        folder = self._folder(container)
+        noted = self._read_lower(folder)
+        if self._is_copy(container):
+            raise FailedPrecondition(
+                f"container {container} has a copy of its image for a root: what it changed cannot be told",
+                hint=f"no overlay: {self.no_overlay}",
+            )
+        if noted is None or not (folder / "upper").is_dir():
+            raise NotFound(f"container {container} has no root file system")
+        return folder / "upper", self._layers.folders(noted)
 
     def measure(self, container: ContainerId) -> Usage:
         """The space that the writable layer takes."""

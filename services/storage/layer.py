@@ -178,6 +178,13 @@ class LayerStore:
         except (FileNotFoundError, msgspec.DecodeError):
             return None
 
+    def folders(self, layers: tuple[DiffId, ...]) -> list[Path]:
+        """The files of layers that are whole; NotFound for one that is not."""
+        for diff_id in layers:
+            if self.find(diff_id) is None:
+                raise NotFound(f"layer {diff_id} is not unpacked")
+        return [self._paths.layer(diff_id) / "diff" for diff_id in layers]
+
     def all(self) -> dict[DiffId, Record]:
         """Every whole layer."""
         found = {}

@@ -22,8 +22,10 @@ from kernel.contracts import storage
 from kernel.contracts.contract import Nothing
 from kernel.contracts.storage import (
     Checked,
+    Checkpoint,
     CheckRequest,
     ContainerRequest,
+    Descriptions,
     Exported,
     ExportRequest,
     FsInfo,
@@ -34,14 +36,16 @@ from kernel.contracts.storage import (
     LayerState,
     Mounted,
     MountRequest,
+    RestoreRequest,
     UnpackRequest,
     Usage,
 )
 from kernel.errors import FailedPrecondition, NotFound
 from kernel.host.aio import Deadline, Joins, KeyedLock, Tasks
 from kernel.ids import ContainerId, DiffId, container_id, digest, sandbox_id
-from services.storage import files, usage
+from services.storage import checkpoint, files, usage
 from services.storage.checking import Checker
+from services.storage.checkpoint import Checkpoints
 from services.storage.container import ContainerStore, Mapped
 from services.storage.counters import Counters
 from services.storage.exporting import Exporter
@@ -75,6 +79,7 @@ class StorageService:
         self._exporter = Exporter(config, self._layers)
         self._suspects = Suspects(config.paths.layers.parent, self._layers)
         self._counters = Counters()
+        self._checkpoints = Checkpoints(config)
         self._tasks = Tasks()
         self._court = Court(config, self._tasks)
         self._layer_locks: KeyedLock[DiffId] = KeyedLock()
@@ -85,6 +90,8 @@ class StorageService:
         self._checks: Joins[CheckRequest, Checked] = Joins(self._tasks)
         self._mounts: Joins[MountRequest, Mounted] = Joins(self._tasks)
         self._unmounts: Joins[ContainerId, Nothing] = Joins(self._tasks)
+        self._diffs: Joins[ContainerId, Nothing] = Joins(self._tasks)
+        self._restores: Joins[RestoreRequest, Nothing] = Joins(self._tasks)
         self._removals: Joins[DiffId, Nothing] = Joins(self._tasks)
         self._sweeps: Joins[str, Nothing] = Joins(self._tasks)
         self._loads: Joins[str, None] = Joins(self._tasks)
@@ -266,6 +273,45 @@ class StorageService:
             raise
         self._counters.container_is(container, found, time.monotonic())
         return found
+
+    async def write_diff(self, request: ContainerRequest, call: Call) -> Nothing:
+        """What a frozen container changed in its root."""
+        container = container_id(request.container)
+        return await _join(self._diffs, container, lambda: self._write_diff(container), f"diff of {container}")
+
+    async def _write_diff(self, container: ContainerId) -> Nothing:
+        async with self._container_locks.hold(container):
+            upper, lower = self._containers.parts(container)
+            folder = self._paths.checkpoint(container)
+            await asyncio.to_thread(self._checkpoints.write_diff, upper, lower, folder)
+        return Nothing()
+
+    async def describe(self, request: Checkpoint, call: Call) -> Descriptions:
+        """What a checkpoint is of."""
+        deadline = call.deadline.earlier(storage.DESCRIBE.deadline)
+        if request.archive:
+            return await self._checkpoints.describe(request.archive, self._containers.nothing, deadline)
+        return await asyncio.to_thread(checkpoint.describe_layers, self._layers.folders(request.layers))
+
+    async def restore(self, request: RestoreRequest, call: Call) -> Nothing:
+        """Take a checkpoint in."""
+        container_id(request.container)
+        return await _join(
+            self._restores, request, lambda: self._restore(request), f"checkpoint of {request.container}"
+        )
+
+    async def _restore(self, request: RestoreRequest) -> Nothing:
+        container, source, deadline = request.container, request.checkpoint, Deadline.after(storage.RESTORE.deadline)
+        folder = self._paths.checkpoint(container)
+        async with self._container_locks.hold(container):
+            if not await asyncio.to_thread(self._containers.is_mounted, container):
+                raise FailedPrecondition(f"container {container} has no root file system to restore")
+            if source.archive:
+                await self._checkpoints.take_in(source.archive, folder, deadline)
+            else:
+                await asyncio.to_thread(checkpoint.copy_layers, self._layers.folders(source.layers), folder)
+            await self._checkpoints.apply(folder, self._paths.rootfs(container), deadline)
+        return Nothing()
 
     async def fs_info(self, request: Nothing, call: Call) -> FsInfo:
         """What images and what writable layers take, as counted; what is old is found anew beside this."""

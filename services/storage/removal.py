@@ -1,16 +1,21 @@
 """Deleting a tree that a container or a tar made: of any depth, with no link followed.
 
 Used by the storage worker and its unpacking child. Sub-directories are moved up into the tree's top before they are
-emptied, so that neither recursion, descriptors nor path lengths grow with the depth.
+emptied, so that neither recursion, descriptors nor path lengths grow with the depth. In a mounted overlay the kernel
+moves no directory of the layers below: there they are emptied in their places, as deep as a path can name.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import suppress
 from pathlib import Path
 
+from kernel.host import syscalls
+
 _FOLDER = os.O_DIRECTORY | os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+_WITHIN = syscalls.RESOLVE_BENEATH | syscalls.RESOLVE_NO_SYMLINKS
 
 
 def empty(folder: int) -> None:
@@ -30,12 +35,52 @@ def empty(folder: int) -> None:
                     continue
                 serial += 1
                 moved = f".{mark}-{serial}".encode()
-                os.rename(child, moved, src_dir_fd=fd, dst_dir_fd=folder)
-                waiting.append(moved)
+                try:
+                    os.rename(child, moved, src_dir_fd=fd, dst_dir_fd=folder)
+                except OSError as error:
+                    if error.errno != errno.EXDEV:
+                        raise
+                    remove_in_place(fd, child)
+                else:
+                    waiting.append(moved)
         finally:
             os.close(fd)
         if name != b".":
             os.rmdir(name, dir_fd=folder)
+
+
+def remove_in_place(parent: int, name: bytes) -> None:
+    """Delete what has a name in the directory `parent`, with all below it; gone already is success."""
+    try:
+        os.unlink(name, dir_fd=parent)
+    except FileNotFoundError:
+        return
+    except IsADirectoryError:
+        pass
+    else:
+        return
+    found, waiting = [], [name]
+    while waiting:
+        path = waiting.pop()
+        found.append(path)
+        fd = syscalls.openat2(parent, os.fsdecode(path), _FOLDER, _WITHIN)
+        try:
+            with os.scandir(fd) as inside:
+                children = [(os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)) for entry in inside]
+            for child, is_folder in children:
+                if is_folder:
+                    waiting.append(path + b"/" + child)
+                else:
+                    os.unlink(child, dir_fd=fd)
+        finally:
+            os.close(fd)
+    for path in reversed(found):
+        above, _, last = path.rpartition(b"/")
+        fd = syscalls.openat2(parent, os.fsdecode(above or b"."), _FOLDER, _WITHIN)
+        try:
+            os.rmdir(last, dir_fd=fd)
+        finally:
+            os.close(fd)
 
 
 def delete(path: Path) -> None:

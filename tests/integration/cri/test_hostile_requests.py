@@ -569,7 +569,7 @@ def test_81_a_range_for_pods_is_no_text_for_a_file(daemon: Daemon, cri: Cri, cid
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
-@pytest.mark.parametrize("place", ["etc/x", "../x", "", "/tmp/../etc/x", "/a\nb"])
+@pytest.mark.parametrize("place", ["etc/x", "../x", "", "/tmp/../etc/x", "/a\nb", "/etc/x", "/usr/bin/x"])
 def test_82_a_checkpoint_goes_nowhere_else(daemon: Daemon, cri: Cri, running: str, place: str) -> None:
     with nothing_left(daemon), refused(INVALID, "location"):
         cri.call("CheckpointContainer", container_id=running, location=place)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from services.storage.removal import delete
+from services.storage.removal import delete, remove_in_place
 
 
 def test_a_tree_deeper_than_any_path(tmp_path: Path) -> None:
@@ -34,3 +34,18 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
 
 def test_nothing_to_delete(tmp_path: Path) -> None:
     delete(tmp_path / "missing")
+
+
+def test_in_its_place(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "file").write_text("x")
+    (tmp_path / "tree" / "a" / "b").mkdir(parents=True)
+    (tmp_path / "tree" / "a" / "file").write_text("x")
+    (tmp_path / "tree" / "a" / "link").symlink_to(tmp_path / "kept")
+    (tmp_path / "alone").write_text("x")
+    fd = os.open(tmp_path, os.O_RDONLY)
+    for name in (b"tree", b"alone", b"missing"):
+        remove_in_place(fd, name)
+    os.close(fd)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+    assert (tmp_path / "kept" / "file").exists()
