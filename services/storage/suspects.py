@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -48,6 +49,8 @@ class Suspects:
 
     def __init__(self, folder: Path, layers: LayerStore) -> None:
         self._file = folder / FILE
+        self._lock = threading.Lock()
+        """Checks end in threads, several at once."""
         before = self._read()
         made: dict[DiffId, str] = {}
         if before is not None and (before.suspects or needs_records(before, layers.boot)):
@@ -63,17 +66,19 @@ class Suspects:
 
     def cleared(self, diff_id: DiffId) -> None:
         """One was checked."""
-        left = tuple(other for other in self._state.suspects if other != diff_id)
-        self._state = State(boot=self._state.boot, suspects=left)
-        self._write()
+        with self._lock:
+            left = tuple(other for other in self._state.suspects if other != diff_id)
+            self._state = State(boot=self._state.boot, suspects=left)
+            self._write()
 
     def end(self) -> None:
         """Storage ends in order, and all it made was written back before it was listed."""
-        self._state = State(boot=self._state.boot, clean=True, suspects=self._state.suspects)
-        try:
-            self._write()
-        except OSError as error:
-            _LOG.warning("layers will be checked at the next boot: %s", error)
+        with self._lock:
+            self._state = State(boot=self._state.boot, clean=True, suspects=self._state.suspects)
+            try:
+                self._write()
+            except OSError as error:
+                _LOG.warning("layers will be checked at the next boot: %s", error)
 
     def _read(self) -> State | None:
         try:

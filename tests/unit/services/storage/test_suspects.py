@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from kernel.config import Config
 from kernel.ids import DiffId, Digest
-from services.storage.layer import LayerStore
+from services.storage.layer import LayerStore, Record
 from services.storage.suspects import State, Suspects, plan
 
 A, B = (DiffId(Digest(f"sha256:{letter * 64}")) for letter in "ab")
@@ -40,5 +42,21 @@ def test_a_file_that_does_not_read_back_is_as_none(tmp_path: Path) -> None:
         assert suspects.pending == ()
         suspects.end()
         assert Suspects(tmp_path, layers).pending == ()
+    finally:
+        layers.close()
+
+
+def test_checks_that_end_at_once_are_all_noted(tmp_path: Path) -> None:
+    many = tuple(DiffId(Digest(f"sha256:{number:064x}")) for number in range(64))
+    (tmp_path / "state.json").write_bytes(msgspec.json.encode(State(boot="before", suspects=many)))
+    layers = LayerStore(Config(root=str(tmp_path)))
+    layers.all = lambda: dict.fromkeys(many, Record(bytes=1, inodes=1, root=True, boot="before"))  # type: ignore[method-assign]
+    try:
+        suspects = Suspects(tmp_path, layers)
+        assert set(suspects.pending) == set(many)
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(suspects.cleared, many))
+        assert suspects.pending == ()
+        assert msgspec.json.decode((tmp_path / "state.json").read_bytes(), type=State).suspects == ()
     finally:
         layers.close()
