@@ -7,10 +7,8 @@ later part replaces what an earlier one said of a device.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping
-from fractions import Fraction
 
 import msgspec
 import yaml
@@ -20,11 +18,11 @@ from services.runtime.edits import Json
 from services.runtime.limits import Write
 
 BFQ = "blkio.bfq.weight"
-_QUANTITY = re.compile(r"(\d{1,19}(?:\.\d{1,9})?)(?:[eE](\d{1,2})|(Ki|Mi|Gi|Ti|Pi|Ei|m|k|M|G|T|P|E))?", re.ASCII)
+_QUANTITY = re.compile(r"(\d{1,19})(?:\.(\d{1,9}))?(?:[eE](\d{1,2})|(Ki|Mi|Gi|Ti|Pi|Ei|m|k|M|G|T|P|E))?", re.ASCII)
 _UNITS = {
-    "m": Fraction(1, 1000), **{unit: Fraction(1000 ** (power + 1)) for power, unit in enumerate("kMGTPE")},
-    **{f"{unit}i": Fraction(1024 ** (power + 1)) for power, unit in enumerate("KMGTPE")},
-}  # fmt: skip
+    **{unit: 1000 ** (power + 1) for power, unit in enumerate("kMGTPE")},
+    **{f"{unit}i": 1024 ** (power + 1) for power, unit in enumerate("KMGTPE")},
+}
 _LEAST_WEIGHT, _MOST_WEIGHT = 10, 1000
 Number = tuple[int, int]
 """A device's major and minor number."""
@@ -116,8 +114,9 @@ def quantity(text: str | float | None, what: str) -> int:
     match = _QUANTITY.fullmatch(str(text).strip())
     if not match:
         raise FailedPrecondition(f"{what}: {str(text)[:40]!r} is not a number such as 500 or 50M")
-    number, exponent, unit = match.groups()
-    value = Fraction(number) * Fraction(10) ** int(exponent or 0) * _UNITS.get(unit or "", Fraction(1))
+    whole, part, exponent, unit = match.groups(default="")
+    above = int(whole + part) * 10 ** int(exponent or 0) * _UNITS.get(unit, 1)
+    value: int = -(-above // (10 ** len(part) * (1000 if unit == "m" else 1)))
     if value >= 1 << 63:
         raise FailedPrecondition(f"{what}: {str(text)[:40]!r} is out of range")
-    return math.ceil(value)
+    return value

@@ -117,6 +117,17 @@ class Cgroups:
         except OSError as error:
             raise Internal(f"cgroup {path}: {error.filename}: {error.strerror}") from error
 
+    def delegate(self, path: str) -> None:
+        """Let the controllers work in a cgroup: with v2 alone each level above must hand them on. What cannot be is
+        noticed where a limit is written."""
+        if not self.hierarchies.only_v2 or self.hierarchies.unified is None:
+            return
+        for level in ("/", *cgroup_path.levels(path)[:-1]):
+            folder = f"{self.hierarchies.unified}{level}".rstrip("/")
+            for name in _content(f"{folder}/cgroup.controllers").decode().split():
+                with suppress(OSError):  # busy, or not for children
+                    Path(folder, "cgroup.subtree_control").write_text(f"+{name}")
+
     def enter(self, path: str, pid: int) -> None:
         """Put a process into a cgroup of its own making, for what it takes to be counted and found.
 

@@ -272,6 +272,7 @@ class Pods:
         if cgroup.driver == "cgroupfs" and not request.cgroup_parent:
             whole = limits.total(request.resources, request.overhead)
             if whole != Resources():
+                self._setting.cgroups.delegate(cgroup.path)
                 update.pod(self._setting.cgroups, cgroup.path, whole, f"pod {request.sandbox}")
 
     async def _start_pause(self, pod: Pod, deadline: Deadline) -> None:

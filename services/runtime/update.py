@@ -63,7 +63,9 @@ async def container(
 
 def pod(cgroups: Cgroups, path: str, asked: Resources, what: str) -> None:
     """Give a pod's cgroup, which is ours, the limits of all that is in it."""
-    apply(cgroups, path, asked, asked, oci_spec.support(host.read(cgroups.hierarchies)), what)
+    found = host.read(cgroups.hierarchies)
+    limits.check_sets(asked, found.cpus, found.mems)
+    apply(cgroups, path, asked, asked, oci_spec.support(found), what)
 
 
 def apply(cgroups: Cgroups, path: str, asked: Resources, held: Resources, known: Support, what: str) -> None:

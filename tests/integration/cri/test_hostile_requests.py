@@ -190,6 +190,11 @@ PODS = [
         (f"label-{number}", "x") for number in range(1_000_000))),
     case(77, "overhead-negative", "config.linux.overhead.memory_limit_in_bytes",
          put("linux.overhead.memory_limit_in_bytes", -1)),
+    case(77, "pods-cpus-that-are-not-there", "linux.resources.cpuset_cpus",
+         put("linux.resources.cpuset_cpus", "0-60000")),
+    case(77, "pods-unified-key-on-v1", "linux.resources.unified", put("linux.resources.unified", {"memory.high": "9"}))
+    if not Path("/sys/fs/cgroup/cgroup.controllers").exists()
+    else case(77, "pods-period", "config.linux.resources.cpu_period", put("linux.resources.cpu_period", -1)),
     case(78, "no-maps", (f"{USERNS}.uids", "exactly one"), maps()),
     case(78, "overlapping-maps", (f"{USERNS}.uids", "exactly one"), maps((0, 1 << 20, 65536), (100, 1 << 20, 65536))),
     case(78, "empty-map", f"{USERNS}.uids[0].length", maps((0, 1 << 20, 0))),

@@ -75,3 +75,20 @@ def test_a_file_that_cannot_be_names_the_part(text: str, words: str) -> None:
 
 def test_an_empty_file_has_no_classes() -> None:
     assert blockio.parse(b"", "f") == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("0", 0),
+        ("500", 500),
+        ("1.5k", 1500),
+        ("1.0001", 2),
+        ("1500m", 2),
+        ("2e3", 2000),
+        ("1.5Gi", 3 << 29),
+        ("3Ki", 3072),
+    ],
+)
+def test_numbers_are_kubernetes_own_and_rounded_up(text: str, value: int) -> None:
+    assert blockio.quantity(text, "x") == value

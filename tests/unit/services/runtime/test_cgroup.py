@@ -86,3 +86,16 @@ def test_what_block_io_can_be_given(tmp_path: Path) -> None:
     assert v2.block_io_weight() == ""
     (tmp_path / "any" / "io.weight").touch()
     assert v2.block_io_weight() == "io.weight"
+
+
+def test_controllers_are_handed_down_where_there_is_v2_alone(tmp_path: Path) -> None:
+    inner = tmp_path / "crisp" / "pod"
+    inner.mkdir(parents=True)
+    for folder in (tmp_path, inner.parent, inner):
+        (folder / "cgroup.controllers").write_text("cpu memory\n")
+    Cgroups(Hierarchies(unified=tmp_path, v1={"memory": tmp_path})).delegate("/crisp/pod")
+    assert not (tmp_path / "cgroup.subtree_control").exists()
+    Cgroups(Hierarchies(unified=tmp_path, v1={})).delegate("/crisp/pod")
+    assert (tmp_path / "cgroup.subtree_control").read_text() == "+memory"
+    assert (inner.parent / "cgroup.subtree_control").read_text() == "+memory"
+    assert not (inner / "cgroup.subtree_control").exists()
