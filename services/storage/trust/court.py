@@ -97,7 +97,7 @@ class Court:
         for demand, reason in zip(demands, await self._reasons(case), strict=True):
             if reason:
                 asks = "simple signing (signedBy)" if demand.kind == verdict.SIMPLE else "cosign (sigstoreSigned)"
-                raise Untrusted(f"{what}: {law} asks for a signature of {asks}: {reason}", hint=_hint(request))
+                raise Untrusted(f"{what}: {law} asks for a signature of {asks}: {_words(reason)}", hint=_hint(request))
 
     async def _reasons(self, case: verdict.Case) -> list[str]:
         kinds = sorted({demand.kind for demand in case.demands} & {one.kind for one in case.signatures})
@@ -119,7 +119,7 @@ class Court:
         async with self._children:
             ended = await process.run(argv, deadline=Deadline.after(20), input=case, cwd=self._workdir)
         if ended.returncode:
-            said = ended.stderr.decode(errors="replace").strip()[-300:] or "it said nothing"
+            said = _words(ended.stderr.decode(errors="replace").strip()[-300:]) or "it said nothing"
             raise Internal(f"the child that verifies signatures: {process.describe(ended.returncode)}: {said}")
         try:
             answer = msgspec.json.decode(ended.stdout, type=list[str])
@@ -180,6 +180,11 @@ def _demand(asked: Requirement, what: str) -> verdict.Demand:
         except InvalidInput as error:
             raise Untrusted(f"{what}: its key {path} does not count: {error.message}") from error
     return verdict.Demand(kind=_KINDS[asked.kind], keys=tuple(keys), identity=asked.identity)
+
+
+def _words(text: str) -> str:
+    """What the child said as an error may repeat it: whoever took it over writes no lines of his own into the log."""
+    return "".join(character if character.isprintable() else "?" for character in text[:1000])
 
 
 def _nothing_to_check(demand: verdict.Demand) -> verdict.Check:

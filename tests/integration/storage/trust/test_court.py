@@ -286,6 +286,21 @@ async def test_a_child_that_dies_accepts_nothing(node: Node, tmp_path: Path, mon
     assert await node.judge(good) == ""
 
 
+async def test_what_the_child_says_is_words(node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = CosignKey.make()
+    node.policy(policy(by_cosign(keyPath=node.key("cosign.pub", key.public))))
+    program = tmp_path / "python"
+    program.write_text(
+        f"#!{sys.executable}\nimport json\nprint(json.dumps(['no\\n\\x1b[31mINFO all is well' * 1000]))\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr(court.sys, "executable", str(program))
+    said = await node.judge(key.cosign(ONE, "example.com/app"))
+    assert "no??[31mINFO all is well" in said
+    assert said.isprintable()
+    assert len(said) < 2000
+
+
 async def test_the_child_has_nothing_but_its_case(tmp_path: Path) -> None:
     script = tmp_path / "probe.py"
     script.write_text(f"""
