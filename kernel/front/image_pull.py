@@ -46,6 +46,8 @@ _LOG = logging.getLogger(__name__)
 PULL_SECONDS = 7200.0
 """What a pull may take that goes on without its caller; a download that stalls is given up long before."""
 _UNDO_SECONDS = 120.0
+_FIRST_PAUSE = 5.0
+_LONGEST_PAUSE = 600.0
 _LAYERS = "layers"
 """The lock of all that decides which layers go or stay."""
 
@@ -166,6 +168,27 @@ async def release(front: Front, intent: Intent, deadline: Deadline) -> None:
         for layer in image_records.ownerless(intent.layers, replica.images.values(), others):
             await front.storage.call(storage.REMOVE_LAYER, storage.LayerRequest(diff_id=layer), deadline=deadline)
         await replica.commit(Commit(end=(intent.id,)), deadline)
+
+
+def release_later(front: Front, intent: Intent) -> None:
+    """Try again beside everything else what `release` could not do: nothing dangles until the next start."""
+    front.tasks.start(_release_again(front, intent), f"release {intent.id}")
+
+
+async def _release_again(front: Front, intent: Intent) -> None:
+    pause = _FIRST_PAUSE
+    while True:
+        await asyncio.sleep(pause)  # not a wait for an event: nobody tells when a disk is writable again
+        pause = min(pause * 2, _LONGEST_PAUSE)
+        async with front.locks.hold(intent.id):
+            if front.replica.intents.get(intent.id) is not intent:
+                return  # a new pull or removal has taken it up
+            try:
+                await release(front, intent, Deadline.after(_UNDO_SECONDS))
+            except CrispError as error:
+                _LOG.warning("layers of %s are not released yet: %s", intent.id, error)
+            else:
+                return
 
 
 async def sweep_layer(front: Front, layer: DiffId, deadline: Deadline) -> None:
@@ -315,7 +338,7 @@ async def _fetch_and_unpack(front: Front, plan: _Plan, layer: Layer, deadline: D
 
 async def _undo(front: Front, plan: _Plan, intent: Intent, *, room: bool = False) -> None:
     """Take away what a failed pull left; the beginnings of its layers too where `room` is what is missing. Where that
-    fails too the intent stays, and the next start does it."""
+    fails too the intent stays, and it is tried again."""
     replica = front.replica
     blobs = [
         layer.blob.digest
@@ -326,7 +349,8 @@ async def _undo(front: Front, plan: _Plan, intent: Intent, *, room: bool = False
     try:
         await release(front, intent, Deadline.after(_UNDO_SECONDS))
     except CrispError as error:
-        _LOG.warning("image %s: what a failed pull left stays until the next start: %s", plan.source, error)
+        _LOG.warning("image %s: what a failed pull left stays for a while: %s", plan.source, error)
+        release_later(front, intent)
 
 
 async def drop_unkept(front: Front, blobs: Iterable[Digest], *, partial: bool = False) -> None:

@@ -164,7 +164,11 @@ async def _remove(front: Front, image: ImageId, deadline: Deadline) -> None:
         # From here on the image is in no list, whatever becomes of its layers.
         await front.replica.commit(Commit(begin=(intent,), delete_images=(image,)), deadline)
         front.images.incomplete.discard(image)
-        await image_pull.release(front, intent, deadline)
+        try:
+            await image_pull.release(front, intent, deadline)
+        except CrispError:
+            image_pull.release_later(front, intent)
+            raise
         await image_pull.drop_unkept(front, found.blobs)
     measure_again(front)
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 from kernel.contracts import storage
 from kernel.errors import CrispError, InvalidInput, NotFound
-from kernel.front import doctor, image_pull, image_repair, images
+from kernel.front import doctor, image_pull, image_repair, image_views, images
 from kernel.front.context import Call, Front, Rpcs
 from kernel.front.generated import cri_pb2, node_pb2
 from kernel.front.image_memory import LayerProgress, Phase, PullUnderWay
@@ -102,6 +102,9 @@ async def wipe_images(front: Front, request: node_pb2.WipeImagesRequest, call: C
     reply = node_pb2.WipeImagesResponse()
     for image in tuple(front.replica.images.values()):
         wiped = reply.images.add(id=image.id, name=image_repair.name_of(image))
+        if image_views.is_pinned(image, front.config.image.pinned):
+            wiped.why = "it is pinned by the configuration"
+            continue
         try:
             await images.remove(front, image.id, call)
             wiped.removed = True

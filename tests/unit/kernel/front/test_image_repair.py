@@ -9,7 +9,7 @@ import pytest
 from msgspec import structs
 
 from kernel.errors import FailedPrecondition, Unavailable
-from kernel.front import image_repair, images, node
+from kernel.front import doctor, image_repair, images, node
 from kernel.front.context import Front
 from kernel.front.generated import cri_pb2, node_pb2
 from kernel.host.aio import Deadline
@@ -126,3 +126,21 @@ async def test_an_image_of_an_archive_can_only_be_loaded_again(front: Front, wor
     image = next(iter(front.replica.images.values()))
     with pytest.raises(FailedPrecondition, match="load its archive again"):
         await image_repair.again(front, structs.replace(image, digests=()), Deadline.after(5))
+
+
+async def test_a_wipe_keeps_what_is_pinned_and_says_so(workers, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nothing_more(front: Front, deadline: Deadline) -> doctor.Examined:
+        return doctor.Examined(orphans=(), silent={})
+
+    monkeypatch.setattr(doctor, "examine", nothing_more)
+    front = fakes.make_front(workers, pinned=("*/two:*",))
+    for name in (ONE, TWO):
+        workers.registry.push(name, name)
+        request = cri_pb2.PullImageRequest(image=cri_pb2.ImageSpec(image=name))
+        await images.pull_image(front, request, fakes.a_call())
+    reply = await node.wipe_images(front, node_pb2.WipeImagesRequest(), fakes.a_call("WipeImages"))
+    assert {image.name: (image.removed, image.why) for image in reply.images} == {
+        ONE: (True, ""), TWO: (False, "it is pinned by the configuration"),
+    }  # fmt: skip
+    assert await listed(front) == {TWO}
+    await front.tasks.close()

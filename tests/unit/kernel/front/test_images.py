@@ -680,3 +680,51 @@ async def test_released_layers_of_an_unfinished_removal(front: Front, workers) -
     await release(front, intent, Deadline.after(1))
     assert_nothing_left(front, workers)
     assert storage.REMOVE_LAYER.name in [name for name, _ in workers.calls]
+
+
+@pytest.mark.parametrize("removing", [True, False])
+async def test_layers_that_could_not_be_released_are_later(
+    front: Front, workers, monkeypatch: pytest.MonkeyPatch, removing: bool
+) -> None:
+    monkeypatch.setattr("kernel.front.image_pull._FIRST_PAUSE", 0.001)
+    workers.registry.push(BUSYBOX, "a", "b")
+    workers.fail["remove_layer"] = lambda _: Unavailable("the storage worker is away")
+    if removing:
+        await pull(front)
+        with pytest.raises(Unavailable):
+            await remove(front, "busybox")
+    else:
+        workers.fail["unpack"] = lambda request: (
+            Unavailable("away") if request.layer.diff_id == fakes.digest_of(b"diff b") else None
+        )
+        with pytest.raises(Unavailable):
+            await pull(front)
+    assert front.replica.intents
+    while workers.count("remove_layer") < 5:
+        await asyncio.sleep(0.001)
+    del workers.fail["remove_layer"]
+    while front.replica.intents:
+        await asyncio.sleep(0.001)
+    assert workers.layers == set()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "pinned"),
+    [
+        ("busybox", True),
+        ("docker.io/library/busybox:latest", True),
+        ("busybox:1", False),
+        ("docker.io/library/*", True),
+        ("docker.io/lib", False),
+        ("*box*", True),
+        ("*Box*", False),
+        ("*", True),
+        ("sha256:*", True),
+    ],
+)
+async def test_images_are_pinned_by_name_beginning_or_keyword(workers, pattern: str, pinned: bool) -> None:
+    front = fakes.make_front(workers, pinned=(pattern,))
+    workers.registry.push(BUSYBOX, "a")
+    await pull(front)
+    assert (await status(front, "busybox")).image.pinned is pinned
+    await front.tasks.close()
