@@ -81,8 +81,9 @@ class Tokens:
         with self._lock:
             now = self._clock()
             self._tokens = {known: kept for known, kept in self._tokens.items() if kept[0] > now}
-            if len(self._tokens) < _CACHED:
-                self._tokens[key] = (now + token.lifetime - 5, token.value)
+            if len(self._tokens) >= _CACHED:
+                del self._tokens[min(self._tokens, key=lambda known: self._tokens[known][0])]
+            self._tokens[key] = (now + token.lifetime - 5, token.value)
 
     def drop(self, key: tuple[Origin, str, Auth]) -> None:
         """Forget a token that was refused."""

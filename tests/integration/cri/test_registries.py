@@ -176,6 +176,23 @@ def test_short_names_by_the_nodes_own_files(cri: Cri, daemon: Daemon, registry: 
     conf.write_text(before)
 
 
+def test_a_reference_with_tag_and_digest(cri: Cri, registry: Registry) -> None:
+    """The digest decides; the tag is a remark, and is not given to the image."""
+    one, two = small("tag and digest"), small("what the tag means by now")
+    registry.push(one, "both", "v1")
+    registry.push(two, "both", "v1")
+    both = f"{registry.address}/both:v1@{one.digest}"
+    assert cri.pull(both) == one.id
+    found = cri.image(both)
+    assert (found.id, list(found.repo_tags)) == (one.id, [])
+    assert list(found.repo_digests) == [f"{registry.address}/both@{one.digest}"]
+    assert cri.image(f"{registry.address}/both:v1") is None
+    for name in (one.id, one.id.removeprefix("sha256:"), one.id.removeprefix("sha256:")[:12], one.id[:20]):
+        assert cri.image(name).id == one.id, name
+    cri.remove_image(one.id.removeprefix("sha256:")[:12])
+    assert cri.image(both) is None
+
+
 @pytest.fixture(scope="module")
 def foreign_layout(registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An image that umoci made: two layers, a whiteout, a configuration of its own."""

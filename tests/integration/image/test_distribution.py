@@ -18,6 +18,9 @@ from kernel.errors import (
     Unavailable,
 )
 from kernel.front.manifest_chain import verify
+from services.image import distribution
+from services.image.address import Origin
+from services.image.challenge import Token
 from tests.integration.image.conftest import Worker
 from tests.integration.image.lying import Answer, Handler, Lying, guarded, redirect, reply
 
@@ -123,6 +126,24 @@ async def test_bearer_tokens_with_and_without_credentials(worker: Worker, liar: 
     assert [authorization for _, authorization, _ in tokens.asked] == ["", BASIC]  # the first token was kept
     query = urllib.parse.parse_qs(urllib.parse.urlsplit(tokens.asked[0][0]).query)
     assert query == {"service": ["reg"], "scope": ["repository:app:pull"]}  # our own scope, not the registry's
+
+
+def test_tokens_are_kept_until_they_expire_and_the_newest_of_too_many() -> None:
+    now = [0.0]
+    tokens = distribution.Tokens(lambda: now[0])
+    keys = [(Origin("https", f"{number}.example", 443), "scope", Auth()) for number in range(300)]
+    for number, key in enumerate(keys):
+        tokens.put(key, Token(f"t{number}", 1000 + number))
+    assert sum(1 for key in keys if tokens.get(key)) == 256
+    assert [tokens.get(keys[0]), tokens.get(keys[-1])] == ["", "t299"]
+    now[0] = 1293.0
+    assert tokens.get(keys[-1]) == "t299"
+    now[0] = 1295.0
+    assert tokens.get(keys[-1]) == ""
+    tokens.put(keys[0], Token("new", 100))
+    assert tokens.get(keys[0]) == "new"
+    tokens.drop(keys[0])
+    assert tokens.get(keys[0]) == ""
 
 
 async def test_identity_and_registry_tokens(worker: Worker, liar: Lying, liars) -> None:
