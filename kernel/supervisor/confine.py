@@ -11,6 +11,7 @@ import errno
 import logging
 import os
 import pwd
+import resource
 import stat
 import sys
 from collections.abc import Iterable
@@ -60,6 +61,8 @@ _HIGHEST_FAMILY = 64
 def apply(row: Row, config: Config) -> None:
     """Become what `row` says. There is no way back."""
     user = account(row.user(config))
+    if row.memory is not None:
+        resource.setrlimit(resource.RLIMIT_DATA, (row.memory, row.memory))
     if row.net is Net.EMPTY:
         syscalls.unshare(syscalls.CLONE_NEWNET)
     if row.no_new_privs:

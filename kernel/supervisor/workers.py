@@ -103,6 +103,9 @@ class Row:
     seccomp: Filter | None
     landlock: Landlock | None
     net: Net
+    memory: int | None
+    """Bytes of its own that it, and each program it starts, may have (RLIMIT_DATA: all that is private and writable,
+    stacks of threads included). What wants more fails in this process, and ends it at worst. None: no limit."""
     callers: tuple[str, ...]
     """Who may call it: held by the permissions of its folder on the bus. Root (the supervisor, the command line) can
     always."""
@@ -111,6 +114,9 @@ class Row:
     def capability_mask(self) -> int | None:
         """The capabilities as /proc shows them; None where all are kept."""
         return None if self.capabilities is None else sum(1 << CAPABILITIES[name] for name in self.capabilities)
+
+
+_GIB = 1 << 30
 
 
 def _root(_: Config) -> str:
@@ -216,6 +222,7 @@ SUPERVISOR = Row(
     seccomp=None,  # as above: a filter would reach the containers
     landlock=None,  # as above
     net=Net.EMPTY,  # it speaks on unix sockets only; keeps a descriptor of the host's for a new spawner
+    memory=None,  # it starts a new spawner, and so on: a limit would reach the containers
     callers=("front",),  # commits and health; the command line is root
 )  # fmt: skip
 
@@ -230,6 +237,7 @@ SPAWNER = Row(
     seccomp=None,
     landlock=None,
     net=Net.HOST,  # network, image and runtime live in the host's
+    memory=None,  # as above
     callers=(),
 )
 
@@ -244,6 +252,7 @@ FRONT = Row(
     seccomp=Filter(sockets=Sockets.UNIX, execve=False, mounts=False, namespaces=False),
     landlock=Landlock(files=Files(readable=_front_reads, writable=_front_writes), connect=False),
     net=Net.EMPTY,  # the CRI socket and the bus are unix sockets with path names, which cross namespaces
+    memory=2 * _GIB,  # the records of all pods, and requests of 16 MiB, of which many may come at once
     callers=("supervisor",),
 )
 
@@ -263,6 +272,7 @@ STREAM = Row(
         bind=True,  # its clients come over TCP
     ),
     net=Net.HOST,  # as above
+    memory=_GIB,  # a bounded buffer for each of its connections
     callers=("front", "supervisor"),
 )
 
@@ -277,6 +287,7 @@ IMAGE = Row(
     seccomp=Filter(sockets=Sockets.INTERNET, execve=False, mounts=False, namespaces=False),
     landlock=Landlock(files=Files(readable=_image_reads, writable=_image_writes), connect=True),
     net=Net.HOST,  # it talks to registries
+    memory=_GIB,  # a manifest and a few pieces of blobs at a time; registries would have it be more
     callers=("front", "supervisor"),
 )
 
@@ -301,6 +312,7 @@ STORAGE = Row(
     seccomp=Filter(sockets=Sockets.UNIX, execve=True, mounts=True, namespaces=True),
     landlock=Landlock(files=None, connect=False),  # with files it would forbid mount(2) and move_mount(2)
     net=Net.EMPTY,
+    memory=_GIB,  # as its children, which see to that themselves
     callers=("front", "supervisor"),
 )  # fmt: skip
 
@@ -320,6 +332,7 @@ NETWORK = Row(
     seccomp=Filter(sockets=Sockets.ANY, execve=True, mounts=True, namespaces=True),
     landlock=None,  # it mounts, and runs plugins that write where they like
     net=Net.HOST,
+    memory=_GIB,  # and for each plugin
     callers=("front", "supervisor"),
 )  # fmt: skip
 
@@ -334,6 +347,7 @@ RUNTIME = Row(
     seccomp=None,  # inherited by containers
     landlock=None,  # inherited by containers
     net=Net.HOST,  # pods on the host's network inherit it
+    memory=None,  # inherited by containers
     callers=("front", "supervisor"),
 )
 

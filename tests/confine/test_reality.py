@@ -98,6 +98,14 @@ class TestEachProcess:
             assert status["Seccomp"] == ("2" if one.seccomp else "0")
             assert status["Seccomp_filters"] == str(int(one.seccomp is not None))
 
+    def test_memory(self, live: dict[str, WorkerStatus], one: Row) -> None:
+        limits = Path(f"/proc/{live[one.name].pid}/limits").read_text()
+        wanted = "unlimited" if one.memory is None else str(one.memory)
+        assert re.search(rf"^Max data size +{wanted} +{wanted} ", limits, re.MULTILINE), limits
+        if one.memory is not None:
+            used = int(threads(live[one.name].pid)[0]["VmData"].split()[0]) << 10
+            assert used < one.memory / 3, "an idle process has room"
+
     def test_namespaces(self, live: dict[str, WorkerStatus], one: Row) -> None:
         pid = live[one.name].pid
         for kind in ("mnt", "pid", "user", "ipc", "uts", "cgroup", "net"):
