@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping
+from itertools import accumulate
 from typing import NoReturn
 
 from kernel.errors import InvalidInput
@@ -115,7 +116,8 @@ def cpuset(field: str, value: str) -> str:
 
 def strings(field: str, values: Mapping[str, str]) -> dict[str, str]:
     """Labels or annotations: any text, but not without measure."""
-    if sum(len(key) + len(value) for key, value in values.items()) > MAX_MAP:
+    sizes = accumulate(len(key) + len(value) for key, value in values.items())
+    if any(size > MAX_MAP for size in sizes):  # a million of them are not counted to the end
         refuse(field, f"is larger than {MAX_MAP} characters in all")
     return dict(values)
 

@@ -1,4 +1,4 @@
-"""When a process that died is started again: a pure function of its deaths. Pure.
+"""When a process that died is started again, and when one that does not answer counts as dead. Pure.
 
 Rules:
 - A first death is made good at once; so is a second.
@@ -8,6 +8,8 @@ Rules:
 - A death before the process was ready counts twice: the next one will likely die the same way.
 - A process is never given up: the cause may pass (a full disk, a wrong mount).
 - One that was told to end (restart, shutdown) has not died.
+- One that misses three heartbeats hangs, unless it works: on a host without a free processor, or with a request that
+  takes long to read, it is late. What works for BUSY seconds without an answer hangs too.
 """
 
 from __future__ import annotations
@@ -18,6 +20,10 @@ from dataclasses import dataclass
 WINDOW = 30.0
 MOST = 5
 HOLD = 10.0
+MISSED = 3
+WORKS = 0.02
+"""Seconds of CPU between two heartbeats that show work."""
+BUSY = 10.0
 _BACK_OFF = (0.0, 0.0, 0.2, 0.5, 1.0, 2.0)
 
 
@@ -56,3 +62,11 @@ def judge(deaths: Sequence[Death]) -> Verdict:
 def remember(deaths: Sequence[Death], death: Death) -> tuple[Death, ...]:
     """The history with one more death; what no longer counts is forgotten."""
     return (*(old for old in deaths if death.at - old.at <= WINDOW), death)
+
+
+def hangs(worked: Sequence[float]) -> bool:
+    """Whether a process is to be ended. `worked`: the seconds of CPU that its main thread had used at its last answer,
+    and at each heartbeat missed since."""
+    if len(worked) <= MISSED:
+        return False
+    return worked[-1] - worked[-2] < WORKS or worked[-1] - worked[0] > BUSY

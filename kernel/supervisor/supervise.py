@@ -3,7 +3,7 @@
 Root with four capabilities and no network; parses nothing from outside but its contract's requests. One task per
 worker runs its life as a straight line: start, wait until it says that it serves, watch, judge its death, again.
 
-- Ready is a message (`hello` on the bus); alive is not enough. A worker that misses three heartbeats has died.
+- Ready is a message (`hello` on the bus); alive is not enough. One that misses heartbeats and does no work has died.
 - At its own start it adopts what runs (`kernel.supervisor.roster`) and kills nothing.
 - It is told to end by SIGTERM, SIGINT or SHUTDOWN: workers end in order, containers are not touched. SIGHUP reads the
   configuration again (`kernel.supervisor.reload`).
@@ -38,7 +38,7 @@ from kernel.errors import CrispError, FailedPrecondition, NotFound
 from kernel.host.aio import Deadline, KeyedLock, Tasks
 from kernel.host.process import describe
 from kernel.state.store import Store
-from kernel.supervisor import confine, folders, link, notify, policy, reload, roster
+from kernel.supervisor import confine, folders, link, notify, policy, proc, reload, roster
 from kernel.supervisor.methods import Methods, StateThread
 from kernel.supervisor.spawning import Process, Spawning
 from kernel.supervisor.workers import FRONT, SUPERVISOR, WORKERS, Row
@@ -46,7 +46,6 @@ from kernel.supervisor.workers import FRONT, SUPERVISOR, WORKERS, Row
 _LOG = logging.getLogger(__name__)
 BEAT = 1.0
 _PATIENCE = 2.0
-_MISSED = 3
 _START_SECONDS = 20.0
 _GRACE = 2.0
 """A worker that is back within this time was never down, as far as others are told."""
@@ -224,13 +223,11 @@ class Supervisor:
 
     async def _watch(self, worker: Worker, process: Process) -> None:
         """Heartbeats until the process ends or hangs."""
-        missed = 0
+        worked = [proc.main_thread_cpu(process.pid)]
         while not await _within(process.gone, BEAT):
-            if await self._says_hello(worker, process, Deadline.after(_PATIENCE)):
-                missed = 0
-                continue
-            missed += 1
-            if missed >= _MISSED and not process.gone.is_set():
+            answered = await self._says_hello(worker, process, Deadline.after(_PATIENCE))
+            worked = [*([] if answered else worked), proc.main_thread_cpu(process.pid)]
+            if policy.hangs(worked) and not process.gone.is_set():
                 _LOG.error("the %s worker, pid %d, hangs: it is killed", worker.row.name, process.pid)
                 process.signal(signal.SIGKILL)
 

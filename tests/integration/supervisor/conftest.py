@@ -19,7 +19,7 @@ from kernel.errors import CrispError
 from kernel.host.aio import Deadline
 from tests.harness.daemon import Daemon
 
-WORKERS = ("runtime", "network", "storage", "image", "front")
+WORKERS = ("runtime", "network", "storage", "image", "stream", "front")
 EVERYONE = ("supervisor", "spawner", *WORKERS)
 
 

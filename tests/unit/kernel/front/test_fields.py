@@ -52,3 +52,21 @@ def test_an_address_is_normalised() -> None:
 def test_a_number_out_of_range_says_the_range() -> None:
     with pytest.raises(InvalidInput, match="f: 2000 is not between -1000 and 1000"):
         fields.integer("f", 2000, -1000, 1000)
+
+
+def test_labels_are_counted_no_further_than_they_may_be_large() -> None:
+    seen = 0
+
+    class Labels(dict[str, str]):
+        def items(self):
+            nonlocal seen
+            for item in super().items():
+                seen += 1
+                yield item
+
+    half = fields.MAX_MAP // 2
+    fits = {"a": "x" * (half - 1), "b": "x" * (half - 1)}
+    assert fields.strings("f", Labels(fits)) == fits
+    with pytest.raises(InvalidInput, match="f: is larger than"):
+        fields.strings("f", Labels(fits | {"c": ""} | {str(number): "" for number in range(1000)}))
+    assert seen == len(fits) + 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kernel.supervisor.policy import HOLD, MOST, WINDOW, Death, judge, remember
+from kernel.supervisor.policy import HOLD, MOST, WINDOW, Death, hangs, judge, remember
 
 
 def deaths(*ages: float, ready: bool = True) -> tuple[Death, ...]:
@@ -48,3 +48,20 @@ def test_a_loop_that_never_gets_ready_never_ends_and_never_spins() -> None:
 def test_what_is_long_past_is_forgotten() -> None:
     history = remember(deaths(0), Death(at=100 + WINDOW + 1, ready=True))
     assert len(history) == 1
+
+
+@pytest.mark.parametrize(
+    ("worked", "verdict"),
+    [
+        ([1.0], False),
+        ([1.0, 1.0, 1.0], False),  # it may still answer
+        ([1.0, 1.0, 1.0, 1.0], True),  # it does nothing
+        ([1.0, 1.5, 1.5, 1.5], True),  # it does nothing any more
+        ([1.0, 1.1, 1.2, 1.3], False),  # the host lets it have little
+        ([1.0, 1.1, 1.2, 1.3, 1.3], True),
+        ([1.0, 4.0, 7.0, 10.0], False),
+        ([1.0, 4.0, 7.0, 10.0, 13.0], True),  # it works on something for ever
+    ],
+)
+def test_what_does_not_answer_hangs_unless_it_works(worked: list[float], verdict: bool) -> None:
+    assert hangs(worked) is verdict

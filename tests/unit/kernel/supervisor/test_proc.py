@@ -41,3 +41,11 @@ def test_a_process_that_is_gone() -> None:
     os.waitpid(pid, 0)
     with pytest.raises(FileNotFoundError):
         proc.start_time(pid)
+
+
+def test_the_main_threads_time_is_not_that_of_others() -> None:
+    until = time.thread_time() + 0.1
+    while time.thread_time() < until:
+        pass
+    assert proc.main_thread_cpu(os.getpid()) == pytest.approx(time.thread_time(), abs=0.05)
+    assert proc.main_thread_cpu(2**22 + 1) == 0.0
