@@ -40,6 +40,8 @@ class Attachment(msgspec.Struct, frozen=True, kw_only=True):
     """Those that crisp itself forwards; a plugin's are in `runtime_config`."""
     loopback_through: str = ""
     """The interface that takes packets from 127.0.0.1 for its host ports."""
+    boot: str = ""
+    """The boot that it was made in."""
     undoing: bool = False
     """DEL has been begun: nothing of it counts as the pod's any more."""
 

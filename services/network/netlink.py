@@ -13,7 +13,8 @@ import struct
 from collections.abc import Iterator
 
 ROUTE, NETFILTER = 0, 12
-ACK, DUMP = 4, 0x300
+ACK, DUMP, CREATE = 4, 0x300, 0x600
+"""CREATE: and nothing is replaced."""
 NESTED = 0x8000
 _REQUEST = 1
 _ERROR, _DONE = 2, 3

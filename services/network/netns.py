@@ -69,6 +69,31 @@ class Spare:
             self._fd = -1
 
 
+async def stand_in(path: Path, furnish: Callable[[], None]) -> None:
+    """Pin a new namespace at `path` in place of one that was lost, once `furnish` has run in it. Internal where the
+    kernel refuses."""
+
+    def make() -> int:
+        fd = _make()
+        try:
+            furnish()
+        except OSError:
+            os.close(fd)
+            raise
+        return fd
+
+    try:
+        fd = await _in_thread(make)
+        try:
+            _pin(fd, path)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        with suppress(Internal):
+            await remove(path)
+        raise Internal(f"network namespace {path} cannot be stood in for: {error.strerror}") from error
+
+
 async def adopt(made: Path, path: Path) -> None:
     """Pin a namespace at `path` that was made for the pod, in its user namespace, and lies at `made`; `lo` is up then.
     Internal where it is not there."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from pathlib import Path
 
 from msgspec.structs import replace
 
@@ -50,6 +51,7 @@ class Pods:
         self._tasks = tasks
         self._spare = netns.Spare()
         self._claims = Claims()
+        self._boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         self._forwarding = Forwarding(config.root, attachments.mark("hostports"))
         self._garbage = Garbage(chain, attachments, config.network.timeout)
         self._restored = self._tasks.start(self._restore(), "host ports of before")
@@ -141,6 +143,7 @@ class Pods:
             arguments=capability.arguments(request),
             runtime_config=values,
             pod=f"{request.namespace}/{request.name}",
+            boot=self._boot,
             host_ports=host_ports,
         )
 
@@ -187,9 +190,31 @@ class Pods:
                 await asyncio.wait({self._restored})
                 await self._forwarding.remove(sandbox, deadline)
             self._claims.release(sandbox)
-            await self._chain.delete(attachment, str(pin) if netns.pinned(pin) else "", mark, deadline)
+            await self._delete(attachment, deadline)
         await netns.remove(pin)
         self._attachments.remove(sandbox)
+
+    async def _delete(self, attachment: Attachment, deadline: Deadline) -> None:
+        """DEL; without a namespace where that is gone.
+
+        Where it is gone and the host was not booted since, one with the interface and the addresses that plugins gave
+        stands in for it: the bridge plugin reads from it which masquerade rules to take away.
+        """
+        pin, mark = self._paths.netns(attachment.sandbox), self._attachments.mark(attachment.sandbox)
+        if netns.pinned(pin):
+            await self._chain.delete(attachment, str(pin), mark, deadline)
+            return
+        if attachment.result is not None and attachment.boot == self._boot:
+            held = result.interface_addresses(attachment.result)
+            try:
+                await netns.stand_in(pin, lambda: rtnetlink.add_interface(attachment.interface, held))
+                await self._chain.delete(attachment, str(pin), mark, deadline)
+            except CrispError as error:
+                _LOG.info("DEL with a namespace that stands in for the lost one: %s", error)
+                await netns.remove(pin)
+            else:
+                return
+        await self._chain.delete(attachment, "", mark, deadline)
 
     async def _leave_failed(self, attachment: Attachment) -> None:
         """Leave nothing of an ADD that failed. Where DEL fails too, its record stays, for `leave` to repeat it."""

@@ -9,13 +9,15 @@ import errno
 import ipaddress
 import socket
 import struct
+from collections.abc import Iterable
 
 from kernel.contracts.network import Interface, Route
 from services.network import netlink
 
-_NEWLINK_SET, _GETLINK, _GETADDR, _GETROUTE = 19, 18, 22, 26
+_NEWLINK, _GETLINK, _SETLINK, _NEWADDR, _GETADDR, _GETROUTE = 16, 18, 19, 20, 22, 26
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_PROTINFO = 1, 3, 4, 12
-_IFA_ADDRESS, _IFA_LOCAL = 1, 2
+_IFLA_LINKINFO, _INFO_KIND = 18, 1
+_IFA_ADDRESS, _IFA_LOCAL, _NODAD = 1, 2, 2
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_TABLE = 1, 4, 5, 15
 _MAIN, _UNICAST, _LOCAL = 254, 1, 2
 _AF_BRIDGE, _BRPORT_MODE = 7, 4
@@ -51,12 +53,26 @@ def turn_back(interface: str) -> bool:
     head = struct.pack("=BBHiII", _AF_BRIDGE, 0, 0, socket.if_nametoindex(interface), 0, 0)
     mode = netlink.attribute(_IFLA_PROTINFO | netlink.NESTED, netlink.attribute(_BRPORT_MODE, b"\x01"))
     try:
-        netlink.ask(netlink.ROUTE, _NEWLINK_SET, netlink.ACK, head + mode)
+        netlink.ask(netlink.ROUTE, _SETLINK, netlink.ACK, head + mode)
     except OSError as error:
         if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
             raise
         return False
     return True
+
+
+def add_interface(name: str, addresses: Iterable[str]) -> None:
+    """Make an interface (one end of a veth pair) with addresses, in the calling thread's namespace."""
+    kind = netlink.attribute(_IFLA_LINKINFO | netlink.NESTED, netlink.attribute(_INFO_KIND, b"veth\0"))
+    head = struct.pack("=BBHiII", 0, 0, 0, 0, 0, 0)
+    wanted = head + netlink.attribute(_IFLA_IFNAME, name.encode() + b"\0") + kind
+    netlink.ask(netlink.ROUTE, _NEWLINK, netlink.ACK | netlink.CREATE, wanted)
+    index = socket.if_nametoindex(name)
+    for address in addresses:
+        interface = ipaddress.ip_interface(address)
+        head = struct.pack("=BBBBi", _family(interface.ip), interface.network.prefixlen, _NODAD, 0, index)
+        both = netlink.attribute(_IFA_LOCAL, interface.packed) + netlink.attribute(_IFA_ADDRESS, interface.packed)
+        netlink.ask(netlink.ROUTE, _NEWADDR, netlink.ACK | netlink.CREATE, head + both)
 
 
 def interfaces(kernel: socket.socket) -> tuple[Interface, ...]:

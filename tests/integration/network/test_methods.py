@@ -214,6 +214,24 @@ async def test_after_a_reboot_del_runs_without_a_namespace(node: Node, client: C
     assert (node.root / "tell.log").read_text().splitlines()[-1].strip() == "DEL"
 
 
+async def test_a_namespace_that_is_lost_is_stood_in_for(node: Node, client: Client, sandbox: SandboxId) -> None:
+    """So that nothing is left of it, rules included (the node's leaks are looked for after each test)."""
+    node.configure(node.bridge_plugin(), node.script("tell", PASS))
+    await client.attach(sandbox)
+    await netns.remove(node.pin(sandbox))
+    await client.detach(sandbox)
+    assert (node.root / "tell.log").read_text().splitlines()[-1] == f"DEL {node.pin(sandbox)}"
+
+
+async def test_a_stand_in_that_does_not_help_is_done_without(node: Node, client: Client, sandbox: SandboxId) -> None:
+    picky = f'test "$CNI_COMMAND" = DEL && test -n "$CNI_NETNS" && exit 1; {PASS}'
+    node.configure(node.bridge_plugin(), node.script("picky", picky))
+    await client.attach(sandbox)
+    await netns.remove(node.pin(sandbox))
+    await client.detach(sandbox)
+    assert node.asked("picky") == ["ADD", "DEL", "DEL"]
+
+
 async def test_after_a_reboot_attach_makes_all_anew(node: Node, client: Client, sandbox: SandboxId) -> None:
     node.configure()
     first = await client.attach(sandbox)
@@ -344,7 +362,10 @@ loop.run_until_complete(service.close())
 
 
 async def reboot(node: Node, sandbox: SandboxId) -> None:
-    """What is not on disk goes: the namespace, its links, and the packet filter."""
+    """What is not on disk goes: the namespace, its links, and the packet filter; the boot is another."""
+    record = node.config.paths.network_state / f"{sandbox}.json"
+    if record.exists():
+        record.write_bytes(msgspec.json.encode(msgspec.json.decode(record.read_bytes()) | {"boot": "before"}))
     await netns.remove(node.pin(sandbox))
     run("nft", "flush", "ruleset")
 

@@ -42,6 +42,15 @@ def test_the_way_to_an_address(links: None) -> None:
     assert rtnetlink.way_to("2001:db8:1::1") == ""
 
 
+def test_an_interface_is_made_with_addresses(host: None) -> None:
+    rtnetlink.add_interface("eth0", ["192.0.2.1/24", "2001:db8::1/64"])
+    (said,) = json.loads(run("ip", "-j", "address", "show", "eth0"))
+    held = {f"{each['local']}/{each['prefixlen']}" for each in said["addr_info"]}
+    assert held == {"192.0.2.1/24", "2001:db8::1/64"}
+    with pytest.raises(OSError, match="File exists"):
+        rtnetlink.add_interface("eth0", [])
+
+
 def test_only_a_port_of_a_bridge_can_turn_back(links: None) -> None:
     assert rtnetlink.turn_back("right")
     (port,) = json.loads(run("bridge", "-d", "-j", "link", "show", "dev", "right"))
