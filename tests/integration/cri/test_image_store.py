@@ -17,6 +17,7 @@ from tests.harness import host
 from tests.harness.cri import Cri
 from tests.harness.daemon import Daemon
 from tests.harness.registry import Registry
+from tests.integration.conftest import insecure
 
 
 def two_layers(registry: Registry, name: str) -> tuple[str, list[str]]:
@@ -192,3 +193,46 @@ def test_nothing_is_wiped_but_on_request(daemon: Daemon, cri: Cri, registry: Reg
     assert not (daemon.root / "storage" / "layers" / ".tmp-left").exists()
     assert [name for one in cri.list_images() for name in one.repo_tags] == [busybox_ref]
     assert cri.output(running, "echo", "alive") == "alive\n"
+
+
+def test_one_blob_at_two_registries_of_which_one_lies(
+    daemon: Daemon, cri: Cri, registry: Registry, pods, tmp_path: Path
+) -> None:
+    word = Layer()
+    word.file("word", b"right" * 100_000)
+    built = image([busybox_layer().tar(), word.tar()], {"Env": ["PATH=/bin"]})
+    lying = Registry(tmp_path / "lying")
+    try:
+        lying.start()
+        for one in (registry, lying):
+            one.push(built, "both", "v1")
+        blob = lying.blob_file(json.loads(built.manifest)["layers"][1]["digest"])
+        blob.write_bytes(blob.read_bytes()[:-9] + b"elsewhere")
+        (daemon.folder / "registries.conf").write_text(insecure(registry.address) + insecure(lying.address))
+        failures: dict[str, str] = {}
+
+        def pull(address: str) -> None:
+            try:
+                cri.pull(f"{address}/both:v1")
+            except grpc.RpcError as error:
+                failures[address] = error.code().name
+
+        threads = [threading.Thread(target=pull, args=(one.address,)) for one in (lying, registry)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(120)
+        # Whether the liar is asked for that blob at all is a race; what it gives never counts.
+        assert failures.keys() <= {lying.address}
+        tags = [tag for one in cri.list_images() if one.id == built.id for tag in one.repo_tags]
+        assert f"{registry.address}/both:v1" in tags
+        assert (f"{lying.address}/both:v1" in tags) is (lying.address not in failures)
+        pod = pods()
+        pod.image = f"{registry.address}/both:v1"
+        assert pod.result("head -c 10 /word; echo; wc -c < /word")[1] == [
+            ("stdout", "rightright"),
+            ("stdout", "500000"),
+        ]
+        assert checked(daemon)[0] == 0
+    finally:
+        lying.stop()
