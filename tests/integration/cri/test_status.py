@@ -12,7 +12,7 @@ from tests.harness import host
 from tests.harness.cri import Cri, refused
 from tests.harness.daemon import Daemon
 
-NOT_YET = ["Attach", "CheckpointPod", "Exec", "PortForward", "RestorePod"]
+NOT_YET = ["CheckpointPod", "RestorePod"]
 
 
 def test_version_names_the_runtime(cri: Cri) -> None:
