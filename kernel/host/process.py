@@ -10,6 +10,7 @@ import os
 import shlex
 import signal
 import subprocess  # noqa: TID251  # this is the place that others are sent to
+from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -71,8 +72,18 @@ async def start(
         raise Internal(f"{shlex.join(argv)}: cannot be started: {error.strerror}") from error
 
 
+_REAP_SECONDS = 0.02
+_MOST_UNREAPED = 64
+_unreaped: deque[int] = deque()
+"""Programs whose end is known and that are still to be reaped; by a later launch, where their loop has closed."""
+
+
 class Child:
-    """A program that was launched. It is reaped as soon as it ends, whoever waits for it."""
+    """A program that was launched. Its return code is known as soon as it ends, whoever waits for it.
+
+    It is reaped a moment later: while the last of its threads is being taken apart, whoever reaps it spins in the
+    kernel until that is done, several milliseconds for a program of many threads, as those written in Go are.
+    """
 
     def __init__(self, popen: subprocess.Popen[bytes]) -> None:
         self.pid = popen.pid
@@ -81,7 +92,7 @@ class Child:
         self._ended = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._fd = os.pidfd_open(popen.pid)
-        self._loop.add_reader(self._fd, self._reap)
+        self._loop.add_reader(self._fd, self._on_end)
 
     async def wait(self) -> int:
         """Its return code, once it has ended."""
@@ -89,11 +100,22 @@ class Child:
         assert self.returncode is not None  # set before
         return self.returncode
 
-    def _reap(self) -> None:
+    def _on_end(self) -> None:
         self._loop.remove_reader(self._fd)
+        found = os.waitid(os.P_PIDFD, self._fd, os.WEXITED | os.WNOWAIT)
         os.close(self._fd)
-        self.returncode = self._popen.wait()
+        assert found is not None  # without WNOHANG there is always one
+        self.returncode = found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
+        self._popen.returncode = self.returncode
         self._ended.set()
+        _unreaped.append(self.pid)
+        self._loop.call_later(_REAP_SECONDS, _reap, self.pid)
+
+
+def _reap(pid: int) -> None:
+    with suppress(ValueError):  # done by then
+        _unreaped.remove(pid)
+        os.waitpid(pid, 0)
 
 
 def launch(
@@ -108,6 +130,8 @@ def launch(
 ) -> Child:
     """As `start`, for a program whose streams are descriptors of ours or nothing: asyncio's own way costs as much
     again as the start itself, and several turns of the loop at the end."""
+    while len(_unreaped) > _MOST_UNREAPED:  # left by a loop that has closed
+        _reap(_unreaped[0])
     try:
         return Child(
             subprocess.Popen(

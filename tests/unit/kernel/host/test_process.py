@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+from pathlib import Path
 
 import pytest
 
 from kernel.errors import DeadlineExceeded, Internal
+from kernel.host import process
 from kernel.host.aio import Deadline
 from kernel.host.process import kill_group, launch, run
 
@@ -51,8 +53,8 @@ async def test_a_child_is_reaped_when_it_ends_and_everybody_hears_its_code() -> 
     waits[0].cancel()
     async with asyncio.timeout(20):
         assert (await waits[1], await child.wait(), child.returncode) == (7, 7, 7)
-    with pytest.raises(ProcessLookupError):
-        os.kill(child.pid, 0)
+        while Path(f"/proc/{child.pid}").exists():  # its end was known before
+            await asyncio.sleep(0)
 
 
 async def test_a_childs_group_is_its_own_and_its_streams_are_those_given() -> None:
@@ -65,6 +67,18 @@ async def test_a_childs_group_is_its_own_and_its_streams_are_those_given() -> No
     kill_group(child)
     async with asyncio.timeout(20):
         assert await child.wait() == -9
+
+
+async def test_what_a_closed_loop_left_is_reaped_by_a_later_launch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "_MOST_UNREAPED", 0)
+    pids = []
+    for _ in range(3):
+        child = launch(["true"])
+        pids.append(child.pid)
+        async with asyncio.timeout(20):
+            assert await child.wait() == 0
+    assert not Path(f"/proc/{pids[0]}").exists()
+    assert not Path(f"/proc/{pids[1]}").exists()
 
 
 async def test_a_missing_program_is_named_at_its_launch() -> None:
