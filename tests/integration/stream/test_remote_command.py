@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import os
 import pty
+import resource
 import socket
 import subprocess
 from collections.abc import Callable
@@ -17,6 +18,9 @@ import pytest
 from kernel.contracts.stream import Ended, Kind, Opened, RefuseRequest, Role
 from kernel.stream import remote_command
 from tests.harness.streams import Command, Spdy
+
+MANY = 1000
+"""Attaches at once."""
 
 
 async def begin(url: str, **options: object) -> asyncio.Task[Command]:
@@ -238,6 +242,7 @@ class TestAttach:
         assert (opened.kind, opened.target) == (Kind.ATTACH, "c" * 64)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         theirs.settimeout(20)
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32 << 10)  # of a thousand the kernel keeps little, too
         await stream.give(opened.session, {Role.ATTACH: ours.detach()})
         return await client, theirs
 
@@ -264,7 +269,8 @@ class TestAttach:
             assert await asyncio.to_thread(monitor.recv, 10) == b""
 
     async def test_clients_that_never_read_do_not_block_the_container_for_the_others(self, stream) -> None:
-        pairs = [await self.attached(stream) for _ in range(30)]
+        pairs = [await self.attached(stream) for _ in range(MANY)]
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         reader, monitor = await self.attached(stream)
         for _, one in pairs:
             one.setblocking(False)
@@ -274,6 +280,8 @@ class TestAttach:
         assert await asyncio.to_thread(reader.exit_code) == 0
         assert reader.output() == b"still here"
         reader.close()
+        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) << 10
+        assert grown < MANY * (32 << 10), "what is kept for a client that does not read is a packet or two"
         for command, one in pairs:
             command.close()
             one.close()
