@@ -131,7 +131,7 @@ class Containers:
 
     async def recover(self) -> None:
         """Take up the containers that an earlier worker made, and note the exits that nobody saw."""
-        await asyncio.to_thread(self.sessions.recover)
+        self.sessions.recover()
         for container in self.ids():
             folder = ContainerBundle(self._setting.root, container)
             state = await asyncio.to_thread(folder.state.read)

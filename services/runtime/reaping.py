@@ -41,6 +41,18 @@ class Reaping:
         self._path = path
         self._starting = asyncio.Lock()
 
+    def alive(self) -> bool:
+        """Whether there is a reaper, which looks after the commands that it has started."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC) as connection:
+            connection.setblocking(False)
+            try:
+                connection.connect(str(self._path))
+            except BlockingIOError:  # so many ask it
+                return True
+            except OSError:
+                return False
+        return True
+
     async def start(self, argv: Sequence[str], pid_file: Path, fds: Sequence[int], deadline: Deadline) -> int:
         """Run the OCI runtime, which leaves a command behind whose pid is in `pid_file`: 0, or its return code.
 

@@ -11,6 +11,7 @@ import asyncio
 import fcntl
 import os
 import socket
+import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -35,6 +36,8 @@ from services.runtime.setting import Setting
 _STARTS_AT_ONCE = 16
 """OCI runtimes starting sessions' commands: each takes some 15 MB for a moment."""
 _PIPE_BYTES = 256 << 10
+_CLOCK_SECONDS = 2.0
+"""How far the clock of files may be off that of processes."""
 
 
 class _Ends:
@@ -89,8 +92,11 @@ class Sessions:
         self._starts = asyncio.Semaphore(_STARTS_AT_ONCE)
 
     def recover(self) -> None:
-        """Take away what an earlier worker was amid: the stream process has refused or forgotten it."""
+        """Take away what an earlier worker was amid; and commands whose reaper is gone too: nobody can hear of them."""
         console.remove_stale(self._setting.root)
+        if not self._reaping.alive():
+            for pid_file in self._setting.root.glob("containers/*/session-*.pid"):
+                self._setting.tasks.start(self._end(pid_file), f"end of {pid_file.name}")
 
     async def exec(
         self, container: Container, runtime: OciRuntime, ids: IdMap | None, request: OpenExecRequest, deadline: Deadline
@@ -141,8 +147,7 @@ class Sessions:
         """Kill what is left of a session's command, also where its reaper cannot."""
         session_id(session)
         for pid_file in list(self._setting.root.glob(f"containers/*/session-{session}.pid")):
-            await self._kill(pid_file)
-            pid_file.unlink(missing_ok=True)
+            await self._end(pid_file)
 
     async def _start(
         self, container: Container, runtime: OciRuntime, request: OpenExecRequest, config: bytes, ends: _Ends,
@@ -181,20 +186,30 @@ class Sessions:
         passed = Passed(session=session, roles=tuple(ends.roles))
         await fdpass.send(self._fds, passed.encode(), ends.stream, deadline)
 
-    async def _kill(self, pid_file: Path) -> None:
-        """Of the container's processes, those that came of the one whose pid the file has."""
-        try:
-            pid = int(await asyncio.to_thread(pid_file.read_text))
-        except (OSError, ValueError):  # its reaper has just seen the end of it
-            return
+    async def _end(self, pid_file: Path) -> None:
+        """Kill what came of a command, as far as it is in its container."""
         folder = ContainerBundle(self._setting.root, container_id(pid_file.parent.name))
         state = await asyncio.to_thread(folder.state.read)
-        if state is None:  # removed meanwhile, with all that ran in it
-            return
-        # crun leaves it in the session that it was itself started in
-        there = await asyncio.to_thread(lambda: tree.read(self._setting.cgroups.processes(state.cgroup)))
-        roots = {pid, *({there[pid].session} - there.keys() if pid in there else ())}
-        await kill_tree(self._setting.cgroups, state.cgroup, roots)
+        roots = await asyncio.to_thread(_roots, pid_file)
+        if state is not None and roots:
+            await kill_tree(self._setting.cgroups, state.cgroup, roots)
+        pid_file.unlink(missing_ok=True)
+
+
+def _roots(pid_file: Path) -> set[int]:
+    """The command, and its session where that is another process's: crun's. None where its reaper has seen its end, or
+    where the pid is a later process's."""
+    try:
+        pid, written_at = int(pid_file.read_text()), pid_file.stat().st_mtime
+    except (OSError, ValueError):  # gone, or not whole: then the command has not begun
+        return set()
+    found = tree.entry(pid)
+    if found is None:
+        return {pid}  # an end that nobody reaps, or none: its session is still its children's
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - found.start / os.sysconf("SC_CLK_TCK")
+    if age < time.time() - written_at - _CLOCK_SECONDS:
+        return set()
+    return {pid, found.session} if tree.entry(found.session) is None else {pid}
 
 
 async def _connect(connection: socket.socket, folder: ContainerBundle, deadline: Deadline) -> None:

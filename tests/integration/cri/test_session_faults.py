@@ -125,6 +125,18 @@ def test_a_stream_process_that_is_killed_takes_its_commands_along(
     again.close()
 
 
+def test_nothing_is_left_of_sessions_after_the_daemons_end(daemon: Daemon, cri: Cri, shell: str) -> None:
+    """In order, or by SIGKILL to all of it at once."""
+    for word, end in (("4715", daemon.stop), ("4716", daemon.kill_all)):
+        command = execute(cri, shell, "sh", "-c", f"echo up; (sleep {word} &); sleep {word}")
+        command.until(command.streams["stdout"], b"up")
+        end()
+        command.close()
+        daemon.start()
+        gone(cri, shell, word)
+        host.until("no file is left of them", lambda: not session_files(daemon))
+
+
 def test_a_runtime_worker_killed_while_commands_start_leaves_none_behind(daemon: Daemon, cri: Cri, shell: str) -> None:
     """Each client hears of an end, whatever its command had come to."""
     urls = [

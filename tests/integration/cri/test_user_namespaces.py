@@ -16,6 +16,7 @@ from tests.harness import host
 from tests.harness.cri import INVALID, Cri, Pod, pod_config, refused
 from tests.harness.daemon import Daemon
 from tests.harness.registry import Registry
+from tests.harness.streams import Command, Forward
 
 UIDS, GIDS, LENGTH = 1 << 20, 1 << 21, 65536
 PRECONDITION = grpc.StatusCode.FAILED_PRECONDITION
@@ -89,6 +90,31 @@ def test_root_inside_is_nobody_special_outside(mapped: Pod, cri: Cri, daemon: Da
     assert f"Gid:\t{GIDS}\t{GIDS}\t{GIDS}\t{GIDS}" in status
     shown = cri.pod(mapped.id).linux.namespaces.options.userns_options
     assert shown == userns()
+
+
+def test_sessions_into_it(mapped: Pod, cri: Cri) -> None:
+    """A user of the container's may open its own output by name; a terminal is its own; ports are reached."""
+    container = mapped.shell("exec nc -ll -p 8080 -e cat", security=inside(run_as_user=pb.Int64Value(value=1000)))
+    script = "echo first >/dev/stdout; cat /dev/stdin; echo other >/dev/stderr; id -u; exit 3"
+    flags = {"stdin": True, "stdout": True, "stderr": True}
+    with Command(
+        cri.call("Exec", container_id=container, cmd=["sh", "-c", script], **flags).url, stdin=True
+    ) as command:
+        command.write(b"said\n", fin=True)
+        assert command.exit_code() == 3
+        assert (command.output(), command.output("stderr")) == (b"first\nsaid\n1000\n", b"other\n")
+    terminal = {"tty": True, "stdin": True, "stdout": True}
+    script = "echo said >/dev/tty; stat -c %u $(tty)"
+    with Command(
+        cri.call("Exec", container_id=container, cmd=["sh", "-c", script], **terminal).url, **terminal
+    ) as command:
+        assert command.exit_code() == 0
+        assert command.output() == b"said\r\n1000\r\n"
+    with Forward(cri.call("PortForward", pod_sandbox_id=mapped.id).url) as client:
+        error, data = client.pair(8080)
+        client.send(data, b"through")
+        client.until(data, b"through")
+        assert client.received[error] == b""
 
 
 def test_files_of_the_image_belong_to_its_users(mapped: Pod, cri: Cri, daemon: Daemon) -> None:

@@ -292,6 +292,27 @@ async def test_a_reaper_that_is_killed_costs_the_exit_code_alone(node: Node, str
     assert await (await stream.exec(container, "sh", "-c", "exit 6")).code() == 6, "the next one has a fresh reaper"
 
 
+async def test_the_next_worker_ends_commands_whose_reaper_is_gone_too(any_node: Node, any_stream: Stream) -> None:
+    container = await box(any_node)
+    script = "(sleep 888 & sleep 888 &); echo up; sleep 888"
+    session = await any_stream.exec(container, "sh", "-c", script)
+    await session.read(Role.STDOUT, b"up")
+    reaper = reaper_of(any_node, container, session)
+    os.kill(reaper, signal.SIGKILL)
+    host.until("the reaper is gone", lambda: not Path(f"/proc/{reaper}").exists())
+    assert len(files(any_node, container)) == 1
+    stranger = any_node.config.paths.runtime_state / "containers" / container / "session-stranger.pid"
+    stranger.write_text(str((await any_node.fact(container)).pid))
+    os.utime(stranger, (0, 0))  # written long before the process that has its pid now
+    await any_node.restart()
+    await gone(any_node, container, b"888")
+    assert (await any_node.fact(container)).state == "running"
+    later = await any_stream.exec(container, "sleep", "889")
+    await any_node.restart()
+    assert b"sleep 889" in (await any_node.exec(container, "ps")).stdout
+    later.close()
+
+
 async def test_close_session_kills_the_command_of_a_session(node: Node, stream: Stream) -> None:
     container = await box(node)
     session, other = [await stream.exec(container, "sleep", f"88{number}") for number in range(2)]
