@@ -26,7 +26,12 @@ def has_table(name: str) -> bool:
     try:
         netlink.ask(netlink.NETFILTER, _GETTABLE, netlink.ACK, wanted)
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.EOPNOTSUPP, errno.EINVAL):  # also a kernel without nftables
+        if error.errno in (
+            errno.ENOENT,
+            errno.EOPNOTSUPP,
+            errno.EPROTONOSUPPORT,
+            errno.EINVAL,
+        ):  # or no nftables at all
             return False
         raise
     return True

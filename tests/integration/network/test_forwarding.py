@@ -23,11 +23,11 @@ import pytest_asyncio
 
 from kernel.contracts.contract import Nothing
 from kernel.contracts.network import PortMapping
-from kernel.errors import AlreadyExists, InvalidInput
+from kernel.errors import AlreadyExists, Internal, InvalidInput
 from kernel.host import syscalls
 from kernel.host.aio import Deadline
 from kernel.ids import SandboxId, new_id
-from services.network import forwarding, methods, netns
+from services.network import forwarding, hostport, methods, netns
 from services.network.hostport import Forward
 from tests.integration.network.conftest import Client, Node, run
 
@@ -230,6 +230,30 @@ def sctp_init(source: int, port: int) -> bytes:
         for _ in range(8):
             crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
     return head + struct.pack("<I", crc ^ 0xFFFFFFFF) + chunk
+
+
+async def test_a_network_without_a_bridge(node: Node, client: Client, neighbour: Place, sandbox: SandboxId) -> None:
+    ipam = {"type": "host-local", "ranges": [[{"subnet": f"{node.subnet}.0/24"}]], "dataDir": str(node.leases)}
+    node.configure({"type": "ptp", "ipam": ipam | {"routes": [{"dst": "0.0.0.0/0"}]}})
+    await client.attach(sandbox, mapping(8081))
+    with serving(node.pin(sandbox), "web"):
+        assert neighbour(tcp, NODE4, 8081) == f"web ::ffff:{NEXT4}"
+        assert tcp("127.0.0.1", 8081).startswith("web ")
+        assert Place(node.pin(sandbox))(tcp, NODE4, 8081).startswith("web ")
+    await client.detach(sandbox)
+
+
+async def test_rules_that_cannot_be_made_leave_nothing(
+    node: Node, client: Client, sandbox: SandboxId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node.configure(node.bridge_plugin())
+    monkeypatch.setattr(hostport, "whole", lambda *_: "nonsense")
+    with pytest.raises(Internal, match=r"host ports: nft exit status 1: .*syntax error"):
+        await client.attach(sandbox, mapping(8081))
+    assert (node.lease_files(), node.pin(sandbox).exists(), tables()) == ([], False, [])
+    monkeypatch.undo()
+    await client.attach(sandbox, mapping(8081))
+    await client.detach(sandbox)
 
 
 async def test_a_flow_of_udp_follows_the_port(node: Node, client: Client, neighbour: Place) -> None:

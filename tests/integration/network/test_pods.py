@@ -13,10 +13,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from kernel.contracts.network import AttachRequest, PortMapping
 from kernel.errors import DeadlineExceeded, Internal
 from kernel.ids import SandboxId, new_id
 from services.network import methods
-from tests.integration.network.conftest import Client, Node, run
+from tests.integration.network.conftest import Client, FakeCall, Node, pod, run
 from tests.integration.network.test_methods import PASS
 
 DEL = 'test "$CNI_COMMAND" = DEL && exit 0; '
@@ -133,9 +134,6 @@ async def test_others_go_on_while_one_hangs(node: Node, client: Client, sandbox:
 
 async def test_odd_names_stay_arguments(node: Node, client: Client, sandbox: SandboxId) -> None:
     """What a pod is called and what its annotations say reach plugins as they are, and no shell or rule."""
-    from kernel.contracts.network import AttachRequest, PortMapping
-    from tests.integration.network.conftest import FakeCall
-
     name = "$(touch /tmp/owned) `id` \"' -j ACCEPT } add table x {"
     node.configure(node.bridge_plugin(), node.script("tell", f'echo "$CNI_ARGS" > "$LOG.args"; {PASS}'))
     request = AttachRequest(
@@ -180,4 +178,17 @@ async def test_rogue_router_advertisements_are_not_heard(node: Node, client: Cli
         while not routes():  # one that listens does hear them
             assert time.monotonic() < deadline
             time.sleep(0.05)
+    await client.detach(sandbox)
+
+
+async def test_a_pod_may_wish_for_its_addresses(node: Node, client: Client, sandbox: SandboxId) -> None:
+    """Real plugins that declare the capabilities: static for the address, bridge for the hardware address."""
+    plugin = node.bridge_plugin() | {"capabilities": {"ips": True, "mac": True}, "ipam": {"type": "static"}}
+    node.configure(plugin)
+    annotations = {"cni.crisp/ips": f"{node.subnet}.77/24", "cni.crisp/mac": "02:00:00:00:00:77"}
+    request = msgspec.structs.replace(pod(sandbox), annotations=annotations)
+    assert (await client.service.attach(request, FakeCall())).ips == (f"{node.subnet}.77",)
+    inside = run("nsenter", f"--net={node.pin(sandbox)}", "ip", "address", "show", "eth0")
+    assert "02:00:00:00:00:77" in inside
+    assert f"{node.subnet}.77/24" in inside
     await client.detach(sandbox)
