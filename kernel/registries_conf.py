@@ -205,7 +205,8 @@ class Reader:
                     raise FailedPrecondition(f"{file} is larger than {_SIZE_LIMIT} bytes")
                 found.append(parse(file.read_text(encoding="utf-8"), str(file)))
         except (OSError, UnicodeDecodeError) as error:
-            self._refused(FailedPrecondition(f"{self._file} cannot be read: {error}"), first=first)
+            hint = "where its folder is new, restart the workers front and image"  # to Landlock it is another
+            self._refused(FailedPrecondition(f"{self._file} cannot be read: {error}", hint=hint), first=first)
         except FailedPrecondition as error:
             self._refused(error, first=first)
         else:

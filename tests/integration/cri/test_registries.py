@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import gzip
+import io
 import json
 import os
 import shutil
+import tarfile
 import tempfile
 from collections.abc import Iterator
 from functools import partial
@@ -194,18 +196,23 @@ def test_a_reference_with_tag_and_digest(cri: Cri, registry: Registry) -> None:
 
 
 @pytest.fixture(scope="module")
-def foreign_layout(registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def foreign_layout(busybox: Image, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An image that umoci made: two layers, a whiteout, a configuration of its own."""
     folder = tmp_path_factory.mktemp("umoci")
     layout, bundle = folder / "layout", folder / "bundle"
     tagged = f"{layout}:v1"
-    host.run("skopeo", "copy", "--src-tls-verify=false", f"docker://{registry.address}/busybox:latest", f"oci:{tagged}")
+    host.run("umoci", "init", "--layout", str(layout))
+    host.run("umoci", "new", "--image", tagged)
     host.run("umoci", "unpack", "--image", tagged, str(bundle))
+    for layer in busybox.layers:
+        with tarfile.open(fileobj=io.BytesIO(layer)) as tar:
+            tar.extractall(bundle / "rootfs", numeric_owner=True)
+    host.run("umoci", "repack", "--refresh-bundle", "--image", tagged, str(bundle))
     (bundle / "rootfs" / "made-by").write_text("umoci\n")
     (bundle / "rootfs" / "home/web/hello").unlink()
     host.run("umoci", "repack", "--image", tagged, str(bundle))
     host.run("umoci", "config", "--image", tagged, "--config.cmd", "cat", "--config.cmd", "/made-by",
-             "--config.workingdir", "/home", "--config.user", "web")  # fmt: skip
+             "--config.env", "PATH=/bin", "--config.workingdir", "/home", "--config.user", "web")  # fmt: skip
     return layout
 
 
@@ -261,6 +268,9 @@ def test_images_that_umoci_made_and_skopeo_pushed(
     assert pod.log(container) == [("stdout", "umoci")]
     status, log = pod.result("id -un; pwd; ls -A /home/web")
     assert (status.exit_code, [text for _, text in log]) == (0, ["web", "/home"])
+    for used in cri.list_containers(pod_sandbox_id=pod.id):
+        cri.remove(used.id)
+    cri.remove_image(name)  # so that the next form's layers are fetched
 
 
 def of_layout(layout: Path, *, plain: bool = False) -> Image:
