@@ -18,7 +18,7 @@ from kernel.contracts.runtime import CreateRequest, PodRequest
 from kernel.errors import FailedPrecondition, Internal, InvalidInput
 from kernel.host.aio import Deadline
 from kernel.ids import ContainerId
-from services.runtime import checkpoint_archive, conmon, criu, pidfd
+from services.runtime import bundle, checkpoint_archive, conmon, criu, pidfd
 from services.runtime.bundle import ContainerBundle, ContainerState
 from services.runtime.exits import Container
 from services.runtime.oci_runtime import OciRuntime
@@ -26,6 +26,9 @@ from services.runtime.setting import Setting
 
 _UNDO_SECONDS = 30.0
 _LOG = "restore.log"
+_SETTINGS = "org.criu.config"
+_NODE_SETTINGS = Path("/etc/criu/runc.conf")
+"""Where the OCI runtimes look where no annotation names another file."""
 
 
 async def check(request: CreateRequest, pod: PodRequest, runtime: OciRuntime, deadline: Deadline) -> None:
@@ -60,6 +63,7 @@ async def start(
     images = setting.config.paths.checkpoint(container.id) / checkpoint_archive.IMAGES
     if not images.is_dir():
         raise FailedPrecondition(f"container {container.id}: its checkpoint is not there any more")
+    await asyncio.to_thread(_configure, container)
     launch = conmon.Launch(
         container=container.id, bundle=container.bundle, runtime=runtime,
         log=await asyncio.to_thread(conmon.prepare_log, pod, made_from), restore=images, terminal=made_from.tty,
@@ -76,6 +80,29 @@ async def start(
         "conmon": conmon.conmon_of(container.bundle),
         "inner_cgroup": setting.cgroups.inner(container.state.cgroup, pid) if process else "",
     }
+
+
+def criu_settings(before: str, cgroup: str) -> str:
+    """What CRIU's configuration file says: the node's own settings, and that the processes' cgroups are this
+    container's, not those that they were dumped in. Pure."""
+    return f"{before.rstrip()}\ncgroup-root {cgroup}\n".lstrip()
+
+
+def _configure(container: Container) -> None:
+    """Give CRIU a configuration file of the container's own, which the OCI runtime finds by an annotation."""
+    config = container.bundle.config
+    place = container.bundle.path / "criu.conf"
+    try:
+        spec = msgspec.json.decode(config.read_bytes(), type=dict[str, object])
+        annotations = spec.get("annotations")
+        said = annotations if isinstance(annotations, dict) else {}
+        given = Path(said.get(_SETTINGS, "")) if said.get(_SETTINGS) != str(place) else _NODE_SETTINGS
+        node = given if given.is_absolute() else _NODE_SETTINGS
+        before = node.read_text() if node.is_file() else ""
+        bundle.write(place, criu_settings(before, container.state.cgroup).encode())
+        bundle.write(config, msgspec.json.encode({**spec, "annotations": {**said, _SETTINGS: str(place)}}))
+    except (OSError, UnicodeDecodeError, msgspec.DecodeError) as error:
+        raise Internal(f"container {container.id}: settings for CRIU: {error}") from error
 
 
 async def undo(setting: Setting, container: Container, runtime: OciRuntime) -> None:

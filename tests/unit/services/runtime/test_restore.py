@@ -22,6 +22,11 @@ def test_the_processes_mounts_must_be_there() -> None:
         restore.check_mounts(replace(REQUEST, restored_mounts=("/data", "/more", "/other")), SPEC)
 
 
+def test_the_node_s_settings_for_criu_stay() -> None:
+    assert restore.criu_settings("", "/a/crisp-b") == "cgroup-root /a/crisp-b\n"
+    assert restore.criu_settings("tcp-close\n\n", "/c") == "tcp-close\ncgroup-root /c\n"
+
+
 def test_a_restore_that_was_cut_off_is_told_from_a_start() -> None:
     assert restore.was_cut_off(STATE)
     assert not restore.was_cut_off(replace(STATE, restores=False))
