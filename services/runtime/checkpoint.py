@@ -99,16 +99,16 @@ class Checkpoints:
         lease = self._leases.pop(container.id, None)
         if lease is not None and lease is not asyncio.current_task():
             lease.cancel()
-        mark = await asyncio.to_thread(container.bundle.checkpoint.read)
-        if mark is None:
+        if not container.bundle.checkpoint.exists():
             return
+        mark = await asyncio.to_thread(container.bundle.checkpoint.read)
         folder = self._setting.config.paths.checkpoint(container.id)
         await criu.finish_dumps(folder, _UNFINISHED_SECONDS)
         if not container.exited.is_set():
             runtime, deadline = self._runtime_of(container), Deadline.after(_THAW_SECONDS)
             if await runtime.state(container.id, deadline) == "paused":
                 await runtime.resume(container.id, deadline)
-        await asyncio.to_thread(_discard, folder, mark, container.id)
+        await asyncio.to_thread(_discard, folder, mark.location if mark else "", container.id)
         container.bundle.checkpoint.remove()
         container.frozen = False
 
@@ -154,7 +154,8 @@ def _make_folders(folder: Path, images: Path, log: Path) -> None:
         raise Internal(f"folder {folder} of its checkpoint: {error.strerror}") from error
 
 
-def _discard(folder: Path, mark: CheckpointMark, container: ContainerId) -> None:
-    location.discard(mark.location, container[:12])
+def _discard(folder: Path, place: str, container: ContainerId) -> None:
+    if place:
+        location.discard(place, container[:12])
     with suppress(FileNotFoundError):  # gone with the container's root
         shutil.rmtree(folder)
