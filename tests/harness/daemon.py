@@ -164,9 +164,10 @@ class Daemon:
         for process in psutil.process_iter():
             with suppress(psutil.NoSuchProcess, OSError):
                 launcher = self.process is not None and process.pid == self.process.pid
-                if launcher or (process.name().startswith("crisp-") and self._logs_here(process.pid)):
+                ours = launcher or (process.name().startswith("crisp-") and self._logs_here(process.pid))
+                if ours and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
-        return [process for process in found if process.status() != psutil.STATUS_ZOMBIE]
+        return found
 
     def _logs_here(self, pid: int) -> bool:
         return os.readlink(f"/proc/{pid}/fd/2") == str(self.log)
