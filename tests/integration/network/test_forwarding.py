@@ -119,10 +119,7 @@ async def neighbour(node: Node, tmp_path: Path) -> AsyncIterator[Place]:
     await netns.Spare().pin(pin)
     there = Place(pin)
     run("ip", "link", "add", "next", "type", "veth", "peer", "name", "up0")
-    holder = subprocess.Popen(["nsenter", f"--net={pin}", "sleep", "60"])
-    run("ip", "link", "set", "up0", "netns", str(holder.pid))
-    holder.kill()
-    holder.wait()
+    run("ip", "link", "set", "up0", "netns", str(pin))
     for where, name, v4, v6 in ((run, "next", NODE4, NODE6), (there.run, "up0", NEXT4, NEXT6)):
         where("ip", "address", "add", f"{v4}/24", "dev", name)
         where("ip", "address", "add", f"{v6}/64", "dev", name, "nodad")
