@@ -385,7 +385,13 @@ def load(file: Path | None = None) -> Config:
         raise InvalidInput(f"configuration file {file} does not exist")
     for part in [*found, *sorted(Path(f"{main}.d").glob("*.yaml"))]:
         merged = _merge(merged, _read(part))
-    return _convert(merged)
+    config = _convert(merged)
+    stream = config.stream
+    if (stream.tls_key or stream.tls_ca) and not stream.tls_cert:  # they may be of different files
+        raise InvalidInput(
+            "configuration key 'stream.tls_cert' is empty, but there is a key or authority to go with it"
+        )
+    return config
 
 
 def with_environment(config: Config, environment: Mapping[str, str]) -> Config:
@@ -453,6 +459,7 @@ def _convert(data: dict[str, object]) -> Config:
             raise InvalidInput(f"'{root}' is not a cgroup - at '$.runtime.cgroup_roots[{index}]'")
     if config.network.status_interval < 1:
         raise InvalidInput(f"{config.network.status_interval} is less than 1 - at '$.network.status_interval'")
+    _check_stream(config.stream)
     for name, handler in config.runtime.handlers.items():
         where = f"$.runtime.handlers.{name}"
         if not 1 <= handler.create_timeout <= MOST_CREATE_SECONDS:
@@ -467,6 +474,13 @@ def _convert(data: dict[str, object]) -> Config:
     if not (config.storage.image_store or "/").startswith("/"):
         raise InvalidInput(f"'{config.storage.image_store}' is not an absolute path - at '$.storage.image_store'")
     return config
+
+
+def _check_stream(section: StreamSection) -> None:
+    if not 0 <= section.port <= 65535:
+        raise InvalidInput(f"{section.port} is not between 0 and 65535 - at '$.stream.port'")
+    if section.idle_timeout < 0:
+        raise InvalidInput(f"{section.idle_timeout} is less than 0 - at '$.stream.idle_timeout'")
 
 
 def _refuse_duplicates(node: yaml.MappingNode, path: Path) -> None:

@@ -77,6 +77,8 @@ class SpdyClient:
                 match event:
                     case spdy.Data(stream, piece, fin):
                         heard(stream, piece, fin)
+                    case spdy.GoneAway():
+                        return
                     case spdy.Reset(stream):
                         heard(stream, memoryview(b""), True)
                     case _:

@@ -60,6 +60,8 @@ def test_drop_ins_win_in_order_of_name_and_key_by_key(tmp_path: Path) -> None:
             ["'runtime.handlers.runc.create_timeout'"],
         ),
         ("runtime: {cgroup_roots: [/a, ../b]}", ["line 1", "'runtime.cgroup_roots", "'../b'"]),
+        ("stream: {port: 65536}", ["line 1", "'stream.port'", "65535"]),
+        ("stream: {idle_timeout: -1}", ["line 1", "'stream.idle_timeout'"]),
         ("root: [\n", ["line 2", "not YAML"]),
         ("- a\n", ["line 1", "mapping"]),
         ("root: /a\nroot: /b\n", ["line 2", "'root'", "twice"]),
@@ -71,6 +73,14 @@ def test_a_wrong_file_names_file_line_and_key(tmp_path: Path, text: str, words: 
         load(file)
     for word in [str(file), *words]:
         assert word in str(caught.value)
+
+
+def test_a_key_without_its_certificate_is_refused(tmp_path: Path) -> None:
+    main = write(tmp_path / "c.yaml", "stream: {tls_key: /k}\n")
+    with pytest.raises(InvalidInput, match=r"'stream\.tls_cert' is empty"):
+        load(main)
+    write(tmp_path / "c.yaml.d" / "x.yaml", "stream: {tls_cert: /c}\n")
+    assert load(main).stream.tls_cert == "/c"
 
 
 def test_a_wrong_drop_in_is_named(tmp_path: Path) -> None:

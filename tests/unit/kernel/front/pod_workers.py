@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from kernel.bus.client import Client
 from kernel.config import Config
-from kernel.contracts import network, runtime, storage
+from kernel.contracts import network, runtime, storage, stream
 from kernel.contracts.contract import Message, Method, Nothing
 from kernel.contracts.oci import ImageConfig
 from kernel.contracts.records import Image, ImageLayer
@@ -51,6 +51,8 @@ class Host:
         self.mounts: set[str] = set()
         self.containers: dict[str, runtime.ContainerFact] = {}
         self.calls: list[str] = []
+        self.told: list[Message] = []
+        """Requests about sessions."""
         self.fail: dict[str, list[CrispError | None]] = {}
         """Errors of the next calls of a method, in order; None is success."""
         self.hold: dict[str, asyncio.Event] = {}
@@ -156,6 +158,13 @@ class Host:
                 return self.disk.snapshot()
             case Nothing() if name == "blobs" or name == "inventory":
                 raise DeadlineExceeded("not asked in these tests")
+            case stream.ExpectRequest():
+                self.told.append(request)
+                return stream.Expected(base_url="http://127.0.0.1:7")
+            case stream.RefuseRequest() | runtime.OpenExecRequest() | runtime.OpenAttachRequest():
+                self.told.append(request)
+            case network.DialRequest() | runtime.SessionRequest():
+                self.told.append(request)
             case _:
                 raise AssertionError(f"{name} is not faked")
         return Nothing()
