@@ -117,19 +117,22 @@ async def neighbour(node: Node, tmp_path: Path) -> AsyncIterator[Place]:
     """Another host on the node's link, which routes to pods by way of the node."""
     pin = tmp_path / "neighbour"
     await netns.Spare().pin(pin)
-    there = Place(pin)
-    run("ip", "link", "add", "next", "type", "veth", "peer", "name", "up0")
-    run("ip", "link", "set", "up0", "netns", str(pin))
-    for where, name, v4, v6 in ((run, "next", NODE4, NODE6), (there.run, "up0", NEXT4, NEXT6)):
-        where("ip", "address", "add", f"{v4}/24", "dev", name)
-        where("ip", "address", "add", f"{v6}/64", "dev", name, "nodad")
-        where("ip", "link", "set", name, "up")
-    there.run("ip", "route", "add", "default", "via", NODE4)
-    there.run("ip", "-6", "route", "add", "default", "via", NODE6)
-    run("iptables-legacy", "-t", "nat", "-A", "POSTROUTING", "-s", "203.0.113.0/24", "-j", "MASQUERADE")
-    yield there
-    run("ip", "link", "delete", "next")
-    await netns.remove(pin)
+    try:
+        there = Place(pin)
+        run("ip", "link", "add", "next", "type", "veth", "peer", "name", "up0")
+        run("ip", "link", "set", "up0", "netns", str(pin))
+        for where, name, v4, v6 in ((run, "next", NODE4, NODE6), (there.run, "up0", NEXT4, NEXT6)):
+            where("ip", "address", "add", f"{v4}/24", "dev", name)
+            where("ip", "address", "add", f"{v6}/64", "dev", name, "nodad")
+            where("ip", "link", "set", name, "up")
+        there.run("ip", "route", "add", "default", "via", NODE4)
+        there.run("ip", "-6", "route", "add", "default", "via", NODE6)
+        legacy = ["iptables-legacy", "-t", "nat", "-A", "POSTROUTING", "-s", "203.0.113.0/24", "-j", "MASQUERADE"]
+        subprocess.run(legacy, capture_output=True, check=False)  # not every kernel has it any more
+        yield there
+        run("ip", "link", "delete", "next")
+    finally:
+        await netns.remove(pin)
 
 
 def tables() -> list[str]:
