@@ -29,6 +29,8 @@ from kernel.stream.upgrade import Request
 _LOG = logging.getLogger(__name__)
 _DRAIN_SECONDS = 0.5
 """What output may take to show after its command's exit code."""
+_STALL_SECONDS = 10.0
+"""What the client of an attach may take to read on: the container's monitor, and so the container, waits for it."""
 _ATTACH_PACKET = 8 << 10
 """Bytes of input in one packet to conmon, which reads no more of each."""
 _STDOUT, _STDERR = 2, 3
@@ -113,6 +115,8 @@ class RemoteCommand(Session):
                 self._resize(*size)
 
     def _on_room(self, name: str) -> None:
+        if "stalled" in self._timers and self._has_room():
+            self._stop("stalled")
         for source in self._sources.values():
             source.resume()
 
@@ -192,8 +196,20 @@ class RemoteCommand(Session):
                 self._resize(*self._size)
 
     def _attach_room(self) -> int:
+        if self._has_room():
+            return len(self.host.pieces)
+        if "stalled" not in self._timers:
+            self._limit("stalled", _STALL_SECONDS, self._on_stalled)
+        return 0
+
+    def _has_room(self) -> bool:
         outputs = [self._channels[name] for name in self._wanted - {"stdin"} if name in self._channels]
-        return len(self.host.pieces) if all(channel.room() > 0 for channel in outputs) else 0
+        return all(channel.room() > 0 for channel in outputs)
+
+    def _on_stalled(self) -> None:
+        """Its client keeps the container waiting."""
+        _LOG.info("a client of container %s does not read: it is let go", self.request.target[:13])
+        self._finish(status.failed("the client did not read, and the container does not wait for it", plain=self.plain))
 
     def _on_packet(self, data: memoryview) -> None:
         name = {_STDOUT: "stdout", _STDERR: "stderr"}.get(data[0], "")

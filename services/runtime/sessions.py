@@ -20,7 +20,7 @@ import msgspec
 from kernel.contracts.oci import IdMap
 from kernel.contracts.runtime import OpenExecRequest
 from kernel.contracts.stream import Passed, Role
-from kernel.errors import FailedPrecondition, Internal
+from kernel.errors import FailedPrecondition, Internal, ResourceExhausted
 from kernel.host import fdpass, process
 from kernel.host.aio import Deadline
 from kernel.ids import SessionId, container_id, session_id
@@ -36,6 +36,8 @@ from services.runtime.setting import Setting
 _STARTS_AT_ONCE = 16
 """OCI runtimes starting sessions' commands: each takes some 15 MB for a moment."""
 _PIPE_BYTES = 256 << 10
+_MOST_ATTACHED = 1000
+"""Descriptors of a conmon above which it gets no more attaches."""
 _CLOCK_SECONDS = 2.0
 """How far the clock of files may be off that of processes."""
 
@@ -130,6 +132,7 @@ class Sessions:
         made_from = await asyncio.to_thread(container.bundle.request.read)
         if made_from is None:
             raise Internal(f"container {container.id}: its request does not read back")
+        _check_attached(container, container.conmon.identity.pid)
         with ExitStack() as opened:
             ends = _Ends(opened, (0, 0))
             connection = opened.enter_context(
@@ -210,6 +213,19 @@ def _roots(pid_file: Path) -> set[int]:
     if age < time.time() - written_at - _CLOCK_SECONDS:
         return set()
     return {pid, found.session} if tree.entry(found.session) is None else {pid}
+
+
+def _check_attached(container: Container, conmon: int) -> None:
+    """conmon keeps an ended attach, 32 KiB of it, until the container next says something: that has an end."""
+    try:
+        count = len(os.listdir(f"/proc/{conmon}/fd"))
+    except OSError:  # it has ended, which shows when it is asked
+        return
+    if count > _MOST_ATTACHED:
+        raise ResourceExhausted(
+            f"container {container.id}: its conmon holds {count} descriptors, of attaches that may be over",
+            hint="it lets go of those when the container next writes output",
+        )
 
 
 async def _connect(connection: socket.socket, folder: ContainerBundle, deadline: Deadline) -> None:

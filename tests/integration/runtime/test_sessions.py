@@ -19,10 +19,18 @@ from kernel.contracts.runtime import (
     SessionRequest,
 )
 from kernel.contracts.stream import Passed, Role
-from kernel.errors import DeadlineExceeded, FailedPrecondition, Internal, InvalidInput, NotFound, Unavailable
+from kernel.errors import (
+    DeadlineExceeded,
+    FailedPrecondition,
+    Internal,
+    InvalidInput,
+    NotFound,
+    ResourceExhausted,
+    Unavailable,
+)
 from kernel.host import fdpass
 from kernel.ids import ContainerId, SandboxId, SessionId, new_id, new_session
-from services.runtime import console
+from services.runtime import console, sessions
 from tests.harness import host
 from tests.integration.runtime.conftest import Node
 
@@ -433,6 +441,29 @@ async def test_an_attached_terminal_is_resized(node: Node, stream: Stream) -> No
     assert b"23 117\r\n/dev/" in await packets(one, 2, b"/dev/")
     one.write(Role.ATTACH, b"go\n")
     assert (await node.ended(container)).exit_code == 3
+
+
+async def test_attaches_to_a_silent_container_have_an_end(
+    node: Node, stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """conmon sees that one has ended only when it writes to it."""
+    container = await node.run(await node.pod(), "sh", "-c", "read x; echo $x; exec sleep 1000", stdin=True)
+    conmon = int((node.config.paths.runtime_state / "containers" / container / "conmon.pid").read_text())
+    before = len(os.listdir(f"/proc/{conmon}/fd"))
+    monkeypatch.setattr(sessions, "_MOST_ATTACHED", before + 4)
+    for _ in range(5):
+        (await stream.attach(container)).close()
+    host.until("conmon has them all", lambda: len(os.listdir(f"/proc/{conmon}/fd")) == before + 5)
+    with pytest.raises(ResourceExhausted, match="conmon holds"):
+        await stream.attach(container)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as direct:
+        below = os.open(node.config.paths.runtime_state / "containers" / container, os.O_PATH)
+        direct.connect(f"/proc/self/fd/{below}/attach")
+        os.close(below)
+        direct.send(b"said\n")
+        assert await asyncio.to_thread(direct.recv, 64) == b"\2said\n"
+    host.until("conmon has let go", lambda: len(os.listdir(f"/proc/{conmon}/fd")) <= before + 1)
+    await stream.attach(container)
 
 
 async def test_an_attach_without_conmon_is_refused(node: Node, stream: Stream) -> None:

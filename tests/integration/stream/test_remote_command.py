@@ -27,6 +27,13 @@ async def begin(url: str, **options: object) -> asyncio.Task[Command]:
     return asyncio.create_task(asyncio.to_thread(Command, url, **options))
 
 
+def fill_until_closed(monitor: socket.socket) -> None:
+    """Send until the other side has gone."""
+    with suppress(BrokenPipeError, ConnectionResetError):
+        while True:
+            monitor.send(b"\2" + bytes(8192))
+
+
 def fill(send: Callable[[], object]) -> None:
     """Send until no more is taken."""
     with suppress(BlockingIOError):
@@ -285,6 +292,24 @@ class TestAttach:
         for command, one in pairs:
             command.close()
             one.close()
+
+    async def test_a_client_that_keeps_the_container_waiting_is_let_go(self, stream, monkeypatch) -> None:
+        monkeypatch.setattr(remote_command, "_STALL_SECONDS", 0.3)
+        command, monitor = await self.attached(stream)
+        slow, other = await self.attached(stream)
+        with command, monitor, slow, other:
+            # conmon's writes wait, as these do: one that reads after a while is kept, one that never does is not
+            sent = asyncio.create_task(asyncio.to_thread(fill_until_closed, monitor))
+            for number in range(200):
+                await asyncio.to_thread(other.send, b"\2" + bytes(8192))
+                if not number % 10:
+                    await asyncio.to_thread(slow.pump)
+            await asyncio.wait_for(sent, 20)
+            other.send(b"\2the end")
+            other.close()
+            assert await asyncio.to_thread(slow.exit_code) == 0
+            assert slow.output().endswith(b"the end")
+        assert (await stream.heard(Ended)).kind is Kind.ATTACH
 
 
 async def test_streams_that_nobody_asked_for_or_twice_are_refused(stream) -> None:
