@@ -66,22 +66,22 @@ class Checkpoints:
         runtime, folder = self._runtime_of(container), self._setting.config.paths.checkpoint(container.id)
         images, log = folder / checkpoint_archive.IMAGES, container.bundle.path / "checkpoint.log"
         container.bundle.checkpoint.write(CheckpointMark(location=request.location))
+        container.frozen = True
         try:
             await asyncio.to_thread(_make_folders, folder, images, log)
             await runtime.pause(container.id, Deadline.after(_THAW_SECONDS))
             await criu.dump(criu.dump_command(runtime, container.id, images, folder, log), folder, log)
         except CrispError as error:
-            await self.thaw(container)
+            await self._release(container)
             raise type(error)(f"container {container.id}: {error.message}", hint=error.hint) from error
         if deadline.remaining() <= 0:
-            await self.thaw(container)  # nobody waits for it any more
+            await self._release(container)  # nobody waits for it any more
         else:
-            container.frozen = True
             self._leases[container.id] = self._setting.tasks.start(
                 self._thaw_at(container, deadline), f"thaw of {container.id}"
             )
 
-    async def seal(self, container: Container, request: SealRequest, deadline: Deadline) -> None:
+    async def seal(self, container: Container, request: SealRequest) -> None:
         """Let a dumped container run on, and write its archive."""
         mark = await asyncio.to_thread(container.bundle.checkpoint.read)
         if mark is None or self._leases.get(container.id) is None:
@@ -95,11 +95,19 @@ class Checkpoints:
             await self.thaw(container)
 
     async def thaw(self, container: Container) -> None:
-        """Let a container run on that a checkpoint has frozen, and drop what was gathered; none is success."""
+        """Let a container run on that a checkpoint has frozen, and drop what was gathered; none is success. A dump that
+        is under way is waited for."""
+        if self._dumps.running(container.id):
+            with suppress(CrispError):  # it has let it run on itself, then
+                await self._dumps.wait(container.id)
+        await self._release(container)
+
+    async def _release(self, container: Container) -> None:
         lease = self._leases.pop(container.id, None)
         if lease is not None and lease is not asyncio.current_task():
             lease.cancel()
         if not container.bundle.checkpoint.exists():
+            container.frozen = False
             return
         mark = await asyncio.to_thread(container.bundle.checkpoint.read)
         folder = self._setting.config.paths.checkpoint(container.id)

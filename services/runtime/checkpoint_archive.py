@@ -12,13 +12,14 @@ crisp needs, spec.dump has the annotations without which CRI-O refuses to restor
 from __future__ import annotations
 
 import errno
-import json
 import os
 import stat
+import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
+
+import msgspec
 
 from kernel import tar_header
 from kernel.contracts.runtime import CreateRequest, SealRequest
@@ -46,20 +47,20 @@ def config_dump(seal: SealRequest, handler: str, *, now: int) -> bytes:
         "restoredTime": _NEVER,
         "restored": seal.restored,
     }
-    return json.dumps(said, indent=2).encode()
+    return msgspec.json.encode(said)
 
 
 def spec_dump(spec: Mapping[str, object], request: CreateRequest, seal: SealRequest) -> bytes:
     """The OCI specification that ran, with what CRI-O looks for in its annotations."""
-    own = spec.get("annotations")
+    own, known = spec.get("annotations"), {"name": request.name, "attempt": request.attempt}
     annotations = {
         **(own if isinstance(own, dict) else {}),
-        "io.kubernetes.cri-o.Annotations": json.dumps(request.annotations),
-        "io.kubernetes.cri-o.Labels": json.dumps(request.labels),
-        "io.kubernetes.cri-o.Metadata": json.dumps({"name": request.name, "attempt": request.attempt}),
+        "io.kubernetes.cri-o.Annotations": msgspec.json.encode(request.annotations).decode(),
+        "io.kubernetes.cri-o.Labels": msgspec.json.encode(request.labels).decode(),
+        "io.kubernetes.cri-o.Metadata": msgspec.json.encode(known).decode(),
         "io.kubernetes.cri-o.Created": _time(seal.created_at),
     }
-    return json.dumps({**spec, "annotations": annotations}).encode()
+    return msgspec.json.encode({**spec, "annotations": annotations})
 
 
 def bind_mounts(spec: Mapping[str, object]) -> bytes:
@@ -74,7 +75,7 @@ def bind_mounts(spec: Mapping[str, object]) -> bytes:
                 "file_type": "directory" if stat.S_ISDIR(status.st_mode) else "file",
                 "permissions": stat.S_IMODE(status.st_mode),
             })  # fmt: skip
-    return json.dumps(found).encode()
+    return msgspec.json.encode(found)
 
 
 def write(folder: Path, out: IO[bytes]) -> None:
@@ -114,4 +115,4 @@ def _write_file(path: Path, name: str, out: IO[bytes]) -> None:
 
 def _time(nanoseconds: int) -> str:
     seconds, rest = divmod(nanoseconds, 1_000_000_000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{rest:09d}Z"

@@ -22,14 +22,12 @@ from kernel.contracts.runtime import (
     ContainerRequest,
     Created,
     CreateRequest,
-    DumpRequest,
     ExecRequest,
     Executed,
     Inspected,
     NamespaceMode,
     OpenAttachRequest,
     OpenExecRequest,
-    SealRequest,
     Started,
     StopRequest,
     Updated,
@@ -105,7 +103,7 @@ class Containers:
         self._stops = Stops(setting.tasks, setting.cgroups)
         self._execs = Execs(setting.tasks, setting.cgroups)
         self.sessions = Sessions(setting)
-        self._checkpoints = Checkpoints(setting, pods, self._runtime)
+        self.checkpoints = Checkpoints(setting, pods, self._runtime)
 
     def facts(self) -> tuple[ContainerFact, ...]:
         """What the host says of all containers."""
@@ -141,7 +139,7 @@ class Containers:
                 state = await restore.adopt(folder, state, self._setting.runtimes.get(state.handler))
             found = Container(container, folder, state)
             self._follow(found)
-            self._checkpoints.recover(found)
+            self.checkpoints.recover(found)
 
     async def create(self, request: CreateRequest, deadline: Deadline) -> Created:
         """Create a container, or find it created. After an error nothing is left."""
@@ -175,7 +173,7 @@ class Containers:
     async def start(self, request: ContainerRequest, deadline: Deadline) -> Started:
         """Let a created container's process run, once."""
         async with self._locks.hold(request.container):
-            container = self._get(request.container)
+            container = self.get(request.container)
             runtime = self._runtime(container)
             if container.state.restores and container.state.phase == "created":
                 return await self._restore(container, runtime, deadline)
@@ -235,23 +233,9 @@ class Containers:
 
     async def _ready_to_end(self, container: Container) -> None:
         """A frozen container hears no signal; one that was to be restored has nobody to hear it."""
-        await self._checkpoints.thaw(container)
+        await self.checkpoints.thaw(container)
         if container.state.restores and container.state.phase == "created" and not container.exited.is_set():
             self._exits.end_unstarted(container)
-
-    async def dump(self, request: DumpRequest, deadline: Deadline) -> None:
-        """Freeze a container and have it dumped."""
-        await self._checkpoints.dump(self._get(request.container), request, deadline)
-
-    async def seal(self, request: SealRequest, deadline: Deadline) -> None:
-        """Write a dumped container's archive."""
-        await self._checkpoints.seal(self._get(request.container), request, deadline)
-
-    async def thaw(self, container: ContainerId) -> None:
-        """Let a container run on, whatever its checkpoint came to."""
-        found = self._containers.get(container)
-        if found is not None:
-            await self._checkpoints.thaw(found)
 
     async def remove_pod(self, sandbox: SandboxId) -> None:
         """Remove a pod's containers, half-made ones too."""
@@ -263,22 +247,22 @@ class Containers:
 
     async def execute(self, request: ExecRequest, deadline: Deadline) -> Executed:
         """Run a command in a container."""
-        container = self._get(request.container)
+        container = self.get(request.container)
         return await self._execs.run(container, self._runtime(container), request, deadline)
 
     async def open_exec(self, request: OpenExecRequest, deadline: Deadline) -> None:
         """Start a command in a container for a session."""
-        container = self._get(request.container)
+        container = self.get(request.container)
         ids = self._pods.get(container.state.sandbox).request.user_namespace
         await self.sessions.exec(container, self._runtime(container), ids, request, deadline)
 
     async def open_attach(self, request: OpenAttachRequest, deadline: Deadline) -> None:
         """Connect a session to a container."""
-        await self.sessions.attach(self._get(request.container), request.session, deadline)
+        await self.sessions.attach(self.get(request.container), request.session, deadline)
 
     async def reopen_log(self, request: ContainerRequest, deadline: Deadline) -> None:
         """Make the container's log anew at its path."""
-        container = self._get(request.container)
+        container = self.get(request.container)
         if container.exited.is_set():
             raise FailedPrecondition(f"container {container.id} is not running")
         made_from = await asyncio.to_thread(container.bundle.request.read)
@@ -290,7 +274,7 @@ class Containers:
     async def update(self, request: UpdateRequest, deadline: Deadline) -> Updated:
         """Change a container's limits."""
         async with self._locks.hold(request.container):
-            container = self._get(request.container)
+            container = self.get(request.container)
             runtime = self._runtime(container)
             return Updated(
                 resources=await update.container(self._setting, container, runtime, request.resources, deadline)
@@ -298,7 +282,7 @@ class Containers:
 
     async def inspect(self, request: ContainerRequest) -> Inspected:
         """The OCI specification that was run."""
-        container = self._get(request.container)
+        container = self.get(request.container)
         try:
             spec = await asyncio.to_thread(container.bundle.config.read_text)
         except OSError as error:
@@ -310,7 +294,8 @@ class Containers:
         for container in self._containers.values():
             container.close()
 
-    def _get(self, container: ContainerId) -> Container:
+    def get(self, container: ContainerId) -> Container:
+        """A container; NotFound where there is none."""
         found = self._containers.get(container)
         if found is None:
             raise NotFound(f"container {container} is not here")

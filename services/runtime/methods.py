@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -47,6 +48,7 @@ from kernel.contracts.runtime import (
     UpdateRequest,
 )  # fmt: skip
 from kernel.contracts.stats import Stats, StatsRequest
+from kernel.errors import NotFound
 from kernel.host.aio import Deadline, Joins
 from services.runtime import cgroup_path, credential_helper, setting, stats, thread, user_namespace
 from services.runtime.containers import Containers
@@ -150,19 +152,20 @@ class Runtime:
         return Nothing()
 
     async def dump(self, request: DumpRequest, call: Call) -> Nothing:
-        await self._containers.dump(request, call.deadline)
+        await self._containers.checkpoints.dump(self._containers.get(request.container), request, call.deadline)
         return Nothing()
 
     async def seal(self, request: SealRequest, call: Call) -> Nothing:
         async def attempt() -> Nothing:
-            await self._containers.seal(request, call.deadline)
+            await self._containers.checkpoints.seal(self._containers.get(request.container), request)
             return Nothing()
 
         return await self._join("seal", request.container, attempt)
 
     async def thaw(self, request: ContainerRequest, call: Call) -> Nothing:
         async def attempt() -> Nothing:
-            await self._containers.thaw(request.container)
+            with suppress(NotFound):  # nothing of it is frozen either
+                await self._containers.checkpoints.thaw(self._containers.get(request.container))
             return Nothing()
 
         return await self._join("thaw", request.container, attempt)

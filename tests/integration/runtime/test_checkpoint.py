@@ -195,6 +195,24 @@ async def test_a_worker_dies_while_criu_is_at_work(fake: Node) -> None:
     await asyncio.gather(under_way, return_exceptions=True)
 
 
+async def test_a_thaw_in_the_middle_of_a_dump_waits_for_it(fake: Node) -> None:
+    container = await fake.run(await fake.pod(), *COUNT)
+    (fake.base / "slow").touch()
+    under_way = asyncio.get_running_loop().create_task(dump(fake, container))
+    async with asyncio.timeout(20):
+        while not (fake.base / "seen").exists():
+            await asyncio.sleep(0.01)
+    assert (await fake.fact(container)).frozen
+    thawed = asyncio.get_running_loop().create_task(thaw(fake, container))
+    assert await stands(fake, container)
+    (fake.base / "slow").unlink()
+    await asyncio.gather(under_way, thawed)
+    await counts(fake, container)
+    assert not (await fake.fact(container)).frozen
+    with pytest.raises(Unavailable, match="cut off"):
+        await seal(fake, container)
+
+
 async def test_a_frozen_container_is_stopped_and_removed(fake: Node) -> None:
     sandbox = await fake.pod()
     container = await fake.run(sandbox, *COUNT)
