@@ -99,6 +99,8 @@ class DropRequest(Message, frozen=True, kw_only=True):
     digests: tuple[Digest, ...]
     partial: bool = False
     """Whether what broke off of them goes too: where the disk is full."""
+    aside: bool = False
+    """Whether they are kept as if they had broken off: their pull failed, and may be asked for again."""
 
 
 class LoadRequest(Message, frozen=True, kw_only=True):

@@ -32,6 +32,7 @@ from kernel.errors import (
     InvalidInput,
     NotFound,
     ResourceExhausted,
+    Unavailable,
 )
 from kernel.front import credential_helpers, image_config, image_records, manifest_chain, trust
 from kernel.front.context import Front
@@ -46,6 +47,9 @@ _LOG = logging.getLogger(__name__)
 PULL_SECONDS = 7200.0
 """What a pull may take that goes on without its caller; a download that stalls is given up long before."""
 _UNDO_SECONDS = 120.0
+REPEATED_SECONDS = 360.0
+"""How long the layers of a pull stay that failed as somebody was away: a little more than the kubelet's longest pause
+before it asks again."""
 _FIRST_PAUSE = 5.0
 _LONGEST_PAUSE = 600.0
 _LAYERS = "layers"
@@ -170,13 +174,13 @@ async def release(front: Front, intent: Intent, deadline: Deadline) -> None:
         await replica.commit(Commit(end=(intent.id,)), deadline)
 
 
-def release_later(front: Front, intent: Intent) -> None:
+def release_later(front: Front, intent: Intent, after: float | None = None) -> None:
     """Try again beside everything else what `release` could not do: nothing dangles until the next start."""
-    front.tasks.start(_release_again(front, intent), f"release {intent.id}")
+    pause = _FIRST_PAUSE if after is None else after
+    front.tasks.start(_release_again(front, intent, pause), f"release {intent.id}")
 
 
-async def _release_again(front: Front, intent: Intent) -> None:
-    pause = _FIRST_PAUSE
+async def _release_again(front: Front, intent: Intent, pause: float) -> None:
     while True:
         await asyncio.sleep(pause)  # not a wait for an event: nobody tells when a disk is writable again
         pause = min(pause * 2, _LONGEST_PAUSE)
@@ -260,7 +264,7 @@ async def _unpacked(front: Front, plan: _Plan, deadline: Deadline) -> None:
         await front.image.call(image.KEEP, image.KeepRequest(documents=plan.documents), deadline=deadline)
         await front.replica.commit(Commit(put_images=_records(front, plan, dict(sizes)), end=(own,)), deadline)
     except CrispError as error:
-        await _undo(front, plan, intent, room=isinstance(error, ResourceExhausted))
+        await _undo(front, plan, intent, error)
         raise
     except asyncio.CancelledError:
         if plan.progress.abandoned:  # else the front ends, and the next one goes on
@@ -336,16 +340,24 @@ async def _fetch_and_unpack(front: Front, plan: _Plan, layer: Layer, deadline: D
     return usage
 
 
-async def _undo(front: Front, plan: _Plan, intent: Intent, *, room: bool = False) -> None:
-    """Take away what a failed pull left; the beginnings of its layers too where `room` is what is missing. Where that
-    fails too the intent stays, and it is tried again."""
+async def _undo(front: Front, plan: _Plan, intent: Intent, error: CrispError | None = None) -> None:
+    """Take away what a failed pull left; the beginnings of its layers too where the disk is full.
+
+    Where a registry or a worker was away, the pull will be repeated: what has come of it stays for a while, by its
+    intent. Where undoing fails too it is tried again.
+    """
     replica = front.replica
     blobs = [
         layer.blob.digest
         for layer in plan.layers
         if not image_records.claimed_elsewhere(layer.diff_id, plan.parsed.id, (), replica.intents.values())
     ]
-    await drop_unkept(front, [*blobs, *(image_config.image_id(data) for data in plan.documents)], partial=room)
+    full, away = isinstance(error, ResourceExhausted), isinstance(error, Unavailable)
+    documents = [image_config.image_id(data) for data in plan.documents]
+    await drop_unkept(front, [*blobs, *documents], partial=full, aside=away)
+    if away:
+        release_later(front, intent, REPEATED_SECONDS)
+        return
     try:
         await release(front, intent, Deadline.after(_UNDO_SECONDS))
     except CrispError as error:
@@ -353,13 +365,13 @@ async def _undo(front: Front, plan: _Plan, intent: Intent, *, room: bool = False
         release_later(front, intent)
 
 
-async def drop_unkept(front: Front, blobs: Iterable[Digest], *, partial: bool = False) -> None:
+async def drop_unkept(front: Front, blobs: Iterable[Digest], *, partial: bool = False, aside: bool = False) -> None:
     """Drop those blobs that no image keeps. What stays is found by `crisp doctor` and at the next start: no reason to
     fail."""
     gone = image_records.unkept(blobs, front.replica.images.values())
     try:
         if gone:
-            await front.image.call(image.DROP, image.DropRequest(digests=gone, partial=partial))
+            await front.image.call(image.DROP, image.DropRequest(digests=gone, partial=partial, aside=aside))
     except CrispError as error:
         _LOG.warning("%d blobs of images stay in the blob folder: %s", len(gone), error)
 

@@ -132,14 +132,19 @@ class BlobFolder:
             raise failed(error, self._folder) from error
         return found
 
-    def drop(self, blobs: Iterable[Digest], *, partial: bool = False) -> None:
-        """Remove blobs, and what broke off of them where `partial`; one that is not here is no error."""
+    def drop(self, blobs: Iterable[Digest], *, partial: bool = False, aside: bool = False) -> None:
+        """Remove blobs, or put them `aside`; and what broke off of them where `partial`. One that is not here is no
+        error."""
         for blob in blobs:
             path = self.path(blob)
             try:
+                if aside and path.lstat().st_size >= _WORTH:
+                    path.rename(self._broken_off(blob))
                 path.unlink(missing_ok=True)
                 if partial:
                     _unlink_idle(self._broken_off(blob))
+            except FileNotFoundError:
+                continue
             except OSError as error:
                 raise failed(error, path) from error
 

@@ -150,7 +150,7 @@ class ImageService:
                 if not transfer.followers:
                     await transfer.stop()
             gone = [value for value in digests if value not in self._transfers]
-            await asyncio.to_thread(self._blobs.drop, gone, partial=request.partial)
+            await asyncio.to_thread(self._blobs.drop, gone, partial=request.partial, aside=request.aside)
         return Nothing()
 
     async def blobs(self, request: Nothing, call: Call) -> Blobs:

@@ -13,6 +13,7 @@ import pytest
 
 from deploy.demo_image import digest
 from kernel.config import dump
+from kernel.contracts.image import DropRequest
 from kernel.errors import Corrupt, ResourceExhausted, Unavailable
 from services.image import pull
 from services.image.methods import create
@@ -161,6 +162,19 @@ async def test_all_bytes_on_disk_are_enough(worker: Worker, liar: Lying) -> None
     (worker.config.paths.blobs.parent / "partial" / PARTIAL).write_bytes(BLOB)
     assert await worker.fetch(f"{liar.address}/app", BLOB) == BLOB
     assert [path for _, path, _ in liar.seen if path == PATH] == []
+
+
+async def test_a_whole_blob_that_was_put_aside_is_not_fetched_again(worker: Worker, liar: Lying) -> None:
+    """Its pull failed for another layer's sake."""
+    liar.routes[PATH] = flaky = Flaky()
+    await worker.fetch(f"{liar.address}/app", BLOB)
+    drop = DropRequest(digests=(digest(BLOB), digest(b"never here")), aside=True)
+    await worker.service.drop(drop, Call())  # type: ignore[arg-type]
+    assert partials(worker) == {PARTIAL: BLOB}
+    assert await worker.fetch(f"{liar.address}/app", BLOB) == BLOB
+    assert (flaky.ranges, partials(worker)) == ([""], {})
+    await worker.service.drop(DropRequest(digests=(digest(BLOB),)), Call())  # type: ignore[arg-type]
+    assert worker.files() == []
 
 
 async def test_a_wrong_digest_drops_what_came(worker: Worker, liar: Lying) -> None:

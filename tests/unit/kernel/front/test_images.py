@@ -15,7 +15,7 @@ from kernel.contracts import image, storage
 from kernel.contracts.records import Container, ContainerState, Intent, IntentKind
 from kernel.contracts.supervisor import Commit
 from kernel.errors import Corrupt, CrispError, FailedPrecondition, InvalidInput, NotFound, Unavailable
-from kernel.front import images, node
+from kernel.front import image_pull, images, node
 from kernel.front.context import Front
 from kernel.front.generated import cri_pb2, node_pb2
 from kernel.front.image_pull import release
@@ -323,15 +323,57 @@ async def test_a_repeated_layer_is_one(front: Front, workers) -> None:
 @pytest.mark.parametrize("method", ["fetch", "unpack", "drop", "layers"])
 async def test_a_failing_step_leaves_nothing(front: Front, workers, method: str) -> None:
     workers.registry.push(BUSYBOX, "a", "b", "c")
-    failures = iter([None, Unavailable("registry example.com: connection reset")])
+    failures = iter([None, Corrupt("registry example.com: connection reset")])
     workers.fail[method] = lambda _: next(failures, None)
     if method == "layers":
-        workers.fail[method] = lambda _: Unavailable("registry example.com: connection reset")
-    with pytest.raises(Unavailable, match=r"example\.com"):
+        workers.fail[method] = lambda _: Corrupt("registry example.com: connection reset")
+    with pytest.raises(Corrupt, match=r"example\.com"):
         await pull(front)
     assert_nothing_left(front, workers)
     del workers.fail[method]
     await pull(front)
+
+
+async def test_what_has_come_stays_for_a_while_where_a_registry_was_away(
+    front: Front, workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kubelet asks again: layers that are unpacked are not fetched twice, blobs that are here are put aside."""
+    resolved = workers.registry.push(BUSYBOX, "a", "b")
+    gone = resolved.layers[1].digest
+    unpacked = asyncio.Event()
+
+    def away(request: image.FetchRequest) -> CrispError | None:
+        return Unavailable("registry example.com: connection reset") if request.blob.digest == gone else None
+
+    call = workers.call
+
+    async def in_order(method, request, **how):
+        if isinstance(request, image.FetchRequest) and request.blob.digest == gone:
+            await unpacked.wait()
+        answer = await call(method, request, **how)
+        if method is image.DROP:
+            unpacked.set()
+        return answer
+
+    monkeypatch.setattr(workers, "call", in_order)
+    workers.fail["fetch"] = away
+    for _ in range(2):
+        with pytest.raises(Unavailable, match=r"example\.com"):
+            await pull(front)
+        assert workers.layers == {fakes.digest_of(b"diff a")}
+    assert [one.aside for _, one in workers.calls if isinstance(one, image.DropRequest)] == [False, True, True]
+    del workers.fail["fetch"]
+    await pull(front)
+    assert workers.count("fetch") == 4  # of the first layer only once
+    assert front.replica.intents == {}
+    await remove(front, "busybox")
+    workers.fail["fetch"] = away
+    monkeypatch.setattr(image_pull, "REPEATED_SECONDS", 0.0)
+    with pytest.raises(Unavailable):
+        await pull(front)
+    while front.replica.intents:  # nobody asked again
+        await asyncio.sleep(0.001)
+    assert_nothing_left(front, workers)
 
 
 async def test_a_failing_pull_keeps_what_others_have(front: Front, workers) -> None:
@@ -695,9 +737,9 @@ async def test_layers_that_could_not_be_released_are_later(
             await remove(front, "busybox")
     else:
         workers.fail["unpack"] = lambda request: (
-            Unavailable("away") if request.layer.diff_id == fakes.digest_of(b"diff b") else None
+            Corrupt("wrong") if request.layer.diff_id == fakes.digest_of(b"diff b") else None
         )
-        with pytest.raises(Unavailable):
+        with pytest.raises(Corrupt):
             await pull(front)
     assert front.replica.intents
     while workers.count("remove_layer") < 5:
