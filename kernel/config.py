@@ -26,6 +26,7 @@ PROXIES = {
 """Keys of `image` and the variables that stand in for them."""
 MOST_CREATE_SECONDS = 240
 DEFAULT_FILE = Path("/etc/crisp/crisp.yaml")
+_BUILT_IN = {"runc": "/usr/sbin/runc", "crun": "/usr/bin/crun"}
 _CGROUP = re.compile(r"(/[A-Za-z0-9_:@-][A-Za-z0-9_.:@-]{0,200})+|[A-Za-z0-9_:@-]{1,200}\.slice", re.ASCII)
 
 
@@ -165,11 +166,9 @@ class StreamSection(Struct, kw_only=True, frozen=True):
 class RuntimeSection(Struct, kw_only=True, frozen=True):
     default_handler: str = "runc"
     handlers: dict[str, Handler] = msgspec.field(
-        default_factory=lambda: {
-            "runc": Handler(path="/usr/sbin/runc"),
-            "crun": Handler(path="/usr/bin/crun"),
-        }
+        default_factory=lambda: {name: Handler(path=path) for name, path in _BUILT_IN.items()}
     )
+    """By name. runc and crun are there beside what a file gives, which may change their keys; null takes one away."""
     conmon: str = "/usr/bin/conmon"
     pause: str = "/usr/bin/catatonit"
     """A static binary that waits and reaps as process 1 of a shared PID namespace."""
@@ -409,7 +408,10 @@ def effective_file(config: Config) -> Path:
 
 def dump(config: Config) -> str:
     """The effective configuration as YAML."""
-    return yaml.safe_dump(msgspec.to_builtins(config), sort_keys=False)
+    found = msgspec.to_builtins(config)
+    handlers = found["runtime"]["handlers"]
+    handlers.update({name: None for name in _BUILT_IN if name not in handlers})
+    return yaml.safe_dump(found, sort_keys=False)
 
 
 def _merge(under: dict[str, object], over: dict[str, object]) -> dict[str, object]:
@@ -445,9 +447,20 @@ def _read(path: Path) -> dict[str, object]:
     return data
 
 
+def _with_built_in(data: dict[str, object]) -> dict[str, object]:
+    """The handlers that a file gives beside those that are there anyway."""
+    runtime = data.get("runtime")
+    given = runtime.get("handlers") if isinstance(runtime, dict) else None
+    if not isinstance(runtime, dict) or not isinstance(given, dict):
+        return data
+    merged = _merge({name: {"path": path} for name, path in _BUILT_IN.items()}, given)
+    handlers = {name: handler for name, handler in merged.items() if handler is not None}
+    return {**data, "runtime": {**runtime, "handlers": handlers}}
+
+
 def _convert(data: dict[str, object]) -> Config:
     try:
-        config = msgspec.convert(data, Config)
+        config = msgspec.convert(_with_built_in(data), Config)
     except msgspec.ValidationError as error:
         raise InvalidInput(str(error).replace("`", "'")) from error
     if config.runtime.default_handler not in config.runtime.handlers:

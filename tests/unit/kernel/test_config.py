@@ -90,6 +90,20 @@ def test_a_wrong_drop_in_is_named(tmp_path: Path) -> None:
         load(main)
 
 
+def test_handlers_are_given_beside_the_built_in_ones(tmp_path: Path) -> None:
+    main = write(tmp_path / "c.yaml", "runtime: {handlers: {runc: {min_memory: 5}}}\n")
+    write(tmp_path / "c.yaml.d" / "x.yaml", "runtime: {handlers: {extra: {path: /x}, crun: null}}\n")
+    config = load(main)
+    assert {name: one.path for name, one in config.runtime.handlers.items()} == {
+        "runc": "/usr/sbin/runc",
+        "extra": "/x",
+    }
+    assert config.runtime.handlers["runc"].min_memory == 5
+    assert load(write(tmp_path / "again.yaml", dump(config))) == config
+    with pytest.raises(InvalidInput, match="no runtime handler is named 'runc'"):
+        load(write(tmp_path / "none.yaml", "runtime: {handlers: {runc: null}}\n"))
+
+
 def test_what_is_dumped_reads_back(tmp_path: Path) -> None:
     config = load(write(tmp_path / "a.yaml", "root: /a\nruntime: {default_handler: crun}\n"))
     assert load(write(tmp_path / "b.yaml", dump(config))) == config
