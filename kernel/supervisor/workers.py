@@ -179,11 +179,15 @@ def _image_reads(config: Config) -> tuple[Path, ...]:
     return (*_paths(_LIBRARIES, _RESOLVER, _KERNEL, trust), *settings, config.paths.incoming)
 
 
+_LARGE = _paths(("/var/lib/kubelet", "/etc/kubernetes", "/var/lib/crisp", "/run/crisp"))
+"""Folders that have more than settings: secrets of pods, keys of the node, ours."""
+
+
 def _around(file: str) -> tuple[Path, ...]:
     """A file's folder: Landlock knows a file that is replaced by its folder only. Where that is a folder of the system
     at large, the file and its drop-ins, which then need a restart of the worker once they are replaced."""
     folder = Path(file).parent
-    if not file or len(folder.parts) < 3:
+    if not file or len(folder.parts) < 3 or folder in _LARGE:
         return (Path(file), Path(f"{file}.d")) if file else ()
     return (folder,)
 

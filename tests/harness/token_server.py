@@ -22,7 +22,8 @@ ISSUER, SERVICE = "tests", "registry-of-tests"
 
 
 class TokenServer(ThreadingHTTPServer):
-    """Gives a token for each scope asked for to `users`, by name and password; `asked` has who came for what."""
+    """Gives a token for each scope asked for to `users`, by name and password, or with `refresh-NAME` for an identity
+    token; `asked` has who came for what."""
 
     daemon_threads = True
 
@@ -100,6 +101,16 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(401, {"errors": [{"code": "UNAUTHORIZED"}]})
         else:
             self._answer(200, {"token": self.server.token(user, scope), "expires_in": self.server.lifetime})
+
+    def do_POST(self) -> None:
+        form = urllib.parse.parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
+        user = form["refresh_token"][0].removeprefix("refresh-")
+        scope = form["scope"][0]
+        self.server.asked.append((user, scope))
+        if form["grant_type"] != ["refresh_token"] or user not in self.server.users:
+            self._answer(401, {"errors": [{"code": "UNAUTHORIZED"}]})
+        else:
+            self._answer(200, {"access_token": self.server.token(user, scope)})
 
     def _answer(self, status: int, body: dict[str, object]) -> None:
         data = json.dumps(body).encode()

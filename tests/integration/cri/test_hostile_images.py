@@ -6,7 +6,9 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import secrets
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +18,7 @@ import pytest
 
 from deploy.demo_image import INDEX, Image, Layer, busybox_layer, digest, image
 from kernel.front.generated import cri_pb2 as pb
+from tests.harness import host
 from tests.harness.cri import INVALID, Cri, Pod, outcome
 from tests.harness.daemon import Daemon
 from tests.integration.image.lying import Answer, Handler, Lying, guarded, redirect, reply, stalling
@@ -341,6 +344,49 @@ def test_a_stalled_layer_is_slower_than_it_may(cri: Cri, daemon: Daemon, liars: 
     liar.serve(replace(large, manifest=json.dumps(manifest).encode()))
     liar.routes[f"/v2/app/blobs/{digest(large.layers[0])}"] = trickle
     assert "stalled" in refused_and_gone(cri, daemon, liar, before, {AWAY})
+
+
+def test_a_pull_that_is_cancelled_stops(cri: Cri, daemon: Daemon, liars: Callable[[], Lying], honest: Image) -> None:
+    """A registry that is slow and steady: the download ends soon after its only caller has left, and goes on behind
+    what has come when somebody asks again."""
+    liar, before, left = liars(), holdings(daemon), threading.Event()
+    layer = Layer()
+    layer.file("noise", secrets.token_bytes(600_000))
+    slow = image([layer.tar()], {"Cmd": ["/noise"]})
+    blob = slow.layers[0]
+    liar.serve(slow)
+
+    def steady(handler: Handler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(blob)))
+        handler.end_headers()
+        try:
+            for at in range(0, len(blob) - 10_000, 5_000):
+                handler.wfile.write(blob[at : at + 5_000])
+                if handler.server.stopping.wait(0 if at < 200_000 else 0.2):
+                    return
+        except OSError:
+            left.set()
+
+    path = f"/v2/app/blobs/{digest(blob)}"
+    liar.routes[path] = steady
+    with pytest.raises(grpc.RpcError) as caught:
+        cri.pull(f"{liar.address}/app", limit=1)
+    assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    assert left.wait(15), "the download goes on"
+    host.until("only the beginning is left", lambda: len(set(holdings(daemon)) - set(before)) == 1)
+
+    def rest(handler: Handler) -> None:
+        start = int(handler.headers.get("Range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
+        where = {"Content-Range": f"bytes {start}-{len(blob) - 1}/{len(blob)}"}
+        reply(206 if start else 200, blob[start:], where if start else None)(handler)
+
+    liar.routes[path] = rest
+    cri.pull(f"{liar.address}/app")
+    asked = [said.get("Range", "") for _, where, said in liar.seen if where == path]
+    assert (asked[0], asked[-1] > "bytes=2", len(asked)) == ("", True, 2)
+    cri.remove_image(slow.id)
+    assert same(daemon, before)
 
 
 def test_a_redirect_gets_no_credentials_and_its_query_is_not_shown(

@@ -91,6 +91,43 @@ def entry(password: str = SECRET) -> dict[str, str]:
     return {"auth": base64.b64encode(f"robot:{password}".encode()).decode()}
 
 
+@pytest.mark.parametrize(
+    ("form", "opens"),
+    [
+        ({"username": "robot", "password": SECRET}, True),
+        ({"auth": base64.b64encode(f"robot:{SECRET}".encode()).decode()}, True),
+        ({"identity_token": "refresh-robot"}, True),
+        ({"username": "<token>", "password": "refresh-robot"}, True),
+        ({"registry_token": "signed"}, True),
+        ({"username": "robot", "password": SECRET, "server_address": "here"}, True),
+        ({"username": "robot", "password": SECRET, "server_address": "https://here/v2/"}, True),
+        ({"username": "robot", "password": SECRET, "server_address": "here.evil.example"}, False),
+        ({"username": "robot", "password": SECRET, "server_address": "127.0.0.1"}, False),
+        ({"username": "robot", "password": f"{SECRET}-not"}, False),
+        ({"identity_token": "refresh-nobody"}, False),
+        ({"registry_token": "eyJ.eyJ.x"}, False),
+        ({}, False),
+    ],
+)
+def test_each_form_of_a_requests_credentials(cri: Cri, locked: Registry, form: dict[str, str], opens: bool) -> None:
+    assert locked.tokens is not None
+    given = {key: value.replace("here", locked.address) for key, value in form.items()}
+    if given.get("registry_token") == "signed":
+        given["registry_token"] = locked.tokens.token("robot", "repository:team/app:pull")
+    name = f"{locked.address}/team/app:v1"
+    if opens:
+        cri.remove_image(cri.pull(name, auth=pb.AuthConfig(**given)))
+    else:
+        with pytest.raises(grpc.RpcError) as caught:
+            cri.pull(name, auth=pb.AuthConfig(**given))
+        assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
+        assert not any(
+            value in caught.value.details()
+            for key, value in given.items()
+            if key != "server_address" and value != "robot"
+        )
+
+
 def test_auth_files_of_the_node_and_of_a_namespace(cri: Cri, daemon: Daemon, locked: Registry) -> None:
     app = f"{locked.address}/team/app:v1"
     with refused(grpc.StatusCode.UNAUTHENTICATED, locked.address):

@@ -126,7 +126,8 @@ def test_the_image_worker_reads_the_credentials_that_are_configured() -> None:
     assert IMAGE.landlock.files is not None
     readable = IMAGE.landlock.files.readable
     assert Path("/etc/crisp") in readable(given)  # its folder: the file may be replaced while the worker runs
-    loose = Config(image=ImageSection(global_auth_file="/etc/auth.json"))
-    assert Path("/etc/auth.json") in readable(loose)
-    assert Path("/etc") not in readable(loose)
+    for folder in ("/etc", "/var/lib/kubelet"):  # there is more in these
+        loose = Config(image=ImageSection(global_auth_file=f"{folder}/config.json"))
+        assert Path(f"{folder}/config.json") in readable(loose)
+        assert Path(folder) not in readable(loose)
     assert all(path.is_absolute() for path in readable(CONFIG))
