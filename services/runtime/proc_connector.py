@@ -101,11 +101,12 @@ class ProcConnector:
             _LOG.debug("no process events from this kernel: %s", error.strerror)
             self._close()
             return
-        asyncio.get_running_loop().add_reader(self._socket, self._on_events, self._socket)
+        # by number: for a socket asyncio would first ask the kernel what to call it
+        asyncio.get_running_loop().add_reader(self._socket.fileno(), self._on_events, self._socket)
 
     def _unsubscribe(self) -> None:
         if self._socket is not None:
-            asyncio.get_running_loop().remove_reader(self._socket)
+            asyncio.get_running_loop().remove_reader(self._socket.fileno())
             self._say(self._socket, _IGNORE)
         self._close()
         self._codes.clear()

@@ -344,6 +344,10 @@ def test_61_annotations_are_kept_and_reach_no_runtime(pods, cri: Cri, daemon: Da
         "run.oci.hooks.stdout": "/etc/cron.d/x",
         "io.kubernetes.cri-o.Devices": "/dev/kmsg",
         "io.kubernetes.cri-o.cgroup2-mount-hierarchy-rw": "true",
+        "unified-cgroup.crio.io": "memory.max=1",
+        "io.kubernetes.cri-o.UnifiedCgroup.box": "../cgroup.procs=1",
+        "pod-linux-resources.crio.io": "{}",
+        "io.kubernetes.cri.sandbox-memory": "1",
     }
     config = pod_config(daemon.logs, annotations=hostile)
     pod = pods(config)

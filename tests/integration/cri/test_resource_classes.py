@@ -111,6 +111,12 @@ def test_a_class_holds_in_the_cgroup(cri: Cri, pods: Pods, daemon: Daemon, handl
     if "blkio.bfq.weight" in found:
         assert "80" in found["blkio.bfq.weight"]
     assert cri.info(container)["provenance"]["linux.resources.blockIO"] == "request"
+    cri.call(
+        "UpdateContainerResources", container_id=container,
+        linux=pb.LinuxContainerResources(memory_limit_in_bytes=64 * MIB),
+    )  # fmt: skip
+    assert limits(cri, container) == found
+    assert "blockIO" in cri.info(container)["runtimeSpec"]["linux"]["resources"]
     assert limits(cri, pod.run("sleep", "600", annotations={OWN: ""}))["blkio.throttle.read_bps_device"] == ""
 
 
