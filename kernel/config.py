@@ -119,6 +119,9 @@ class StorageSection(Struct, kw_only=True, frozen=True):
     """The folder of unpacked layers, on whatever file system; `storage` below `root` where empty."""
     driver: Literal["auto", "overlay", "vfs"] = "auto"
     """How containers' roots are made. auto: overlay, and copies (vfs) where none can be mounted."""
+    writable_bytes: int = 0
+    """The most that a container may write into its root; no limit where 0. Wants project quotas where they lie."""
+    writable_inodes: int = 0
     max_layer_bytes: int = 64 << 30
     """The most bytes one unpacked layer may take."""
     max_layer_entries: int = 4_000_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import time
@@ -127,13 +128,14 @@ def status(session: Session, _: Namespace) -> Exit:
     from kernel.front.generated import cri_pb2
 
     daemon = session.daemon
-    reply = daemon.call(daemon.runtime.Status, cri_pb2.StatusRequest(), 10)
+    reply = daemon.call(daemon.runtime.Status, cri_pb2.StatusRequest(verbose=True), 10)
     version = daemon.call(daemon.runtime.Version, cri_pb2.VersionRequest(), 10)
     conditions = [
         {"type": found.type, "status": found.status, "reason": found.reason, "message": found.message}
         for found in reply.status.conditions
     ]
     down = _down(session)
+    driver = json.loads(reply.info["storage"])["driver"]
     healthy = all(found.status for found in reply.status.conditions) and not down
     if session.out.json:
         session.out.document(
@@ -142,6 +144,7 @@ def status(session: Session, _: Namespace) -> Exit:
                 "version": version.runtime_version,
                 "conditions": conditions,
                 "handlers": [handler.name for handler in reply.runtime_handlers if handler.name],
+                "storage_driver": driver,
                 "down": down,
             }
         )
@@ -150,6 +153,8 @@ def status(session: Session, _: Namespace) -> Exit:
         for found in reply.status.conditions:
             why = f": {found.reason}: {found.message}" if not found.status else ""
             session.out.line(f"{found.type:<13} {_yes(found.status)}{why}")
+        if driver == "vfs":
+            session.out.line(f"{'Storage':<13} vfs: each container gets a copy of its image, see the log")
         for name, reason in down.items():
             session.out.line(f"{name:<13} down: {reason}")
     return Exit.OK if healthy else Exit.UNHEALTHY

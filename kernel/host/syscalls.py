@@ -81,6 +81,7 @@ _NR_FSCONFIG = 431
 _NR_FSMOUNT = 432
 _NR_OPENAT2 = 437
 _NR_MOUNT_SETATTR = 442
+_NR_QUOTACTL_FD = 443
 _NR_LANDLOCK_CREATE_RULESET = 444
 _NR_LANDLOCK_ADD_RULE = 445
 _NR_LANDLOCK_RESTRICT_SELF = 446
@@ -234,6 +235,15 @@ def move_mount(fd: int, target: Path | str) -> None:
     _syscall(
         _NR_MOVE_MOUNT, ctypes.c_int(fd), ctypes.c_char_p(b""), ctypes.c_int(AT_FDCWD),
         ctypes.c_char_p(os.fsencode(target)), ctypes.c_uint(MOVE_MOUNT_F_EMPTY_PATH), what=str(target),
+    )  # fmt: skip
+
+
+def quotactl_fd(fd: int, command: int, id_: int, buffer: bytearray) -> None:
+    """quotactl_fd(2) on the file system that a descriptor is of."""
+    address = (ctypes.c_char * len(buffer)).from_buffer(buffer)
+    _syscall(
+        _NR_QUOTACTL_FD, ctypes.c_uint(fd), ctypes.c_uint(command), ctypes.c_uint(id_), ctypes.byref(address),
+        what=f"quota of {id_}",
     )  # fmt: skip
 
 

@@ -25,12 +25,12 @@ from pathlib import Path
 
 import msgspec
 
-from kernel.config import Paths
+from kernel.config import Config
 from kernel.contracts.oci import IdMap
 from kernel.contracts.storage import Usage
 from kernel.errors import FailedPrecondition, Internal, InvalidInput, NotFound, ResourceExhausted
 from kernel.ids import ContainerId, DiffId, container_id
-from services.storage import id_mapped, mountpoints, overlay, removal, usage, vfs
+from services.storage import id_mapped, mountpoints, overlay, quota, removal, usage, vfs
 from services.storage.layer import TEMPORARY, LayerStore
 from services.storage.top import Tops, copy_root
 
@@ -54,8 +54,10 @@ class Mapped:
 class ContainerStore:
     """The folder of containers."""
 
-    def __init__(self, paths: Paths, layers: LayerStore) -> None:
+    def __init__(self, config: Config, layers: LayerStore) -> None:
+        paths = config.paths
         self._paths = paths
+        self._limits = config.storage
         self._layers = layers
         self._tops = Tops(paths, layers)
         self.nothing = paths.layers.parent / "nothing"
@@ -128,6 +130,7 @@ class ContainerStore:
                 (folder / name).mkdir(mode=0o700, exist_ok=True)
             new = not (folder / "upper").exists()
             if new:
+                self._limit(folder)
                 self._make_upper(folder, stack, mapped)
             if mapped:
                 os.chown(folder, 0, mapped.ids.root[1])
@@ -155,6 +158,7 @@ class ContainerStore:
         plan, diffs = self._tops.plan(stack), self._tops.diffs(stack)
         try:
             (folder / COPY).touch()
+            self._limit(folder)
             removal.delete(fresh)
             fresh.mkdir(mode=0o755)
             implied = [self._tops.implied(diff_id) for diff_id in stack]
@@ -209,6 +213,10 @@ class ContainerStore:
         self._look_as_root(fresh, stack, mapped)
         fresh.rename(folder / "upper")
 
+    def _limit(self, folder: Path) -> None:
+        if self._limits.writable_bytes or self._limits.writable_inodes:
+            quota.limit(folder, self._limits.writable_bytes, self._limits.writable_inodes)
+
     def _look_as_root(self, fresh: Path, stack: tuple[DiffId, ...], mapped: Mapped | None) -> None:
         said = self._tops.plan(stack).root
         if said is not None:
@@ -228,6 +236,8 @@ class ContainerStore:
         self._going.add(aside.name)
         try:
             folder.rename(aside)
+            if self._limits.writable_bytes or self._limits.writable_inodes:
+                quota.lift(aside)
             removal.delete(aside)
         except FileNotFoundError:
             return

@@ -74,7 +74,7 @@ class StorageService:
         self._config = config
         self._paths = config.paths
         self._layers = LayerStore(config)
-        self._containers = ContainerStore(config.paths, self._layers)
+        self._containers = ContainerStore(config, self._layers)
         self._checker = Checker(config, self._layers)
         self._exporter = Exporter(config, self._layers)
         self._suspects = Suspects(config.paths.layers.parent, self._layers)

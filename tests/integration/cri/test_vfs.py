@@ -33,4 +33,6 @@ def test_a_pod_lives_on_a_copy(daemon: Daemon, pods, handler: str) -> None:
     daemon.kill("storage")
     assert daemon.cri.output(running, "cat", "/file") == "mine\n"
     assert json.loads(daemon.cri.status(verbose=True).info["storage"]) == {"driver": "vfs"}
+    assert "vfs" in daemon.command("status").stdout
+    assert json.loads(daemon.command("status", "--json").stdout)["storage_driver"] == "vfs"
     assert "containers get copies of their layers" in daemon.log.read_text()

@@ -17,12 +17,17 @@ _NOLOGFLUSH = 2
 class Disk:
     """The file and where it is mounted."""
 
-    def __init__(self, image: Path, mounted: Path) -> None:
+    def __init__(self, image: Path, mounted: Path, options: str) -> None:
         self._image = image
+        self._options = options
         self.mounted = mounted
 
     def mount(self) -> None:
-        subprocess.run(["mount", "-o", "loop", str(self._image), str(self.mounted)], check=True, capture_output=True)
+        subprocess.run(
+            ["mount", "-o", f"loop{self._options}", str(self._image), str(self.mounted)],
+            check=True,
+            capture_output=True,
+        )
 
     def unmount(self) -> None:
         subprocess.run(["umount", "--lazy", str(self.mounted)], check=False, capture_output=True)
@@ -47,14 +52,14 @@ class Disk:
 
 
 @contextmanager
-def small_disk(folder: Path, megabytes: int, *options: str) -> Iterator[Disk]:
-    """One of a size; `options` are mkfs.ext4's."""
+def small_disk(folder: Path, megabytes: int, *options: str, mount: str = "") -> Iterator[Disk]:
+    """One of a size; `options` are mkfs.ext4's, `mount` are further ones to mount it with."""
     image, mounted = folder / "disk", folder / "mounted"
     with image.open("wb") as file:
         file.truncate(megabytes << 20)
     subprocess.run(["mkfs.ext4", "-q", *options, str(image)], check=True, capture_output=True)
     mounted.mkdir()
-    disk = Disk(image, mounted)
+    disk = Disk(image, mounted, mount)
     disk.mount()
     try:
         yield disk

@@ -1,0 +1,127 @@
+"""Limits of writable layers by project quotas: bytes and inodes, counted by the file system itself.
+
+Runs in threads of the storage worker. A container's folder gets a project of its own, which all that is made in it
+inherits. Limits hold for the container's writes because an overlay writes with the storage worker's capabilities,
+which lack SYS_RESOURCE: that one passes by quotas. Wants a file system with project quotas in force (ext4 or xfs, mount
+option `prjquota`); where they are not, containers with limits are refused, by the name of the key.
+quotactl(2), linux/fs.h, linux/quota.h.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import secrets
+import struct
+from pathlib import Path
+
+from kernel.errors import FailedPrecondition, Internal, ResourceExhausted
+from kernel.host import syscalls
+
+_GETXATTR, _SETXATTR = 0x801C581F, 0x401C5820
+"""FS_IOC_FSGETXATTR, FS_IOC_FSSETXATTR."""
+_INHERIT = 0x200
+"""FS_XFLAG_PROJINHERIT"""
+_ATTRIBUTES = struct.Struct("5I8x")
+"""struct fsxattr: xflags, extsize, nextents, projid, cowextsize."""
+_QUOTA = struct.Struct("8QI4x")
+"""struct if_dqblk: bhardlimit, bsoftlimit, curspace, ihardlimit, isoftlimit, curinodes, btime, itime, valid."""
+_GET, _SET = 0x800007, 0x800008
+_STATE = 0x5808
+"""Q_XGETQSTATV, of every file system."""
+_STATE_BYTES = 256
+_ENFORCED = 1 << 5
+"""FS_QUOTA_PDQ_ENFD: a file system may count projects and let them have what they want."""
+_LIMITS = 1 | 4
+"""QIF_BLIMITS | QIF_ILIMITS"""
+_PROJECT = 2
+_BLOCK = 1024
+_TRIES = 64
+_NONE = frozenset({errno.ENOSYS, errno.ESRCH, errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL})
+
+
+def limit(folder: Path, size: int, inodes: int) -> None:
+    """Hold all that will be made in an empty folder to `size` bytes and `inodes`, 0 for no limit."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        _check_enforced(fd)
+        project = _project(fd) or _free_project(fd)
+        blocks = -(-size // _BLOCK)
+        syscalls.quotactl_fd(
+            fd, _command(_SET), project, bytearray(_QUOTA.pack(blocks, blocks, 0, inodes, inodes, 0, 0, 0, _LIMITS))
+        )
+        flags, extent, extents, _, shared = _read_attributes(fd)
+        fcntl.ioctl(fd, _SETXATTR, _ATTRIBUTES.pack(flags | _INHERIT, extent, extents, project, shared))
+    except OSError as error:
+        raise _explain(error, folder) from error
+    finally:
+        os.close(fd)
+
+
+def lift(folder: Path) -> None:
+    """Forget the limits of a folder that is about to be deleted; none is success."""
+    try:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        if project := _project(fd):
+            nothing = bytearray(_QUOTA.pack(0, 0, 0, 0, 0, 0, 0, 0, _LIMITS))
+            syscalls.quotactl_fd(fd, _command(_SET), project, nothing)
+    except OSError as error:
+        if error.errno not in _NONE:
+            raise Internal(f"quota of {folder} cannot be lifted: {error.strerror}") from error
+    finally:
+        os.close(fd)
+
+
+def _check_enforced(fd: int) -> None:
+    state = bytearray(_STATE_BYTES)
+    state[0] = 1  # the version of the answer
+    syscalls.quotactl_fd(fd, _command(_STATE), 0, state)
+    if not struct.unpack_from("H", state, 2)[0] & _ENFORCED:
+        raise OSError(errno.ESRCH, "they are not enforced")
+
+
+def _free_project(fd: int) -> int:
+    """A project that nothing of this file system belongs to, and that has no limits."""
+    for _ in range(_TRIES):
+        project = secrets.randbelow(1 << 30) + (1 << 30)
+        answer = bytearray(_QUOTA.size)
+        try:
+            syscalls.quotactl_fd(fd, _command(_GET), project, answer)
+        except OSError as error:
+            if error.errno != errno.ENOENT:  # xfs says so of a project that nobody has
+                raise
+            return project
+        if not any(_QUOTA.unpack(bytes(answer))[:6]):
+            return project
+    raise ResourceExhausted("no project is free for the quota of a container")
+
+
+def _project(fd: int) -> int:
+    try:
+        return int(_read_attributes(fd)[3])
+    except OSError as error:
+        if error.errno in _NONE:
+            return 0
+        raise
+
+
+def _read_attributes(fd: int) -> tuple[int, ...]:
+    return _ATTRIBUTES.unpack(fcntl.ioctl(fd, _GETXATTR, bytes(_ATTRIBUTES.size)))
+
+
+def _command(command: int) -> int:
+    return (command << 8) | _PROJECT
+
+
+def _explain(error: OSError, folder: Path) -> FailedPrecondition | Internal:
+    if error.errno in _NONE:
+        return FailedPrecondition(
+            f"storage.writable_bytes, storage.writable_inodes: the file system of {folder.parent} has no project"
+            f" quotas in force ({error.strerror})",
+            hint="mount it with prjquota (ext4, xfs), or unset both keys",
+        )
+    return Internal(f"quota of {folder} cannot be set: {error.strerror}")
