@@ -7,6 +7,7 @@ believed: each byte is hashed on its way.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import secrets
@@ -77,7 +78,8 @@ def _target(output: str) -> Iterator[BinaryIO]:
             os.fsync(out.fileno())
         part.rename(path)
     except OSError as error:
-        raise ResourceExhausted(f"archive {path} cannot be written: {error.strerror}") from error
+        kind = ResourceExhausted if error.errno in (errno.ENOSPC, errno.EDQUOT) else InvalidInput
+        raise kind(f"archive {path} cannot be written: {error.strerror}") from error
     finally:
         part.unlink(missing_ok=True)
 

@@ -133,6 +133,8 @@ def test_a_saved_image_is_read_by_others_and_loaded_again(
     assert again.stdout == file.read_bytes()
     missing = daemon.command("image", "save", "--output", str(tmp_path / "none.tar"), "none.test/x", check=False)
     assert missing.returncode == 3
+    for nowhere in (tmp_path / "none" / "x.tar", tmp_path / "copy"):
+        assert daemon.command("image", "save", "--output", str(nowhere), busybox.id, check=False).returncode == 2
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["saved.tar"]
 
 
