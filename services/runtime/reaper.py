@@ -19,6 +19,7 @@ import os
 import select
 import signal
 import socket
+import struct
 import sys
 import time
 from contextlib import suppress
@@ -31,8 +32,9 @@ GREETING = b"+"
 _LEAST_DESCRIPTORS, _MOST_DESCRIPTORS = 4, 8
 _MOST_BYTES = 64 << 10
 _SPACE = socket.CMSG_LEN(_MOST_DESCRIPTORS * array.array("i").itemsize)
+_CREDENTIALS = struct.Struct("=iII")
 _LINGER = 3.0
-"""Seconds without a session after which it ends: the next one of a row need not start it anew."""
+"""Seconds without a session after which it ends, while the worker lives: the next of a row need not start it anew."""
 _FIRST_ROUND = 0.02
 _LATER_ROUNDS = 1.0
 """Seconds from one round of signals to the next: the pause doubles up to this."""
@@ -90,6 +92,11 @@ class Reaper:
         self._orphans: dict[int, int] = {}
         """How children ended that no command is known of yet: their OCI runtime's end is still to be seen."""
         self._idle_since = time.monotonic()
+        self._worker = -1
+        """A descriptor of the worker that asked last; -1 once it has ended."""
+        self._linger = _LINGER
+        self._told_to_end = False
+        signal.signal(signal.SIGTERM, self._on_term)
         self._poll = select.poll()
         self._poll.register(listener, select.POLLIN)
         self._poll.register(self._woken, select.POLLIN)
@@ -103,10 +110,15 @@ class Reaper:
                 elif fd == self._woken:
                     with suppress(BlockingIOError):
                         os.read(fd, 4096)
+                elif fd == self._worker:
+                    self._forget_worker()
                 elif fd in self._connections:
                     self._on_connection(fd)
                 elif fd in self._commands:
                     self._abandon(self._commands[fd])
+            if self._told_to_end:
+                for command in self._commands.values():
+                    self._abandon(command)
             self._reap()
             self._kill()
 
@@ -117,7 +129,12 @@ class Reaper:
             self._idle_since = now
             rounds = [command.kill_at for command in self._commands.values() if command.kill_at]
             return max(min(rounds) - now, 0.0) if rounds else None
-        return max(self._idle_since + _LINGER - now, 0.0)
+        return max(self._idle_since + self._linger - now, 0.0)
+
+    def _on_term(self, _number: int, _frame: object) -> None:
+        """The host or the whole service ends, and so do all sessions."""
+        self._told_to_end = True
+        self._linger = 0.0
 
     def _accept(self) -> None:
         with suppress(OSError):  # it has gone again
@@ -125,7 +142,21 @@ class Reaper:
             connection.setblocking(False)
             self._connections[connection.fileno()] = connection
             self._poll.register(connection, select.POLLIN)
+            self._note_worker(connection)
             connection.send(GREETING)
+
+    def _note_worker(self, connection: socket.socket) -> None:
+        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        pidfd = os.pidfd_open(_CREDENTIALS.unpack(credentials)[0])
+        if self._worker >= 0:
+            self._forget_worker()
+        self._worker, self._linger = pidfd, _LINGER
+        self._poll.register(pidfd, select.POLLIN)
+
+    def _forget_worker(self) -> None:
+        self._poll.unregister(self._worker)
+        os.close(self._worker)
+        self._worker, self._linger = -1, 0.0
 
     def _on_connection(self, fd: int) -> None:
         """A worker asks, or has gone."""
@@ -222,8 +253,9 @@ class Reaper:
 
     def _abandon(self, command: _Command) -> None:
         """Nobody wants to know any more: kill what is left of it."""
-        self._poll.unregister(command.status)
-        command.kill_at = time.monotonic()
+        if not command.kill_at:
+            self._poll.unregister(command.status)
+            command.kill_at = time.monotonic()
 
     def _kill(self) -> None:
         """A round of signals to what is left of abandoned commands, one reading of /proc for all of them."""

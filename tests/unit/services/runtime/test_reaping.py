@@ -6,6 +6,9 @@ import asyncio
 import os
 import signal
 import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +18,8 @@ from kernel.host.aio import Deadline
 from services.runtime import reaper
 from services.runtime.reaping import Reaping
 
-SOON = 10
+SOON = 20
+TREE = Path(reaper.__file__).parents[2]
 DETACHED = 'RUNTIME=$$ "$@" & echo $! > "$PID_FILE"'
 """Starts a command, notes its pid and leaves it behind."""
 LEFT = "while kill -0 $RUNTIME 2>/dev/null; do :; done; "
@@ -152,6 +156,41 @@ async def test_a_reaper_that_is_killed_amid_a_start_is_told(asker: Asker) -> Non
     assert await said(status) == b"", "nobody knows how it ended"
     for pid in children:
         os.kill(pid, signal.SIGKILL)
+
+
+async def test_a_reaper_that_is_told_to_end_ends_its_commands(asker: Asker) -> None:
+    _, status = await asker.start(DETACHED, "sh", "-c", "trap '' TERM; sleep 600; true")
+    pid = asker.pid()
+    only = parent(pid)
+    os.kill(only, signal.SIGTERM)
+    await gone(pid)
+    await gone(only)
+    assert await said(status) == b""
+
+
+async def test_it_ends_at_once_after_its_worker(asker: Asker) -> None:
+    """With the last command: nobody else would ask it."""
+    code = f"""
+import asyncio, os, sys; sys.path.insert(0, {str(TREE)!r})
+from pathlib import Path
+from tests.unit.services.runtime.test_reaping import Asker, DETACHED
+asyncio.get_event_loop_policy().set_child_watcher(asyncio.PidfdChildWatcher())
+code, status = asyncio.run(Asker(Path({str(asker.folder)!r})).start(DETACHED, "sleep", "600"))
+os.set_inheritable(status, True)
+os.execvp("sh", ["sh", "-c", "read x; (read x) <&%d & exit" % status])
+"""
+    worker = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, cwd=TREE)
+    async with asyncio.timeout(SOON):
+        while not list(asker.folder.glob("*.pid")) or not (asker.folder / "a.pid").read_text().strip():
+            await asyncio.sleep(0.02)
+    pid = asker.pid()
+    only = parent(pid)
+    worker.communicate(b"\n", timeout=SOON)
+    assert Path(f"/proc/{pid}").exists(), "somebody reads its status still"
+    os.kill(pid, signal.SIGKILL)
+    began = time.monotonic()
+    await gone(only)
+    assert time.monotonic() - began < reaper._LINGER
 
 
 async def test_many_at_once_share_one(asker: Asker) -> None:
