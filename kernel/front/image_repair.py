@@ -73,9 +73,14 @@ async def mend_all(front: Front) -> None:
 
 async def find_incomplete(front: Front) -> tuple[Image, ...]:
     """The images that lack a layer; from now on they are in no list."""
+    before = tuple(front.replica.images.values())  # one that is pulled meanwhile may have layers that are not told yet
     present = (await front.storage.call(storage.LAYERS, Nothing(), deadline=Deadline.after(_ASK_SECONDS))).layers
-    busy = front.replica.intents
-    broken = tuple(image for image in front.replica.images.values() if lacking(image, present) and image.id not in busy)
+    replica = front.replica
+    broken = tuple(
+        image
+        for image in before
+        if lacking(image, present) and replica.images.get(image.id) is image and image.id not in replica.intents
+    )
     front.images.incomplete = {image.id for image in broken}
     return broken
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections.abc import AsyncIterator
 
@@ -16,6 +17,7 @@ from kernel.ids import DiffId, Digest, digest
 from kernel.state.recover import Orphan
 
 _ARCHIVE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
+_LOG = logging.getLogger(__name__)
 _CHECK_SECONDS = 7200.0
 _PHASES = {
     Phase.WAITING: node_pb2.WAITING,
@@ -112,8 +114,12 @@ async def wipe_images(front: Front, request: node_pb2.WipeImagesRequest, call: C
             wiped.why = str(error)
     for orphan in (await doctor.examine(front, call.deadline)).orphans:
         if orphan.kind in (Orphan.PARTIAL_LAYER, Orphan.LAYER, Orphan.BLOB) and doctor.certain(front, orphan):
-            await doctor.mend(front, orphan, call.deadline)
-            reply.left_overs += 1
+            try:
+                await doctor.mend(front, orphan, call.deadline)
+            except CrispError as error:
+                _LOG.warning("not wiped: %s: %s", orphan.describe(), error)
+            else:
+                reply.left_overs += 1
     return reply
 
 

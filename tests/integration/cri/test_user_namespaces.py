@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
+import tarfile
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
@@ -256,6 +258,19 @@ def test_volumes_that_the_image_declares_belong_to_root(mapped: Pod, cri: Cri, r
     cri.output(container, "touch", "/var/deep/data/new")
     assert words(cri.output(container, "stat", "-c", "%u:%g", "/var/deep", "/var/deep/data")) == ["0:0", "0:0"]
     assert cri.exec(container, "touch", "/new").exit_code != 0
+
+
+def test_what_its_layers_only_imply_is_theirs_too(mapped: Pod, cri: Cri, registry: Registry) -> None:
+    base = busybox_layer()
+    base.folder("data", mode=0o2750, uid=12, gid=34)
+    upper = io.BytesIO()
+    with tarfile.open(fileobj=upper, mode="w") as tar:
+        tar.addfile(tarfile.TarInfo("data/file"))
+    registry.push(image([base.tar(), upper.getvalue()], {"Env": ["PATH=/bin"]}), "implied-mapped", "v1")
+    mapped.image = f"{registry.address}/implied-mapped:v1"
+    cri.pull(mapped.image)
+    container = mapped.shell("sleep 600", security=inside())
+    assert words(cri.output(container, "stat", "-c", "%a:%u:%g", "/data", "/data/file")) == ["2750:12:34", "644:0:0"]
 
 
 def test_it_runs_privileged_without_being_so_on_the_host(pods, cri: Cri, daemon: Daemon, handler: str) -> None:

@@ -53,6 +53,8 @@ async def test_a_container_writes_for_itself(store: Store) -> None:
     (first / "d/a").write_bytes(b"mine")
     (first / "f").unlink()
     os.setxattr(first / "d/b", "user.x", b"y")
+    mounted = next(line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(first) in line)
+    assert "volatile" in mounted.rpartition(" - ")[2]
     assert (second / "d/a").read_bytes() == b"base a"
     assert (store.diff(lowest) / "f").read_bytes() == b"base f"
     assert (await store.service.usage(ContainerRequest(container=one), CALL)).inodes == 1  # as it was a moment ago

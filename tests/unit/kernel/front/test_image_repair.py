@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 from msgspec import structs
 
+from kernel.contracts.supervisor import Commit
 from kernel.errors import FailedPrecondition, Unavailable
 from kernel.front import doctor, image_repair, images, node
 from kernel.front.context import Front
@@ -144,3 +145,18 @@ async def test_a_wipe_keeps_what_is_pinned_and_says_so(workers, monkeypatch: pyt
     }  # fmt: skip
     assert await listed(front) == {TWO}
     await front.tasks.close()
+
+
+async def test_an_image_that_comes_meanwhile_is_not_taken_for_a_broken_one(front: Front, workers) -> None:
+    workers.hold["layers"] = asyncio.Event()
+    looking = front.tasks.start(image_repair.find_incomplete(front), "look")
+    while not workers.count("layers"):
+        await asyncio.sleep(0)
+    there = set(workers.layers)
+    workers.layers = there  # what storage will tell
+    one = next(image for image in front.replica.images.values() if ONE in image.tags)
+    new = structs.replace(one, id="sha256:" + "e" * 64, layers=(structs.replace(one.layers[0], diff_id="sha256:new"),))
+    await front.replica.commit(Commit(put_images=(new,)), Deadline.after(5))
+    workers.hold["layers"].set()
+    assert await looking == ()
+    assert front.images.incomplete == set()
