@@ -1,4 +1,4 @@
-"""Probes run as a child of an unpack would run: `python -I confined.py empty|folder CAPABILITIES FILTER`.
+"""Probes run as a child of an unpack would run: `python -I confined.py empty|folder|closed CAPABILITIES FILTER`.
 
 After giving up what those children give up, tries what a hostile layer would want; the answers are JSON.
 """
@@ -28,11 +28,11 @@ def tried(call: object) -> str:
 
 
 def main() -> None:
-    confine.enter(empty=sys.argv[1] == "empty")
+    confine.enter(empty=sys.argv[1] == "empty", read_only=sys.argv[1] == "closed")
     root = os.open("/", os.O_RDONLY)
     confine.drop(int(sys.argv[2]), bytes.fromhex(sys.argv[3]))
     answers = {
-        "listed": os.listdir(root) if sys.argv[1] == "folder" else [],
+        "listed": os.listdir(root) if sys.argv[1] != "empty" else [],
         "write": tried(lambda: os.open("/new", os.O_WRONLY | os.O_CREAT)),
         "host": tried(lambda: os.open("/etc/passwd", os.O_RDONLY)),
         "above": tried(lambda: os.open("../../../../etc/passwd", os.O_RDONLY)),

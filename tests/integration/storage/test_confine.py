@@ -41,6 +41,15 @@ async def test_nothing_but_the_folder_is_in_reach(tmp_path: Path, form: str) -> 
     assert sorted(os.listdir(tmp_path)) == (["inside"] if empty else ["inside", "new"])
 
 
+async def test_a_check_reads_its_folder_and_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "inside").touch()
+    found = await probe(tmp_path, "closed", confine.VERIFY_CAPABILITIES, seccomp.VERIFY)
+    refused = ("socket", "fork", "exec", "kill", "unshare", "mount", "chroot", "ptrace", "raise")
+    assert {what: found[what] for what in refused} == dict.fromkeys(refused, NO)
+    assert {found[what] for what in ("host", "above", "proc")} == {"No such file or directory"}
+    assert (found["listed"], found["write"]) == (["inside"], "Read-only file system")
+
+
 async def test_without_a_filter_the_empty_root_is_still_empty(tmp_path: Path) -> None:
     (tmp_path / "inside").touch()
     found = await probe(tmp_path, "empty", 0, seccomp.UNTAR)
