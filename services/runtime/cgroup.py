@@ -261,7 +261,8 @@ class Cgroups:
         while pids := await asyncio.to_thread(self.processes, path):
             if deadline.remaining() <= 0:
                 raise DeadlineExceeded(f"cgroup {path}: processes {pids[:8]} do not end")
-            forks_on = not await asyncio.to_thread(self.kill_at_once, path) and turn >= _ROUNDS_BEFORE_FREEZE
+            at_once = self.hierarchies.only_v2 and await asyncio.to_thread(self.kill_at_once, path)
+            forks_on = not at_once and turn >= _ROUNDS_BEFORE_FREEZE
             if forks_on:
                 # frozen, it cannot make new ones while the list is read; the signals work once it thaws
                 await asyncio.to_thread(self.set_frozen, path, frozen=True)

@@ -41,7 +41,10 @@ class Profiles:
         """A container's confinement; errors name the field of the request."""
         security = request.security
         what = f"container {request.container}: profiles"
-        profile = await thread.run(lambda: self._seccomp(pod, request), deadline, what)
+        source = confinement.seccomp_source(security.seccomp, privileged=security.privileged, config=self._config)
+        profile = None
+        if source != "none":
+            profile = await thread.run(lambda: self._seccomp(source, pod, request), deadline, what)
         apparmor = await self._apparmor.choose(security.apparmor, privileged=security.privileged, deadline=deadline)
         process_label, mount_label = await self._labels(pod, security.selinux, privileged=security.privileged)
         return Confinement(
@@ -60,7 +63,10 @@ class Profiles:
     async def _labels(self, pod: PodRequest, options: SelinuxOptions | None, *, privileged: bool) -> tuple[str, str]:
         if self._config.selinux == "ignore":
             return "", ""
-        return await asyncio.to_thread(self._selinux.labels, pod.sandbox, options or pod.selinux, privileged=privileged)
+        asked = options or pod.selinux
+        if not self._selinux.enabled():  # nothing is read: no thread is needed for that
+            return self._selinux.labels(pod.sandbox, asked, privileged=privileged)
+        return await asyncio.to_thread(self._selinux.labels, pod.sandbox, asked, privileged=privileged)
 
     async def relabel(
         self, pod: PodRequest, files: Iterable[Path], request: CreateRequest, found: Confinement, deadline: Deadline
@@ -96,9 +102,11 @@ class Profiles:
             self._told.add(text)
             _LOG.warning("%s", text)
 
-    def _seccomp(self, pod: PodRequest, request: CreateRequest) -> seccomp.Profile | None:
+    def _seccomp(
+        self, source: confinement.SeccompSource, pod: PodRequest, request: CreateRequest
+    ) -> seccomp.Profile | None:
         config, asked = self._config, request.security.seccomp
-        match confinement.seccomp_source(asked, privileged=request.security.privileged, config=config):
+        match source:
             case "default":
                 handler = config.handlers.get(pod.handler or config.default_handler)
                 own = handler.seccomp_profile if handler is not None else ""
