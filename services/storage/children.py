@@ -23,6 +23,8 @@ from services.storage.pump import Pipes, Progress, Pumped, pump
 _T = TypeVar("_T")
 _PYTHON = (sys.executable, "-I", "-m")
 _PIPE = asyncio.subprocess.PIPE
+_REBUILDS = 2
+"""As many checks at once: an unpack never waits for them."""
 _CHUNK = 1 << 20
 _ANSWER_LIMIT = 64 << 20
 
@@ -38,8 +40,10 @@ class Ended:
 class Children:
     """Starts them; `close` when no more are wanted."""
 
-    def __init__(self, slots: int, max_entries: int, stall: float) -> None:
-        self._threads = ThreadPoolExecutor(max_workers=slots, thread_name_prefix="hash")
+    def __init__(self, unpacks: int, max_entries: int, stall: float) -> None:
+        """`unpacks`: how many the caller wants at once."""
+        self._threads = ThreadPoolExecutor(max_workers=unpacks + _REBUILDS, thread_name_prefix="hash")
+        self._rebuilds = asyncio.Semaphore(_REBUILDS)
         self._max_entries = max_entries
         self._stall = stall
         self._inflate_filter = seccomp.compile_filter(seccomp.INFLATE).hex()
@@ -73,6 +77,10 @@ class Children:
     async def rebuild(self, skeleton: int, diff: Path, limit: int, target: int | None = None) -> tuple[Pumped, Ended]:
         """Files to the tar that they came from: its hash, and what the child found. `target`, a file, gets the tar,
         and is closed."""
+        async with self._rebuilds:
+            return await self._rebuild(skeleton, diff, limit, target)
+
+    async def _rebuild(self, skeleton: int, diff: Path, limit: int, target: int | None) -> tuple[Pumped, Ended]:
         run = _Run(self._threads, self._stall)
         try:
             if target is None:

@@ -162,7 +162,7 @@ class LayerStore:
         self._under_way: set[str] = set()
         self.replaced: set[str] = set()
         """Names of damaged layers that were made again meanwhile: to be swept once nobody reads them."""
-        self.children = Children(_slots() + 1, config.storage.max_layer_entries, config.storage.stall_timeout)
+        self.children = Children(_slots(), config.storage.max_layer_entries, config.storage.stall_timeout)
 
     def close(self) -> None:
         """Let the threads go."""

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from kernel.contracts.storage import CheckRequest, LayerState
 from kernel.errors import DeadlineExceeded
 from kernel.host.aio import Deadline
 from services.storage.methods import create
-from tests.integration.storage.conftest import Store, Tar
+from tests.integration.storage.conftest import CALL, Store, Tar
 
 
 def children() -> set[int]:
@@ -40,3 +41,25 @@ async def test_one_that_hangs_is_given_up(store: Store, which: int) -> None:
         assert store.left_over() == []
     finally:
         await service.close()
+
+
+async def test_checks_that_hang_hold_no_unpack_up(store: Store) -> None:
+    layers = [await store.unpack(Tar().add(f"f{number}", os.urandom(1000))) for number in range(4)]
+    before, stopped = children(), set[int]()
+    checks = [store.service.check(CheckRequest(diff_id=layer), CALL) for layer in layers]
+    checking = asyncio.gather(*checks)
+    try:
+        deadline = Deadline.after(20)
+        while len(stopped) < 2:  # no more of them run at once
+            for child in children() - before - stopped:
+                os.kill(child, signal.SIGSTOP)
+                stopped.add(child)
+            assert deadline.remaining() > 0
+            await asyncio.sleep(0.001)
+        async with deadline.limit("unpacking beside them"):
+            await store.unpack(Tar().add("new", b"x"))
+        assert not checking.done()
+    finally:
+        for child in stopped:
+            os.kill(child, signal.SIGCONT)
+    assert {found.state for found in await checking} == {LayerState.WHOLE}
