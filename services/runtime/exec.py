@@ -168,7 +168,7 @@ class Execs:
 
     async def _kill_tree(self, container: Container, started: process.Child, pid_file: Path) -> None:
         """Kill the command, what it started, and the runtime's process that waits for it."""
-        roots = {started.pid, *([pid] if (pid := _pid(pid_file)) else [])}
+        roots = {started.pid, *(tree.origins(pid) if (pid := _pid(pid_file)) else ())}
         await kill_tree(self._cgroups, container.state.cgroup, roots)
         # the OCI runtime is the command's parent: killed before it has reaped it, it would leave a zombie in the
         # container, whose first process may reap nothing

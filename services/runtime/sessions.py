@@ -200,8 +200,7 @@ class Sessions:
 
 
 def _roots(pid_file: Path) -> set[int]:
-    """The command, and its session where that is another process's: crun's. None where its reaper has seen its end, or
-    where the pid is a later process's."""
+    """What of it is to be killed: nothing where its reaper has seen its end, or where the pid is a later process's."""
     try:
         pid, written_at = int(pid_file.read_text()), pid_file.stat().st_mtime
     except (OSError, ValueError):  # gone, or not whole: then the command has not begun
@@ -210,9 +209,7 @@ def _roots(pid_file: Path) -> set[int]:
     if found is None:
         return {pid}  # an end that nobody reaps, or none: its session is still its children's
     age = time.clock_gettime(time.CLOCK_BOOTTIME) - found.start / os.sysconf("SC_CLK_TCK")
-    if age < time.time() - written_at - _CLOCK_SECONDS:
-        return set()
-    return {pid, found.session} if tree.entry(found.session) is None else {pid}
+    return tree.origins(pid) if age >= time.time() - written_at - _CLOCK_SECONDS else set()
 
 
 def _check_attached(container: Container, conmon: int) -> None:

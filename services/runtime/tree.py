@@ -43,19 +43,25 @@ def read(pids: Iterable[int] | None = None) -> Table:
     return {pid: found for pid in pids if (found := entry(pid)) is not None}
 
 
+def origins(pid: int) -> set[int]:
+    """A command's pid, and its session where that is of a process that has ended: crun leaves commands in such."""
+    found = entry(pid)
+    return {pid} if found is None or entry(found.session) is not None else {pid, found.session}
+
+
 def grown(roots: Iterable[int], table: Table) -> set[int]:
     """Those of `roots` that are in the table, with all that came of any of them, be it there or gone. Pure."""
-    origins, found = set(roots), set[int]()
+    known, found = set(roots), set[int]()
     grew = True
     while grew:
         fresh = {
             pid
             for pid, one in table.items()
-            if pid not in found and not origins.isdisjoint((pid, one.parent, one.group, one.session))
+            if pid not in found and not known.isdisjoint((pid, one.parent, one.group, one.session))
         }
         grew = bool(fresh)
         found |= fresh
-        origins |= fresh
+        known |= fresh
     return found
 
 

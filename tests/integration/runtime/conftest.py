@@ -98,6 +98,8 @@ class Node:
     service: Runtime
     sandboxes: list[SandboxId] = field(default_factory=list)
     netns: list[Path] = field(default_factory=list)
+    handler: str = ""
+    """Of pods that are to run with it; the default one where empty."""
 
     def call(self, seconds: float = 60) -> FakeCall:
         return FakeCall(seconds)
@@ -288,6 +290,14 @@ async def node(config: Config, base: Path, parent: str, tree: Path) -> AsyncIter
 async def crun_node(crun_config: Config, base: Path, parent: str, tree: Path) -> AsyncIterator[Node]:
     async for found in _node(crun_config, base, parent, tree):
         yield found
+
+
+@pytest.fixture(params=["runc", "crun"])
+def any_node(request: pytest.FixtureRequest) -> Node:
+    """A node with each OCI runtime in turn."""
+    node: Node = request.getfixturevalue("node" if request.param == "runc" else "crun_node")
+    node.handler = request.param
+    return node
 
 
 async def _node(config: Config, base: Path, parent: str, tree: Path) -> AsyncIterator[Node]:

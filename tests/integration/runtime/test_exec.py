@@ -40,8 +40,9 @@ async def test_what_cannot_run_is_an_error(node: Node) -> None:
         await node.exec(container, "true")
 
 
-async def test_the_time_limit_kills_all_that_came_of_the_command(node: Node) -> None:
-    container = await node.run(await node.pod(), "sleep", "100")
+async def test_the_time_limit_kills_all_that_came_of_the_command(any_node: Node) -> None:
+    node = any_node
+    container = await node.run(await node.pod(handler=node.handler), "sleep", "100")
     began = time.monotonic()
     with pytest.raises(DeadlineExceeded, match="within 1 s"):
         await node.exec(container, "sh", "-c", "(sleep 2222 & sleep 2222 &) ; sleep 2222; true", timeout=1)

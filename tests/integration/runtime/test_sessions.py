@@ -125,14 +125,6 @@ class Stream:
             session.close()
 
 
-@pytest.fixture(params=["runc", "crun"])
-def any_node(request: pytest.FixtureRequest) -> Node:
-    """A node with each OCI runtime."""
-    node = request.getfixturevalue("node" if request.param == "runc" else "crun_node")
-    node.handler = request.param
-    return node
-
-
 @pytest.fixture
 async def any_stream(any_node: Node) -> AsyncIterator[Stream]:
     made = Stream(any_node)
@@ -148,7 +140,7 @@ async def stream(node: Node) -> AsyncIterator[Stream]:
 
 
 async def box(node: Node, **fields: object) -> ContainerId:
-    return await node.run(await node.pod(handler=getattr(node, "handler", "")), "sleep", "1000", **fields)
+    return await node.run(await node.pod(handler=node.handler), "sleep", "1000", **fields)
 
 
 async def test_output_input_and_exit_codes(any_node: Node, any_stream: Stream) -> None:

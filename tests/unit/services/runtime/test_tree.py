@@ -49,3 +49,15 @@ def test_what_runs_is_read_and_killed_and_what_ended_is_not_there() -> None:
     assert shell.wait() == -signal.SIGKILL
     tree.kill(found, table)
     shell.stdout.close()
+
+
+def test_a_command_is_found_by_a_session_whose_first_process_has_ended() -> None:
+    script = "setsid sh -c 'sleep 600 >&2 & echo $!'"
+    told = subprocess.run(["sh", "-c", script], stdout=subprocess.PIPE, check=True)
+    pid = int(told.stdout)
+    found = tree.entry(pid)
+    assert found
+    assert tree.origins(pid) == {pid, found.session}
+    assert tree.origins(os.getpid()) <= {os.getpid(), os.getsid(0)}
+    os.kill(pid, signal.SIGKILL)
+    assert tree.origins(0) == {0}
