@@ -40,7 +40,7 @@ from kernel.contracts.storage import (
     UnpackRequest,
     Usage,
 )
-from kernel.errors import FailedPrecondition, NotFound
+from kernel.errors import CrispError, FailedPrecondition, NotFound
 from kernel.host.aio import Deadline, Joins, KeyedLock, Tasks
 from kernel.ids import ContainerId, DiffId, container_id, digest, sandbox_id
 from services.storage import checkpoint, files, usage
@@ -180,7 +180,11 @@ class StorageService:
         return Nothing()
 
     async def _settle(self) -> None:
-        await self._believe(self._suspects.pending)
+        for diff_id in self._suspects.pending:
+            try:
+                await self._believe((diff_id,))
+            except CrispError as error:  # it stays suspect, and is asked again when it is wanted
+                _LOG.warning("%s", error)
 
     async def _believe(self, layers: tuple[DiffId, ...]) -> None:
         """Have those of the layers checked that are suspect; a damaged one is dropped."""

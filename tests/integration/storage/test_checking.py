@@ -9,10 +9,11 @@ import msgspec
 import pytest
 
 from kernel.contracts.contract import Nothing
-from kernel.contracts.storage import CheckRequest, LayerState, MountRequest
+from kernel.contracts.storage import Checked, CheckRequest, LayerState, MountRequest
 from kernel.errors import Internal, NotFound
+from kernel.host.aio import Deadline
 from kernel.ids import ContainerId, DiffId, Digest, new_id
-from services.storage.checking import damaged, judge
+from services.storage.checking import Checker, damaged, judge
 from services.storage.children import Ended
 from services.storage.layer import RECORD, Record
 from services.storage.methods import create
@@ -96,6 +97,37 @@ async def test_after_the_host_went_down_layers_of_that_boot_are_asked_first(stor
     finally:
         await service.close()
     assert msgspec.json.decode(state.read_bytes(), type=State).suspects == ()
+
+
+async def test_a_layer_that_cannot_be_checked_stays_suspect_and_holds_no_other_up(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = [await store.unpack(Tar().add(name)) for name in ("first", "second")]
+    (store.diff(second) / "second").unlink()
+    await store.service.close()
+    state = store.paths.layers.parent / FILE
+    boot = msgspec.json.decode(state.read_bytes(), type=State).boot
+    state.write_bytes(msgspec.json.encode(State(boot=boot, suspects=(first, second))))
+    check = Checker.check
+
+    async def fails(self: Checker, diff_id: DiffId, deadline: Deadline) -> Checked:
+        if diff_id == first:
+            raise Internal("its folder cannot be read now")
+        return await check(self, diff_id, deadline)
+
+    monkeypatch.setattr(Checker, "check", fails)
+    service = await create(store.config)
+    try:
+        await service.settle(Nothing(), CALL)
+        assert set((await service.layers(Nothing(), CALL)).layers) == {first}
+        request = MountRequest(container=ContainerId(new_id()), layers=(first,))
+        with pytest.raises(Internal, match="cannot be read now"):
+            await service.mount(request, CALL)
+        assert msgspec.json.decode(state.read_bytes(), type=State).suspects == (first,)
+        monkeypatch.undo()
+        await service.mount(request, CALL)
+    finally:
+        await service.close()
 
 
 async def test_a_worker_that_was_only_killed_asks_nothing(store: Store) -> None:
