@@ -52,6 +52,8 @@ class PortForward(Session):
 
     def opened(self, channel: Channel, headers: dict[str, str]) -> str:
         kind = headers.get("streamtype", "")
+        if self.over:
+            return "the session is over"
         try:
             number = port(headers.get("port", ""))
         except Refused as refused:

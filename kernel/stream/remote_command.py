@@ -68,6 +68,8 @@ class RemoteCommand(Session):
 
     def opened(self, channel: Channel, headers: dict[str, str]) -> str:
         name = headers.get("streamtype", "")
+        if self.over:
+            return "the session is over"
         if name not in CHANNELS or name in self._channels:
             return f"stream type {name[:80]!a} is unknown, or there is one already"
         self._channels[name] = channel
@@ -218,6 +220,8 @@ class RemoteCommand(Session):
 
     def _resize_terminal(self, terminal: int) -> Callable[[int, int], None]:
         def resize(width: int, height: int) -> None:
+            if self.over:
+                return
             with suppress(OSError):  # the command has ended meanwhile
                 fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
 

@@ -16,7 +16,7 @@ from contextlib import suppress
 import pytest
 
 from kernel.contracts.stream import Ended, Kind, Opened, RefuseRequest, Role
-from kernel.stream import remote_command
+from kernel.stream import remote_command, spdy
 from tests.harness.streams import Command, Spdy
 
 MANY = 1000
@@ -170,6 +170,35 @@ async def test_a_reader_that_does_not_read_stops_the_command_and_nothing_else(st
     command.close()
     await stream.heard(Ended)
     await asyncio.to_thread(started.wait, 20)  # its output was closed
+
+
+async def test_a_slow_reader_gets_all_that_a_command_has_left(stream) -> None:
+    source = stream.folder / "data"
+    source.write_bytes(data := os.urandom(60_000))
+    pipes: list[int] = []
+    client = await begin(await stream.url(), strict=True)
+    command = await client
+    command.socket.sendall(command.spdy.settings(0))  # nothing is taken for now
+    opened = await stream.heard(Opened)
+    stdout, out = os.pipe()
+    stderr, err = os.pipe()
+    status, said = os.pipe()
+    os.write(out, data)
+    os.write(said, b"0\n")
+    pipes += [out, err]  # a child holds them open
+    os.close(said)
+    await stream.give(opened.session, {Role.STDOUT: stdout, Role.STDERR: stderr, Role.STATUS: status})
+    session = stream.service._sessions[opened.session]
+    async with asyncio.timeout(20):
+        while not session._sources["stdout"]._draining:  # the command has ended
+            await asyncio.sleep(0.01)
+    assert len(command.output()) <= spdy.WINDOW
+    command.socket.sendall(command.spdy.settings(spdy.WINDOW))
+    with command:
+        assert await asyncio.to_thread(command.exit_code) == 0
+        assert command.output() == data
+    for fd in pipes:
+        os.close(fd)
 
 
 async def terminal(stream, *argv: str) -> subprocess.Popen[bytes]:
