@@ -192,3 +192,12 @@ async def test_a_pod_may_wish_for_its_addresses(node: Node, client: Client, sand
     assert "02:00:00:00:00:77" in inside
     assert f"{node.subnet}.77/24" in inside
     await client.detach(sandbox)
+
+
+async def test_a_pods_bandwidth_is_limited(node: Node, client: Client, sandbox: SandboxId) -> None:
+    """By the real plugin, which is told of the pod's annotation; and nothing of it is left."""
+    node.configure(node.bridge_plugin(), {"type": "bandwidth", "capabilities": {"bandwidth": True}})
+    annotations = {"kubernetes.io/ingress-bandwidth": "10M"}
+    await client.service.attach(msgspec.structs.replace(pod(sandbox), annotations=annotations), FakeCall())
+    assert "rate 10Mbit" in run("tc", "qdisc", "show")
+    await client.detach(sandbox)
