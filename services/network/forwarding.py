@@ -42,14 +42,17 @@ class Forwarding:
         """Interfaces that take packets from 127.0.0.1 because of us."""
 
     async def restore(self, pods: Mapping[SandboxId, tuple[Forward, ...]], lent: Iterable[str]) -> None:
-        """Make the table what the records say, after another life of this worker."""
+        """Make the table what the records say, after another life of this worker; and `lent` interfaces take packets
+        from 127.0.0.1 as long as there is a pod with host ports."""
         async with self._turn:
             self._pods = {sandbox: forwards for sandbox, forwards in pods.items() if forwards}
             self._lent.update(lent)
             await running.settle(self._mark, _PATIENCE)
             there = await asyncio.to_thread(self._has_table)
-            if there or self._pods:
+            if there or self._pods or self._lent:
                 await self._anew(Deadline.after(_SECONDS))
+            for interface in self._lent:
+                await asyncio.to_thread(_switch, interface, "1")
 
     async def keep(self) -> None:
         """Make the table anew where somebody has flushed all rules: asked every few seconds, for as long as this runs.
@@ -64,8 +67,8 @@ class Forwarding:
                     except CrispError as error:
                         _LOG.error("host ports are not forwarded: %s", error)
 
-    async def add(self, sandbox: SandboxId, forwards: tuple[Forward, ...], deadline: Deadline) -> None:
-        """Lead ports to a pod."""
+    async def add(self, sandbox: SandboxId, forwards: tuple[Forward, ...], through: str, deadline: Deadline) -> None:
+        """Lead ports to a pod; the interface `through`, if there is one, takes packets from 127.0.0.1 then."""
         async with self._turn:
             before = self._pods
             self._pods = {**before, sandbox: forwards}
@@ -77,6 +80,9 @@ class Forwarding:
             except CrispError:
                 self._pods, self._up = before, False
                 raise
+            if through and through not in self._lent:  # after the guard, which came with the table
+                self._lent.add(through)
+                await asyncio.to_thread(_switch, through, "1")
             await asyncio.to_thread(_forget_flows, forwards)
 
     async def remove(self, sandbox: SandboxId, deadline: Deadline) -> None:
@@ -99,10 +105,11 @@ class Forwarding:
         """Whether a pod's ports are in force."""
         return sandbox in self._pods
 
-    async def lend_loopback(self, forwards: tuple[Forward, ...]) -> str:
-        """Let packets from 127.0.0.1 pass to a pod; the interface that had to be told, or nothing."""
+    async def through(self, forwards: tuple[Forward, ...]) -> str:
+        """The interface that has to be told by us to take packets from 127.0.0.1 to a pod; empty where there is none,
+        or where somebody else has told it."""
         address = next((each.address for each in forwards if each.family == 4), "")
-        return await asyncio.to_thread(self._lend, address) if address else ""
+        return await asyncio.to_thread(self._through, address) if address else ""
 
     async def _change(self, transaction: str, deadline: Deadline) -> None:
         """Run it; where it does not fit what is in the kernel (somebody flushed the rules), make all anew."""
@@ -137,29 +144,20 @@ class Forwarding:
             _LOG.warning("whether there is a table of host ports is not known: %s", error.strerror)
             return True
 
-    def _lend(self, address: str) -> str:
+    def _through(self, address: str) -> str:
         try:
             interface = rtnetlink.way_to(address)
             if not interface or interface in self._lent:
                 return interface
-            switch = _switch(interface)
-            if switch.read_text().strip() == "1":
-                return ""
-            switch.write_text("1")
+            told = _setting(interface).read_text().strip()
         except OSError as error:
             _LOG.warning("host ports are not reached from 127.0.0.1: %s: %s", error.filename, error.strerror)
             return ""
-        self._lent.add(interface)
-        return interface
+        return interface if told == "0" else ""
 
     def _take_back(self) -> None:
         for interface in self._lent:
-            try:
-                _switch(interface).write_text("0")
-            except FileNotFoundError:
-                continue  # the interface has gone
-            except OSError as error:
-                _LOG.warning("%s still takes packets from 127.0.0.1: %s", interface, error.strerror)
+            _switch(interface, "0")
         self._lent.clear()
 
 
@@ -172,8 +170,17 @@ def turn_back(interfaces: Iterable[str]) -> None:
             _LOG.debug("interface %s: hairpin mode cannot be set: %s", interface, error.strerror)
 
 
-def _switch(interface: str) -> Path:
+def _setting(interface: str) -> Path:
     return Path("/proc/sys/net/ipv4/conf") / interface / "route_localnet"
+
+
+def _switch(interface: str, value: str) -> None:
+    try:
+        _setting(interface).write_text(value)
+    except FileNotFoundError:
+        _LOG.debug("interface %s has gone", interface)
+    except OSError as error:
+        _LOG.warning("interface %s: route_localnet cannot be set to %s: %s", interface, value, error.strerror)
 
 
 def _forget_flows(forwards: tuple[Forward, ...]) -> None:

@@ -165,7 +165,7 @@ class Pods:
         if attachment.host_ports:
             await asyncio.wait({self._restored})
             forwards = _forwards(attachment)
-            attachment = replace(attachment, loopback_through=await self._forwarding.lend_loopback(forwards))
+            attachment = replace(attachment, loopback_through=await self._forwarding.through(forwards))
             await asyncio.to_thread(forwarding.turn_back, result.outside(added))
         self._attachments.save(attachment)
         await self._forward(attachment, deadline)
@@ -178,7 +178,8 @@ class Pods:
         if attachment.host_ports:
             await asyncio.wait({self._restored})
             if not self._forwarding.led(attachment.sandbox):
-                await self._forwarding.add(attachment.sandbox, _forwards(attachment), deadline)
+                forwards, through = _forwards(attachment), attachment.loopback_through
+                await self._forwarding.add(attachment.sandbox, forwards, through, deadline)
 
     async def _leave(self, sandbox: SandboxId, attachment: Attachment | None, deadline: Deadline) -> None:
         pin, mark = self._paths.netns(sandbox), self._attachments.mark(sandbox)
@@ -231,9 +232,11 @@ class Pods:
         forwards, lent = {}, []
         for sandbox in self._attachments.sandboxes():
             attachment = self.load(sandbox)
-            if attachment is None or attachment.undoing:
+            if attachment is None:
                 continue
             lent.append(attachment.loopback_through)
+            if attachment.undoing:
+                continue
             try:
                 self._claims.claim_ports(sandbox, attachment.pod, attachment.every_port())
                 if attachment.result is not None:

@@ -349,6 +349,29 @@ async def test_rules_that_somebody_flushed_come_back(
     await client.service.close()
 
 
+async def test_a_worker_killed_before_it_told_the_interface(node: Node, client: Client) -> None:
+    """The record names the interface before it is told: the next life tells it, and takes it back in the end."""
+    node.configure(node.bridge_plugin())
+    stays, goes = SandboxId(new_id()), SandboxId(new_id())
+    for sandbox, port in ((stays, 8081), (goes, 8082)):
+        await client.attach(sandbox, mapping(port))
+    setting = Path(f"/proc/sys/net/ipv4/conf/{node.bridge}/route_localnet")
+    setting.write_text("0")
+    later = Client(await methods.create(node.config))
+    await later.attach(stays)
+    assert loopback_taken(node) == "1"
+    await later.detach(stays)
+    assert loopback_taken(node) == "1"
+    await later.detach(goes)
+    assert loopback_taken(node) == "0"
+    third = SandboxId(new_id())
+    setting.write_text("1")  # somebody else's wish stays
+    await later.attach(third, mapping(8083))
+    await later.detach(third)
+    assert loopback_taken(node) == "1"
+    await later.service.close()
+
+
 async def test_a_table_without_a_pod_goes_with_the_next_life(node: Node, client: Client, sandbox: SandboxId) -> None:
     node.configure(node.bridge_plugin())
     await client.attach(sandbox, mapping(8081))
@@ -356,7 +379,7 @@ async def test_a_table_without_a_pod_goes_with_the_next_life(node: Node, client:
     record.write_bytes(msgspec.json.encode(msgspec.json.decode(record.read_bytes()) | {"undoing": True}))
     later = Client(await methods.create(node.config))
     await later.detach(sandbox)
-    assert tables() == []
+    assert (tables(), loopback_taken(node)) == ([], "0")
     assert (await later.service.check_ready(Nothing(), None)).ready  # type: ignore[arg-type]
     await later.service.close()
 
@@ -391,7 +414,7 @@ async def test_many_pods_are_elements_of_one_table(node: Node) -> None:
             protocol="tcp", host_ip="", host_port=10000 + number, address=f"10.7.0.{number + 2}", port=80,
             link="10.7.0.0/24",
         )  # fmt: skip
-        await made.add(pod, (forward,), Deadline.after(20))
+        await made.add(pod, (forward,), "", Deadline.after(20))
     before = run("nft", "list", "chains")
     assert (len(tables()), rules().count(" : 10.7.0.")) == (1, 20)
     for number, pod in enumerate(pods[:-1]):
