@@ -3,8 +3,10 @@
 Rules:
 - Every record is JSON of its class in `kernel.contracts.records`, with a checksum. One that does not read back is
   moved to the table `set_aside` and the rest is served: one damaged object does not cost the others.
-- A file that is no database any more is renamed, never deleted, and a new one begun. Either way the reason is in the
-  snapshot (`damaged`), so that nobody takes what is missing for removed.
+- A file that is no database any more is renamed, never deleted, and a new one begun, with the records of the last copy.
+  Either way the reason is in the snapshot (`damaged`), so that nobody takes what is missing for removed.
+- The copy lies beside the file, is made now and then (`copy`), and is read where the file or a record of it is damaged:
+  what is older in it than on the host is put right as after any crash.
 - WAL with synchronous=NORMAL: a commit outlives the death of every process at once, and never tears; a power loss
   may take the last few, which start-up finds again on the host.
 - A file of a newer crisp is left alone: the daemon does not start.
@@ -16,12 +18,13 @@ Not thread-safe: whoever owns it calls it from one thread.
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import stat
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -64,6 +67,8 @@ class Store:
         self._path = path
         self._connection = connection
         self._damage = [damaged] if damaged else []
+        self._changed = True
+        """Since the last copy."""
 
     @classmethod
     def open(cls, path: Path, migrations: Sequence[str] = MIGRATIONS) -> Store:
@@ -77,10 +82,15 @@ class Store:
                 if not _is_damage(error):
                     raise _translated(error, path) from error
                 why = str(error)
-        if why:
+        if not why and os.path.lexists(_copy_of(path)):
+            damaged = f"the state in {path} is missing"
+        elif why:
             damaged = f"the state in {path} was damaged ({why}) and is kept as {_set_file_aside(path).name}"
         try:
-            _make(path, migrations)
+            if damaged and (made := _take_copy(path, migrations)):
+                damaged = f"{damaged}; its records are those of {made}"
+            else:
+                _make(path, migrations)
             return cls(path, _opened(path, migrations), damaged)
         except sqlite3.DatabaseError as error:
             raise _translated(error, path) from error
@@ -119,6 +129,7 @@ class Store:
                     rows = [(_KINDS[kind], id_) for id_ in ids]
                     self._connection.executemany("DELETE FROM records WHERE kind = ? AND id = ?", rows)
                 self._connection.executemany("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?)", map(_row, put))
+            self._changed = True
         except sqlite3.DatabaseError as error:
             raise _translated(error, self._path) from error
 
@@ -132,6 +143,7 @@ class Store:
                     " (SELECT 1 FROM records WHERE kind = 'container' AND id = ?)",
                     (kind, id_, record, checksum, id_),
                 )
+                self._changed = True
                 return done.rowcount > 0
         except sqlite3.DatabaseError as error:
             raise _translated(error, self._path) from error
@@ -140,6 +152,23 @@ class Store:
         """Ids of containers that have a record."""
         rows = self._connection.execute("SELECT id FROM records WHERE kind = 'container'")
         return frozenset(ContainerId(id_) for (id_,) in rows)
+
+    def copy(self) -> bool:
+        """Make the copy anew where something has changed since the last one; whether it had."""
+        if not self._changed:
+            return False
+        copied = _copy_of(self._path)
+        fresh = copied.with_name(f"{copied.name}.new")
+        fresh.unlink(missing_ok=True)
+        try:
+            self._connection.execute("VACUUM INTO ?", (str(fresh),))
+        except sqlite3.DatabaseError as error:
+            fresh.unlink(missing_ok=True)
+            raise _translated(error, self._path) from error
+        fresh.chmod(0o600)
+        fresh.rename(copied)
+        self._changed = False
+        return True
 
     def close(self) -> None:
         """Fold the log into the file and let go of it."""
@@ -188,18 +217,25 @@ class Store:
             if why:
                 bad.append((str(id_), why))
         if bad:
-            self._set_aside(_KINDS[kind], bad)
+            good += self._set_aside(kind, bad)
         return tuple(good)
 
-    def _set_aside(self, kind: str, bad: Sequence[tuple[str, str]]) -> None:
+    def _set_aside(self, kind: type[_R], bad: Sequence[tuple[str, str]]) -> list[_R]:
+        """Put damaged records away; those of the copy take their places."""
+        copied = {_id(record): record for record in _copied(self._path, kind)}
+        taken = [copied[id_] for id_, _ in bad if id_ in copied]
         with self._connection:
             for id_, why in bad:
                 self._connection.execute(
                     "INSERT INTO set_aside SELECT kind, id, record, ?, ? FROM records WHERE kind = ? AND id = ?",
-                    (why, time.time_ns(), kind, id_),
+                    (why, time.time_ns(), _KINDS[kind], id_),
                 )
-                self._connection.execute("DELETE FROM records WHERE kind = ? AND id = ?", (kind, id_))
-        self._damage += [f"the record of {kind} {id_} was damaged ({why}) and is set aside" for id_, why in bad]
+                self._connection.execute("DELETE FROM records WHERE kind = ? AND id = ?", (_KINDS[kind], id_))
+            self._connection.executemany("INSERT INTO records VALUES (?, ?, ?, ?)", map(_row, taken))
+        for id_, why in bad:
+            instead = "; an older copy is used" if id_ in copied else ""
+            self._damage.append(f"the record of {_KINDS[kind]} {id_} was damaged ({why}) and is set aside{instead}")
+        return taken
 
 
 def _row(record: Record) -> tuple[str, str, bytes, int]:
@@ -237,6 +273,40 @@ def _opened(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _copy_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.copy")
+
+
+def _take_copy(path: Path, migrations: Sequence[str]) -> str:
+    """Begin anew with the records of the copy: when it was made; empty where there is no good one."""
+    copied = _copy_of(path)
+    fresh = path.with_name(f"{path.name}.new")
+    try:
+        found = copied.lstat()
+        if not stat.S_ISREG(found.st_mode) or not found.st_size:
+            return ""
+        shutil.copyfile(copied, fresh, follow_symlinks=False)
+        _opened(fresh, migrations).close()
+    except (OSError, sqlite3.DatabaseError):  # it is as lost as the file
+        return ""
+    fresh.chmod(0o600)
+    fresh.rename(path)
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(found.st_mtime))
+
+
+def _copied(path: Path, kind: type[_R]) -> Iterator[_R]:
+    """The good records of the copy; none where it cannot be read."""
+    with (
+        suppress(sqlite3.DatabaseError),
+        closing(sqlite3.connect(f"{_copy_of(path).as_uri()}?mode=ro", uri=True)) as copy,
+    ):
+        for id_, data, checksum in copy.execute("SELECT id, record, sum FROM records WHERE kind = ?", (_KINDS[kind],)):
+            with suppress(msgspec.DecodeError, TypeError, CrispError):
+                record = msgspec.json.decode(data, type=kind)
+                if zlib.crc32(data) == checksum and _id(record) == id_:
+                    yield record
 
 
 def _make(path: Path, migrations: Sequence[str]) -> None:

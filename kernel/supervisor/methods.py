@@ -44,6 +44,10 @@ class StateThread:
         """Keep a container's end; whether it was news."""
         return await self._run(lambda: self._store.record_exit(exit_))
 
+    async def copy(self) -> bool:
+        """Make the copy beside the file anew; whether there was something new."""
+        return await self._run(self._store.copy)
+
     async def close(self) -> None:
         """Let go of the file."""
         await self._run(self._store.close)

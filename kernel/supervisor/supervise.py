@@ -46,6 +46,7 @@ from kernel.supervisor.workers import FRONT, SUPERVISOR, WORKERS, Row
 _LOG = logging.getLogger(__name__)
 BEAT = 1.0
 _PATIENCE = 2.0
+_COPY_SECONDS = 10.0
 _START_SECONDS = 20.0
 _GRACE = 2.0
 """A worker that is back within this time was never down, as far as others are told."""
@@ -115,6 +116,7 @@ class Supervisor:
             self._keepers[worker.row.name] = self._tasks.start(self._keep(worker), f"keep {worker.row.name}")
         exits = self._tasks.start(self._record_exits(state), "record exits")
         self._tasks.start(self._announce(), "announce")
+        self._tasks.start(_copy_now_and_then(state), "copy the state")
         ending = self._tasks.start(self._ending.wait(), "wait for the end")
         done, _ = await asyncio.wait({ending, exits, *self._keepers.values()}, return_when=asyncio.FIRST_COMPLETED)
         for task in done - {ending}:
@@ -427,6 +429,16 @@ def _facts(event: Message) -> tuple[runtime.ContainerFact, ...]:
             return (fact,)
         case _:
             return ()
+
+
+async def _copy_now_and_then(state: StateThread) -> None:
+    """Keep a copy of the state beside it, for the day when the file itself is damaged."""
+    while True:
+        await asyncio.sleep(_COPY_SECONDS)
+        try:
+            await state.copy()
+        except CrispError as error:
+            _LOG.warning("no copy of the state is made: %s", error)
 
 
 async def _record(state: StateThread, fact: runtime.ContainerFact) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 
 import grpc
@@ -15,7 +18,7 @@ from tests.harness import host
 from tests.harness.cri import Cri, Pod, outcome, pod_config
 from tests.harness.daemon import Daemon
 
-NAMES = ["front", "image", "storage", "network", "runtime", "spawner", "supervisor"]
+NAMES = ["front", "image", "storage", "network", "runtime", "stream", "spawner", "supervisor"]
 
 
 @dataclass(frozen=True)
@@ -177,3 +180,37 @@ def test_after_all_are_killed_a_removed_pod_leaves_nothing(daemon: Daemon, cri: 
     daemon.start()
     pod.remove()
     assert daemon.leaks() == []
+
+
+def test_a_lost_state_is_made_anew_of_its_copy(daemon: Daemon, workload: Pod, cri: Cri, pods) -> None:
+    gone = pods()
+    state = daemon.root / "state" / "state.db"
+    copy = state.with_name("state.db.copy")
+
+    def copied() -> set[str]:
+        if not copy.exists():
+            return set()
+        with closing(sqlite3.connect(f"{copy.as_uri()}?mode=ro", uri=True)) as database:
+            return {id_ for (id_,) in database.execute("SELECT id FROM records WHERE kind = 'sandbox'")}
+
+    before = look(cri)
+    host.until("the state is copied", lambda: before.pods.keys() <= copied(), 30)
+    gone.remove()  # the copy does not know of it yet
+    daemon.kill_all()
+    state.write_bytes(b"garbage" * 1000)
+    for log in ("state.db-wal", "state.db-shm"):
+        state.with_name(log).unlink(missing_ok=True)
+    daemon.start()
+    told = json.loads(cri.status(verbose=True).info["state"])["damaged"]
+    assert "state.db.damaged-" in told
+    assert "its records are those of" in told
+    host.until("what was removed meanwhile is not ready", lambda: cri.pod(gone.id).state == pb.SANDBOX_NOTREADY)
+    gone.remove()
+    after = look(cri)
+    del before.pods[gone.id]
+    assert after == before
+    assert_counted(workload)
+    assert cri.output(workload.counter, "echo", "hello") == "hello\n"
+    daemon.stop()
+    daemon.start()
+    assert not json.loads(cri.status(verbose=True).info["state"])["damaged"]

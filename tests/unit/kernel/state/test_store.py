@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 import time
 from pathlib import Path
 
@@ -198,3 +199,68 @@ def test_a_newer_schema_is_left_alone(path: Path) -> None:
     with pytest.raises(FailedPrecondition, match="newer crisp"):
         Store.open(path)
     assert list(path.parent.glob("*.damaged-*")) == []
+
+
+def copied(path: Path) -> None:
+    store = Store.open(path)
+    assert store.copy()
+    assert not store.copy()  # nothing is new
+    store.close()
+
+
+@pytest.mark.parametrize("damage", [b"", b"garbage" * 500, None], ids=["empty", "garbage", "gone"])
+def test_a_damaged_file_is_made_anew_from_its_copy(path: Path, damage: bytes | None) -> None:
+    filled(path)
+    copied(path)
+    before = reopened(path)
+    if damage is None:
+        path.unlink()
+    else:
+        path.write_bytes(damage)
+    found = reopened(path)
+    assert "its records are those of 2" in found.damaged
+    assert replace(found, damaged="") == before
+    assert reopened(path) == before
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("copy", [b"", b"garbage" * 500], ids=["empty", "garbage"])
+def test_a_copy_that_is_damaged_too_is_of_no_use_and_no_harm(path: Path, copy: bytes) -> None:
+    filled(path)
+    path.write_bytes(b"garbage" * 500)
+    Path(f"{path}.copy").write_bytes(copy)
+    found = reopened(path)
+    assert found.sandboxes == ()
+    assert "those of" not in found.damaged
+
+
+def test_a_copy_elsewhere_is_not_followed(path: Path, tmp_path: Path) -> None:
+    filled(tmp_path / "other" / "state.db")
+    path.parent.mkdir()
+    path.write_bytes(b"garbage" * 500)
+    Path(f"{path}.copy").symlink_to(tmp_path / "other" / "state.db")
+    assert reopened(path).sandboxes == ()
+
+
+def test_a_damaged_record_is_taken_from_the_copy(path: Path) -> None:
+    filled(path)
+    copied(path)
+    before = reopened(path)
+    with sqlite3.connect(path) as raw:
+        raw.execute("UPDATE records SET record = replace(record, 'creating', 'creatinG') WHERE kind = 'sandbox'")
+    raw.close()
+    found = reopened(path)
+    assert replace(found, damaged="") == before
+    assert f"{POD.id} was damaged" in found.damaged
+    assert "an older copy is used" in found.damaged
+    assert reopened(path) == before
+
+
+def test_what_changes_is_copied_again(path: Path) -> None:
+    store = Store.open(path)
+    assert store.copy()
+    store.commit(Commit(put_sandboxes=(POD,)))
+    assert store.copy()
+    store.close()
+    path.unlink()
+    assert reopened(path).sandboxes == (POD,)
