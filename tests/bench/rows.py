@@ -17,8 +17,9 @@ from pathlib import Path
 import psutil
 
 from deploy.demo_image import Layer, digest, image
+from kernel.front.generated import cri_pb2 as pb
 from tests.bench import byhand
-from tests.harness import host
+from tests.harness import host, stream_speed
 from tests.harness.cri import Pod, pod_config
 from tests.harness.daemon import Daemon
 from tests.harness.registry import Registry
@@ -52,9 +53,11 @@ class Sizes:
     layer: int = 400 << 20
     files: int = 16_000
     images: int = 200
+    streamed: int = 512
+    """MiB."""
 
 
-QUICK = Sizes(rounds=4, together=8, many=10, some=5, calls=60, layer=40 << 20, files=2000, images=20)
+QUICK = Sizes(rounds=4, together=8, many=10, some=5, calls=60, layer=40 << 20, files=2000, images=20, streamed=64)
 
 
 class Bench:
@@ -128,6 +131,21 @@ class Bench:
             pod.remove()
             found.append(ratio(f"ExecSync of true, by {handler} exec by hand", 1.25, crisp, hand))
         return found
+
+    def streams(self) -> list[Row]:
+        """There and back through `cat` in a container."""
+        pod = self.pod()
+        resources = pb.LinuxContainerResources(cpu_shares=1024)  # as `cat` by hand has them
+        container = pod.run("sleep", "3600", resources=resources)
+        hand, crisp = [], []
+        for _ in range(3):
+            hand.append(stream_speed.by_hand(self.sizes.streamed) / 1e6)
+            url = self.cri.call("Exec", container_id=container, cmd=["cat"], stdin=True, stdout=True, stderr=True).url
+            crisp.append(stream_speed.measured(url, self.sizes.streamed) / 1e6)
+        pod.remove()
+        speed, raw = statistics.median(crisp), statistics.median(hand)
+        return [Row(what="bytes through Exec of cat on loopback", budget=200, measured=speed, unit="MB/s",
+                    detail=f"{raw:.0f} MB/s by sockets and pipes by hand", at_least=True)]  # fmt: skip
 
     def eight_at_a_time(self) -> list[Row]:
         count = self.sizes.together
@@ -313,6 +331,7 @@ ROWS = (
     "pod_up",
     "pod_sandbox",
     "exec_sync",
+    "streams",
     "eight_at_a_time",
     "lists",
     "list_images",

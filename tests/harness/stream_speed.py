@@ -5,13 +5,16 @@ the server. `python -m tests.harness.stream_speed URL MEBIBYTES` for a session w
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
 import sys
 import threading
 import time
 from urllib.parse import urlsplit
 
 from kernel.stream import spdy
+from tests.harness import host
 from tests.harness.streams import Command
 
 PIECE = 128 << 10
@@ -64,6 +67,43 @@ def raw(url: str, size: int) -> None:
             got += count
         assert got == size, f"{got} of {size} bytes came back"
         sender.join()
+
+
+def relay(listener: socket.socket) -> None:
+    """A client's bytes to `cat` and back, by hand."""
+    end, _ = listener.accept()
+    with end, subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as cat:
+
+        def there() -> None:
+            buffer = memoryview(bytearray(256 << 10))
+            while count := end.recv_into(buffer):
+                piece = buffer[:count]
+                while piece:
+                    piece = piece[os.write(cat.stdin.fileno(), piece) :]
+            cat.stdin.close()
+
+        sender = threading.Thread(target=there)
+        sender.start()
+        buffer = memoryview(bytearray(256 << 10))
+        while count := os.readv(cat.stdout.fileno(), [buffer]):
+            end.sendall(buffer[:count])
+        sender.join()
+
+
+def measured(url: str, mebibytes: int) -> float:
+    """Bytes per second, by a client in a process of its own."""
+    argv = [sys.executable, "-m", "tests.harness.stream_speed", url, str(mebibytes)]
+    return float(host.run(*argv, limit=300))
+
+
+def by_hand(mebibytes: int) -> float:
+    """The same through a socket, two pipes and `cat` without any protocol."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        relaying = threading.Thread(target=relay, args=(listener,))
+        relaying.start()
+        speed = measured(f"tcp://127.0.0.1:{listener.getsockname()[1]}", mebibytes)
+        relaying.join()
+    return speed
 
 
 def main() -> None:

@@ -198,3 +198,16 @@ async def test_the_service_tells_where_to_come(stream) -> None:
 async def test_an_address_that_cannot_be_had_is_named(make) -> None:
     with pytest.raises(Exception, match=r"192.0.2.1 port 0.*stream.address"):
         make(address="192.0.2.1")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+async def test_an_address_and_a_port_of_the_configuration(make, address: str) -> None:
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as free:
+        free.bind((address, 0))
+        port = free.getsockname()[1]
+    place = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    for _ in range(2):  # at once again, with connections of the first one still in the kernel's memory
+        stream = make(address=address, port=port)
+        assert stream.service._server.base_url == f"http://{place}"
+        await serves(stream)
+        await stream.close()

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import resource
 import socket
 import subprocess
 import sys
-import threading
 import time
 
 from tests.harness.daemon import CHECKOUT
+from tests.harness.stream_speed import relay
 
 MEBIBYTES = 256
 LEAST = 200e6
@@ -26,27 +25,6 @@ async def measure(url: str) -> float:
     out, err = await client.communicate()
     assert client.returncode == 0, err.decode()
     return float(out)
-
-
-def relay(listener: socket.socket) -> None:
-    """A client's bytes to `cat` and back, by hand."""
-    end, _ = listener.accept()
-    with end, subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as cat:
-
-        def there() -> None:
-            buffer = memoryview(bytearray(256 << 10))
-            while count := end.recv_into(buffer):
-                piece = buffer[:count]
-                while piece:
-                    piece = piece[os.write(cat.stdin.fileno(), piece) :]
-            cat.stdin.close()
-
-        sender = threading.Thread(target=there)
-        sender.start()
-        buffer = memoryview(bytearray(256 << 10))
-        while count := os.readv(cat.stdout.fileno(), [buffer]):
-            end.sendall(buffer[:count])
-        sender.join()
 
 
 async def test_speed_and_memory(stream, record_property) -> None:
