@@ -15,7 +15,7 @@ import msgspec
 
 from kernel.config import Config
 from kernel.contracts.storage import Checked, LayerState
-from kernel.errors import Internal
+from kernel.errors import Corrupt, Internal
 from kernel.host import process, syscalls
 from kernel.host.aio import Deadline
 from kernel.ids import DiffId
@@ -76,6 +76,10 @@ class Checker:
         if record is None:
             return Checked(state=LayerState.MISSING, why="it is not unpacked")
         diff = self._paths.layer(diff_id) / "diff"
+        try:
+            self._layers.notes(diff_id)
+        except Corrupt as error:
+            return damaged(error.message)
         if not record.skeleton:
             return await asyncio.to_thread(_counted, diff, record)
         try:

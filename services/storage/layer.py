@@ -160,7 +160,7 @@ class LayerStore:
         """Which boot of the host this is."""
         self._slots = asyncio.Semaphore(_slots())
         self._under_way: set[str] = set()
-        self.replaced: set[str] = set()
+        self.replaced = _replaced(self._paths.layers)
         """Names of damaged layers that were made again meanwhile: to be swept once nobody reads them."""
         self.children = Children(_slots(), config.storage.max_layer_entries, config.storage.stall_timeout)
 
@@ -342,6 +342,13 @@ class LayerStore:
         finally:
             os.close(parent)
         return record
+
+
+def _replaced(layers: Path) -> set[str]:
+    try:
+        return {name for name in os.listdir(layers) if name.startswith(REPLACED)}
+    except FileNotFoundError:  # the first start
+        return set()
 
 
 def _mark_opaque(diff: Path, paths: tuple[str, ...]) -> None:

@@ -258,6 +258,7 @@ class StorageService:
         async with self._container_locks.hold(container):
             await asyncio.to_thread(self._containers.remove, container)
             self._counters.container_is(container, None, 0)
+        await self._sweep_replaced()
         return Nothing()
 
     async def usage(self, request: ContainerRequest, call: Call) -> Usage:

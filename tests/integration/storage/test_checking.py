@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from kernel.contracts.contract import Nothing
-from kernel.contracts.storage import Checked, CheckRequest, LayerState, MountRequest
-from kernel.errors import Internal, NotFound
+from kernel.contracts.storage import Checked, CheckRequest, ContainerRequest, LayerState, MountRequest
+from kernel.errors import Corrupt, Internal, NotFound
 from kernel.host.aio import Deadline
 from kernel.ids import ContainerId, DiffId, Digest, new_id
 from services.storage.checking import Checker, damaged, judge
@@ -47,7 +47,7 @@ def test_what_could_not_be_found_out_is_no_damage(ended: Ended) -> None:
 async def test_a_damaged_layer_is_made_again_under_a_container_that_reads_it(store: Store) -> None:
     layer = store.blob(Tar().add("a", b"right").bytes())
     await store.unpack_layer(layer)
-    _, root = await store.mount(layer.diff_id)
+    reading, root = await store.mount(layer.diff_id)
     (store.diff(layer.diff_id) / "a").write_bytes(b"wrong")
     found = await store.service.check(CheckRequest(diff_id=layer.diff_id, drop=True), CALL)
     assert found.state is LayerState.DAMAGED
@@ -57,10 +57,30 @@ async def test_a_damaged_layer_is_made_again_under_a_container_that_reads_it(sto
     await store.service.sweep(Nothing(), CALL)  # busy is not corrupt: nothing is taken from under a container
     assert (root / "a").read_bytes() == b"wrong"
     await store.unpack_layer(layer)
-    _, fresh = await store.mount(layer.diff_id)
+    other, fresh = await store.mount(layer.diff_id)
     assert (fresh / "a").read_bytes() == b"right"
     assert os.listdir(root) == ["a"]
     assert (await store.service.inventory(Nothing(), CALL)).partial == ()
+    assert store.left_over()
+    again = await create(store.config)
+    try:
+        for container in (reading, other):  # the last one who has the layer, old or new
+            await again.unmount(ContainerRequest(container=container), CALL)
+        assert store.left_over() == []
+    finally:
+        await again.close()
+
+
+async def test_notes_that_do_not_read_back_are_damage(store: Store) -> None:
+    layer = store.blob(Tar().add("implied/a").bytes())
+    await store.unpack_layer(layer)
+    (store.paths.layer(layer.diff_id) / "notes.json").write_bytes(b"{")
+    with pytest.raises(Corrupt, match="--repair"):
+        await store.mount(layer.diff_id)
+    found = await store.service.check(CheckRequest(diff_id=layer.diff_id, drop=True), CALL)
+    assert found.state is LayerState.DAMAGED
+    await store.unpack_layer(layer)
+    await store.mount(layer.diff_id)
 
 
 async def test_what_a_container_held_goes_with_it(store: Store) -> None:
