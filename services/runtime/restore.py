@@ -14,14 +14,15 @@ from pathlib import Path
 
 import msgspec
 
-from kernel.contracts.runtime import CreateRequest, PodRequest
+from kernel.contracts.runtime import CreateRequest, NamespaceMode, PodRequest
 from kernel.errors import FailedPrecondition, Internal, InvalidInput
 from kernel.host.aio import Deadline
 from kernel.ids import ContainerId
-from services.runtime import bundle, checkpoint_archive, conmon, criu, pidfd
-from services.runtime.bundle import ContainerBundle, ContainerState
+from services.runtime import bundle, checkpoint_archive, conmon, criu, namespaces, pidfd, thread
+from services.runtime.bundle import ContainerBundle, ContainerState, PodBundle
 from services.runtime.exits import Container
 from services.runtime.oci_runtime import OciRuntime
+from services.runtime.pods import host_name
 from services.runtime.setting import Setting
 
 _UNDO_SECONDS = 30.0
@@ -56,7 +57,10 @@ async def start(
     enter: conmon.Enter,
     deadline: Deadline,
 ) -> dict[str, object]:
-    """Restore a container's processes; what its state has to say of them. Internal with CRIU's reason."""
+    """Restore a container's processes; what its state has to say of them. Internal with CRIU's reason.
+
+    CRIU enters the pod's UTS namespace and gives it the name of the pod that was dumped: it gets its own back.
+    """
     made_from = await asyncio.to_thread(container.bundle.request.read)
     if made_from is None:
         raise Internal(f"container {container.id}: its request does not read back")
@@ -74,6 +78,9 @@ async def start(
     except Internal as error:
         why = criu.reason(container.bundle.path / _LOG)
         raise Internal(f"container {container.id}: {error.message}{f': {why}' if why else ''}") from error
+    if pod.network is not NamespaceMode.NODE:
+        uts = PodBundle(setting.root, pod.sandbox).uts
+        await thread.run(lambda: namespaces.name(uts, host_name(pod)), deadline, "host name")
     process = pidfd.identify(pid)
     return {
         "process": process,

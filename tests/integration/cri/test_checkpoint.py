@@ -336,6 +336,7 @@ def test_a_worker_that_dies_in_the_middle_leaves_it_running(
     host.until("it is being dumped", folder.exists)
     daemon.kill(worker)
     under_way.exception()  # an error where the front is gone
+    host.until("it serves", daemon.ready)
     reached = count(cri, container)
     host.until("it counts on", lambda: count(cri, container) > reached + 2, limit=60)
     checkpoint(cri, container, path)

@@ -18,7 +18,7 @@ import msgspec
 import pytest
 
 from kernel.config import Config, Handler
-from kernel.contracts.runtime import ContainerRequest, DumpRequest, SealRequest
+from kernel.contracts.runtime import ContainerRequest, DumpRequest, NamespaceMode, SealRequest
 from kernel.errors import FailedPrecondition, Internal, InvalidInput, Unavailable
 from kernel.ids import ContainerId, SandboxId
 from services.runtime import criu
@@ -55,6 +55,8 @@ case "$command" in
       echo '{"level":"error","msg":"criu failed"}' >"$log"; exit 1
     fi
     [ -e "$images/inventory.img" ] || exit 1
+    uts=$(grep -o '"type":"uts","path":"[^"]*"' "$bundle/config.json" | cut -d'"' -f8)
+    if [ -n "$uts" ]; then nsenter --uts="$uts" hostname before && touch "$base/named"; fi
     exec runc $globals run --bundle "$bundle" --pid-file "$pidfile" --detach "$id" ;;
   *) exec runc "$@" ;;
 esac
@@ -263,6 +265,14 @@ async def test_a_start_restores(fake: Node) -> None:
     await seal(fake, container)
     await fake.stop(container, timeout=0)
     assert (await fake.fact(container)).exit_code == 137
+
+
+async def test_the_pod_keeps_its_host_name(fake: Node) -> None:
+    sandbox = await fake.pod(network=NamespaceMode.POD, hostname="after")
+    container = await restoring(fake, sandbox, *COUNT)
+    await fake.start(container)
+    assert (fake.base / "named").exists()  # as CRIU does, with the name of the pod that was dumped
+    assert (await fake.exec(container, "hostname")).stdout == b"after\n"
 
 
 async def test_its_log_and_exit_code_are_conmon_s(fake: Node) -> None:
