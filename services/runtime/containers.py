@@ -291,6 +291,7 @@ class Containers:
 
     def close(self) -> None:
         """Watch the containers no longer."""
+        self.sessions.let_go()
         for container in self._containers.values():
             container.close()
 

@@ -1,14 +1,15 @@
 """The reaper: parent of the commands of exec sessions, so that somebody learns how they end whoever else is killed.
 
-A process of its own, which a runtime worker starts with the first session and which ends soon after the last; workers
-that come later find it by its socket. It runs the OCI runtime's detached `exec` with the descriptors it is given and
-becomes, as nearest subreaper, the parent of the command that it leaves. When that ends its exit code goes down the
-session's status pipe. When nobody reads that pipe any more, the client has gone, or the process that served it: what
-is left of the command is killed. It has no state but its children, waits for nothing but events, and holds no
-descriptor of a session but the status pipe. It starts quickly and stays small: no third party's modules.
+A process of its own, which a runtime worker starts with the first session and which ends once it has no session and
+no worker keeps it; workers that come later find it by its socket. It runs the OCI runtime's detached `exec` with the
+descriptors it is given and becomes, as nearest subreaper, the parent of the command that it leaves. When that ends its
+exit code goes down the session's status pipe. When nobody reads that pipe any more, the client has gone, or the process
+that served it: what is left of the command is killed. It has no state but its children, waits for nothing but events,
+and holds no descriptor of a session but the status pipe. It starts quickly and stays small: no third party's modules.
 
-One connection asks for one command: a greeting to the worker, then `{argv, env, pid_file}` with descriptors (status,
-and those of the OCI runtime from 0 on), then `{pid}`, `{code}` of an OCI runtime that failed, or `{error}`.
+A connection keeps it, and may ask for one command: a greeting to the worker, then `{argv, env, pid_file}` with
+descriptors (status, and those of the OCI runtime from 0 on), then `{pid}`, `{code}` of an OCI runtime that failed, or
+`{error}`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ import os
 import select
 import signal
 import socket
-import struct
 import sys
 import time
 from contextlib import suppress
@@ -32,9 +32,8 @@ GREETING = b"+"
 _LEAST_DESCRIPTORS, _MOST_DESCRIPTORS = 4, 8
 _MOST_BYTES = 64 << 10
 _SPACE = socket.CMSG_LEN(_MOST_DESCRIPTORS * array.array("i").itemsize)
-_CREDENTIALS = struct.Struct("=iII")
-_LINGER = 3.0
-"""Seconds without a session after which it ends, while the worker lives: the next of a row need not start it anew."""
+_FIRST_SECONDS = 10.0
+"""How long it waits for its worker to come."""
 _FIRST_ROUND = 0.02
 _LATER_ROUNDS = 1.0
 """Seconds from one round of signals to the next: the pause doubles up to this."""
@@ -64,8 +63,7 @@ class _Command:
         self.roots: dict[int, int] = {}
         """Whose descendants are killed in the end, with their start times."""
         self.kill_at = 0.0
-        """When to signal next what is left of it; 0 where it is to live."""
-        """Once it is set, the session stays until nothing is left of it."""
+        """When to signal next what is left of it; 0 where it is to live. Once set, it stays until nothing is left."""
         self.pause = _FIRST_ROUND
         self.add(runtime)
 
@@ -91,10 +89,9 @@ class Reaper:
         """By status pipe."""
         self._orphans: dict[int, int] = {}
         """How children ended that no command is known of yet: their OCI runtime's end is still to be seen."""
-        self._idle_since = time.monotonic()
-        self._worker = -1
-        """A descriptor of the worker that asked last; -1 once it has ended."""
-        self._linger = _LINGER
+        self._asked = False
+        """Whether anybody ever was connected."""
+        self._begun_at = time.monotonic()
         self._told_to_end = False
         signal.signal(signal.SIGTERM, self._on_term)
         self._poll = select.poll()
@@ -110,8 +107,6 @@ class Reaper:
                 elif fd == self._woken:
                     with suppress(BlockingIOError):
                         os.read(fd, 4096)
-                elif fd == self._worker:
-                    self._forget_worker()
                 elif fd in self._connections:
                     self._on_connection(fd)
                 elif fd in self._commands:
@@ -123,18 +118,18 @@ class Reaper:
             self._kill()
 
     def _wait(self) -> float | None:
-        """Seconds until there is something to do without an event; None where there is not."""
+        """Seconds until there is something to do without an event; None where there is not, 0 where all is done."""
         now = time.monotonic()
+        if self._told_to_end and not self._commands:
+            return 0.0
         if self._commands or self._connections:
-            self._idle_since = now
             rounds = [command.kill_at for command in self._commands.values() if command.kill_at]
             return max(min(rounds) - now, 0.0) if rounds else None
-        return max(self._idle_since + self._linger - now, 0.0)
+        return 0.0 if self._asked else max(self._begun_at + _FIRST_SECONDS - now, 0.0)
 
     def _on_term(self, _number: int, _frame: object) -> None:
         """The host or the whole service ends, and so do all sessions."""
         self._told_to_end = True
-        self._linger = 0.0
 
     def _accept(self) -> None:
         with suppress(OSError):  # it has gone again
@@ -142,21 +137,8 @@ class Reaper:
             connection.setblocking(False)
             self._connections[connection.fileno()] = connection
             self._poll.register(connection, select.POLLIN)
-            self._note_worker(connection)
+            self._asked = True
             connection.send(GREETING)
-
-    def _note_worker(self, connection: socket.socket) -> None:
-        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        pidfd = os.pidfd_open(_CREDENTIALS.unpack(credentials)[0])
-        if self._worker >= 0:
-            self._forget_worker()
-        self._worker, self._linger = pidfd, _LINGER
-        self._poll.register(pidfd, select.POLLIN)
-
-    def _forget_worker(self) -> None:
-        self._poll.unregister(self._worker)
-        os.close(self._worker)
-        self._worker, self._linger = -1, 0.0
 
     def _on_connection(self, fd: int) -> None:
         """A worker asks, or has gone."""
@@ -180,7 +162,7 @@ class Reaper:
         try:
             ask: _Ask = json.loads(message)
             runtime = os.posix_spawn(
-                ask["argv"][0], ask["argv"], ask["env"], setsid=True, setsigmask=(),
+                ask["argv"][0], ask["argv"], ask["env"], setpgroup=0, setsigmask=(),
                 setsigdef=(signal.SIGPIPE, signal.SIGCHLD, signal.SIGXFSZ),
                 file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(others)],
             )  # fmt: skip

@@ -21,6 +21,8 @@ from services.runtime import reaper
 
 _ANSWER_BYTES = 4096
 _BACKLOG = 512
+_KEEP_SECONDS = 30.0
+"""How long a reaper without a session is kept: it is some 5 MB, and takes as long to start as a command does."""
 _TREE = Path(reaper.__file__).parents[2]
 _PROGRAM = f"import sys; sys.path.insert(0, sys.argv.pop(1)); from {reaper.__name__} import main; main()"
 """Without what Python sets up for third parties' modules: half the time to start."""
@@ -40,6 +42,8 @@ class Reaping:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._starting = asyncio.Lock()
+        self._kept: socket.socket | None = None
+        self._keep_until: asyncio.TimerHandle | None = None
 
     def alive(self) -> bool:
         """Whether there is a reaper, which looks after the commands that it has started."""
@@ -52,6 +56,15 @@ class Reaping:
             except OSError:
                 return False
         return True
+
+    def let_go(self) -> None:
+        """Keep the reaper for no further session."""
+        if self._keep_until is not None:
+            self._keep_until.cancel()
+            self._keep_until = None
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
 
     async def start(self, argv: Sequence[str], pid_file: Path, fds: Sequence[int], deadline: Deadline) -> int:
         """Run the OCI runtime, which leaves a command behind whose pid is in `pid_file`: 0, or its return code.
@@ -83,12 +96,28 @@ class Reaping:
             connection.setblocking(False)
             try:
                 if await self._greeted(connection):
+                    self._keep()
                     return connection
             except BaseException:
                 connection.close()
                 raise
             connection.close()
         raise Internal("exec: no reaper stays long enough to be asked")
+
+    def _keep(self) -> None:
+        """Be connected for a while, so that the reaper stays for the next session."""
+        if self._kept is None:
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+            connection.setblocking(False)
+            try:
+                connection.connect(str(self._path))
+            except OSError:  # too many are at it just now, or it was killed
+                connection.close()
+                return
+            self._kept = connection
+        if self._keep_until is not None:
+            self._keep_until.cancel()
+        self._keep_until = asyncio.get_running_loop().call_later(_KEEP_SECONDS, self.let_go)
 
     async def _greeted(self, connection: socket.socket) -> bool:
         try:
@@ -105,6 +134,7 @@ class Reaping:
 
     async def _launch(self) -> None:
         """Start a reaper, which leaves us at once. Its socket's path is not in its arguments: it is handed over."""
+        self.let_go()
         self._path.unlink(missing_ok=True)
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC) as listener:
             listener.bind(str(self._path))

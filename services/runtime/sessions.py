@@ -100,6 +100,10 @@ class Sessions:
             for pid_file in self._setting.root.glob("containers/*/session-*.pid"):
                 self._setting.tasks.start(self._end(pid_file), f"end of {pid_file.name}")
 
+    def let_go(self) -> None:
+        """Need no reaper for now; the sessions that there are keep theirs."""
+        self._reaping.let_go()
+
     async def exec(
         self, container: Container, runtime: OciRuntime, ids: IdMap | None, request: OpenExecRequest, deadline: Deadline
     ) -> None:

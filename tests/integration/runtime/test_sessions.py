@@ -370,6 +370,7 @@ async def test_many_sessions_leave_nothing(any_node: Node, any_stream: Stream) -
     host.until("nobody has a descriptor too many", lambda: descriptors(reaper) == before)
     assert list(any_node.config.paths.runtime_state.glob("tty-*")) == []
     keeper.close()
+    await any_node.restart()
     host.until("the reaper has ended", lambda: not Path(f"/proc/{reaper}").exists())
 
 
