@@ -1,7 +1,8 @@
 """The socket that clients come to: takes connections, reads their requests, and joins each to its session.
 
 Every connection is bounded in what it may send before it has a session, and in the time that it may take for it;
-their number is bounded too. What a client does wrong ends its own connection and no other.
+their number is bounded too: where strangers are too many, the one that has waited longest makes room, for a client that
+means it asks at once. What a client does wrong ends its own connection and no other.
 """
 
 from __future__ import annotations
@@ -62,7 +63,10 @@ class Server:
         self._idle = section.idle_timeout
         self._tls = Tls(section) if section.tls_cert else None
         self._buffer = memoryview(bytearray(PIECE))
-        self._links: dict[Link, asyncio.TimerHandle | None] = {}
+        self._links: set[Link] = set()
+        self._strangers: dict[Link, Callable[[], object]] = {}
+        """Those without a session, oldest first, each with what ends it."""
+        self._timers: dict[Link, asyncio.TimerHandle] = {}
         self._sessions: dict[Link, Session] = {}
         self._half_gone: dict[Link, float] = {}
         self._tasks = Tasks()
@@ -96,13 +100,13 @@ class Server:
             self._loop.remove_reader(self._socket)
             self._loop.call_later(_PAUSE, self._listen_again)
             return
-        strangers = len(self._links) - len(self._sessions)
-        if len(self._links) >= MOST_LINKS or strangers >= MOST_STRANGERS:
-            _LOG.warning(
-                "a client is refused: there are %d connections, %d without a session", len(self._links), strangers
-            )
+        if len(self._links) >= MOST_LINKS:
+            _LOG.warning("a client is refused: there are %d connections", len(self._links))
             connection.close()
             return
+        if len(self._strangers) >= MOST_STRANGERS:
+            oldest = next(iter(self._strangers))
+            self._strangers.pop(oldest)()
         connection.setblocking(False)
         with suppress(OSError):  # it has gone already
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -110,8 +114,8 @@ class Server:
             for option, value in _KEEPALIVE:
                 connection.setsockopt(socket.IPPROTO_TCP, option, value)
         link = Link(self._buffer, self._on_link, self._on_link_end)
-        self._links[link] = None
-        self._tasks.start(self._join(connection, link), "connection")
+        self._links.add(link)
+        self._strangers[link] = self._tasks.start(self._join(connection, link), "connection").cancel
 
     def _listen_again(self) -> None:
         if self._socket.fileno() >= 0:
@@ -127,19 +131,30 @@ class Server:
                 )
         except (OSError, TimeoutError) as error:  # a handshake that failed
             _LOG.info("a client's connection failed: %s", error)
-            self._links.pop(link, None)
+            self._on_link_end(link)
             connection.close()
+        except asyncio.CancelledError:
+            self._on_link_end(link)
+            connection.close()
+            raise
 
     def _on_link(self, link: Link) -> Handler:
-        self._links[link] = self._loop.call_later(_REQUEST_SECONDS, link.abort)
+        if link in self._strangers:
+            self._strangers[link] = link.abort
+        self._timers[link] = self._loop.call_later(_REQUEST_SECONDS, link.abort)
         return _Head(link, self._on_request)
 
     def _on_link_end(self, link: Link) -> None:
-        timer = self._links.pop(link, None)
-        if timer is not None:
-            timer.cancel()
+        self._known(link)
+        self._links.discard(link)
         self._sessions.pop(link, None)
         self._half_gone.pop(link, None)
+
+    def _known(self, link: Link) -> None:
+        """It is no stranger any more."""
+        self._strangers.pop(link, None)
+        if (timer := self._timers.pop(link, None)) is not None:
+            timer.cancel()
 
     # Requests.
 
@@ -173,9 +188,7 @@ class Server:
         else:
             link.write(upgrade.switching(asked.protocol))
             session.wire = link.handler = SpdyWire(link, session, link.write)
-        if (timer := self._links.get(link)) is not None:
-            timer.cancel()
-        self._links[link] = None
+        self._known(link)
         self._sessions[link] = session
         self._began(session)
 
