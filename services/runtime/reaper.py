@@ -161,6 +161,7 @@ class Reaper:
         status, *others = fds
         try:
             ask: _Ask = json.loads(message)
+            # not by kernel.host.process, which wants an event loop, nor in a session of its own, which costs time
             runtime = os.posix_spawn(
                 ask["argv"][0], ask["argv"], ask["env"], setpgroup=0, setsigmask=(),
                 setsigdef=(signal.SIGPIPE, signal.SIGCHLD, signal.SIGXFSZ),
