@@ -174,6 +174,7 @@ class Exits:
             await process.ended.wait()
             return None
         with self._events.listen() as since:
+            self._events.read()
             await process.ended.wait()
             with suppress(TimeoutError):  # the kernel tells of no ends, or that one was lost
                 async with asyncio.timeout(_REAP_SECONDS):

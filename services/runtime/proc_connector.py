@@ -63,14 +63,21 @@ class ProcConnector:
         self._codes: dict[int, tuple[int, int]] = {}
         """Exit code and time by process."""
         self._waiting: dict[int, asyncio.Future[int]] = {}
+        self._reading = False
 
     @contextmanager
     def listen(self) -> Iterator[int]:
-        """Note every process's end while the body runs; gives the time since when."""
+        """Note every process's end while the body runs; gives the time since when.
+
+        The kernel keeps what it tells until somebody wants a code, as for most commands nobody does: who listens for
+        long says so by `read`.
+        """
         since = time.monotonic_ns()
         self._listeners.append(since)
         if len(self._listeners) == 1:
             self._subscribe()
+        elif self._socket is not None:
+            self._on_events(self._socket)  # it keeps a thousand or two
         try:
             yield since
         finally:
@@ -80,8 +87,18 @@ class ProcConnector:
             elif since < (oldest := min(self._listeners)):
                 self._codes = {pid: one for pid, one in self._codes.items() if one[1] >= oldest}
 
+    def read(self) -> None:
+        """Take what the kernel tells as it comes, until nobody listens any more."""
+        if self._socket is not None and not self._reading:
+            # by number: for a socket asyncio would first ask the kernel what to call it
+            asyncio.get_running_loop().add_reader(self._socket.fileno(), self._on_events, self._socket)
+            self._reading = True
+
     async def exit_code(self, pid: int, since: int) -> int:
         """How a process that ended or ends after `since`, while somebody listens, exited, as a shell counts it."""
+        self.read()
+        if self._socket is not None:
+            self._on_events(self._socket)
         code, at = self._codes.get(pid, (0, -1))
         if at < since:
             waiting = self._waiting.setdefault(pid, asyncio.get_running_loop().create_future())
@@ -100,13 +117,12 @@ class ProcConnector:
         except OSError as error:
             _LOG.debug("no process events from this kernel: %s", error.strerror)
             self._close()
-            return
-        # by number: for a socket asyncio would first ask the kernel what to call it
-        asyncio.get_running_loop().add_reader(self._socket.fileno(), self._on_events, self._socket)
 
     def _unsubscribe(self) -> None:
         if self._socket is not None:
-            asyncio.get_running_loop().remove_reader(self._socket.fileno())
+            if self._reading:
+                asyncio.get_running_loop().remove_reader(self._socket.fileno())
+                self._reading = False
             self._say(self._socket, _IGNORE)
         self._close()
         self._codes.clear()

@@ -62,3 +62,22 @@ async def test_the_kernel_gives_ends_of_processes_and_nothing_else() -> None:
         await started.wait()
     assert set(kinds) == {(0x80000000, True)}
     assert len(kinds) >= 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the kernel tells root alone")
+async def test_what_the_kernel_keeps_is_read_when_somebody_wants_it() -> None:
+    connector = ProcConnector()
+    with connector.listen() as since:
+        if connector._socket is None:
+            pytest.skip("this kernel tells of no ends")
+        early = await asyncio.create_subprocess_exec("sh", "-c", "exit 5")
+        await early.wait()
+        assert connector._codes == {}
+        with connector.listen():
+            assert connector._codes[early.pid][0] == 5  # a later listener makes room
+        late = await asyncio.create_subprocess_exec("sh", "-c", "exit 6")
+        await late.wait()
+        async with asyncio.timeout(20):
+            assert await connector.exit_code(early.pid, since) == 5
+            assert await connector.exit_code(late.pid, since) == 6
+    assert not connector._reading
