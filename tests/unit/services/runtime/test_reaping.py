@@ -115,6 +115,7 @@ async def test_one_reaper_serves_all_and_another_worker_finds_it(asker: Asker) -
     pids = [asker.pid(str(number)) for number in range(4)]
     [only] = {parent(pid) for pid in pids}
     assert Path(f"/proc/{only}/comm").read_text() == "crisp-reaper\n"
+    assert (asker.folder / "reaper").stat().st_mode & 0o777 == 0o600, "whoever reaches it has root's programs run"
     inherited = {os.readlink(f"/proc/{pids[3]}/fd/{name}") for name in os.listdir(f"/proc/{pids[3]}/fd")}
     assert inherited == {"/dev/null"}, "a command gets its three descriptors and no other"
     for pid, status in zip(pids, statuses, strict=True):
