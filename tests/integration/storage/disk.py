@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.harness import host
+
 _FS_IOC_SHUTDOWN = 0x8004587D
 _NOLOGFLUSH = 2
 
@@ -43,7 +45,12 @@ class Disk:
     def boot(self) -> None:
         """Mount what came to the disk."""
         subprocess.run(["umount", str(self.mounted)], check=True, capture_output=True)
+        # A container that is being made elsewhere may have a copy of all mounts for a moment, and with it the old one.
+        host.until("nobody has the disk mounted any more", self._is_free)
         self.mount()
+
+    def _is_free(self) -> bool:
+        return not host.run("losetup", "--associated", str(self._image))
 
     def used(self) -> tuple[int, int]:
         """Blocks and inodes in use."""
