@@ -14,6 +14,7 @@ from tests.integration.network.conftest import run
 @pytest.fixture
 def links(host: None) -> None:
     run("ip", "link", "add", "left", "type", "veth", "peer", "name", "right")
+    run("ip", "link", "set", "left", "addrgenmode", "none")  # an address that comes by itself comes at any time
     run("ip", "link", "add", "br9", "type", "bridge")
     run("ip", "link", "set", "right", "master", "br9")
     for argv in (("address", "add", "192.0.2.1/24", "dev", "left"), ("link", "set", "left", "up"),

@@ -235,7 +235,8 @@ async def test_a_size_that_comes_first_is_told_and_set(stream) -> None:
         async with asyncio.timeout(10):
             while session.waiting()[0].width != 99:
                 await asyncio.sleep(0.01)
-        started = await terminal(stream, "stty", "size")
+        # It starts a moment before the stream process has its terminal, and with it the size to set.
+        started = await terminal(stream, "sh", "-c", 'while [ "$(stty size)" = "0 0" ]; do sleep 0.05; done; stty size')
         assert await asyncio.to_thread(command.exit_code) == 0
         assert command.output() == b"11 99\r\n"
     started.wait()
