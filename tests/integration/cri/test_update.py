@@ -23,7 +23,7 @@ SLEEP = "trap 'exit 0' TERM; sleep 600 & wait"
 def limits(cgroup: str) -> dict[str, str]:
     """What the kernel holds of the limits that these tests set."""
     if UNIFIED:
-        names = {"memory": "memory.max", "cpu": "cpu.max", "cpus": "cpuset.cpus"}
+        names = {"memory": "memory.max", "cpu": "cpu.max", "cpus": "cpuset.cpus", "weight": "cpu.weight"}
         return {name: Path(f"/sys/fs/cgroup{cgroup}/{file}").read_text().strip() for name, file in names.items()}
     files = {
         "memory": "memory/memory.limit_in_bytes", "swap": "memory/memory.memsw.limit_in_bytes",
@@ -40,6 +40,8 @@ def limits(cgroup: str) -> dict[str, str]:
 
 
 def cgroup_of(cri, pod, container: str) -> str:
+    if UNIFIED:  # where its process is: crun makes one more inside a scope
+        return Path(f"/proc/{cri.pid(container)}/cgroup").read_text().strip().removeprefix("0::")
     return f"{cri.pod_info(pod.id)['cgroup']}/crisp-{container}{'.scope' if DRIVER == 'systemd' else ''}"
 
 
@@ -47,7 +49,6 @@ def update(cri, container: str, **resources) -> None:
     cri.call("UpdateContainerResources", container_id=container, linux=pb.LinuxContainerResources(**resources))
 
 
-@pytest.mark.skipif(UNIFIED, reason="reads cgroup v1 files")
 @pytest.mark.parametrize("handler", ["runc", "crun"])
 def test_new_limits_hold_in_cgroup_status_and_specification(cri, pods, handler):
     pod = pods(handler=handler)
@@ -59,19 +60,21 @@ def test_new_limits_hold_in_cgroup_status_and_specification(cri, pods, handler):
     )  # fmt: skip
     found = limits(cgroup_of(cri, pod, container))
     assert found["memory"] == str(128 * MIB)
-    assert found["swap"] == str(128 * MIB)
-    assert (found["shares"], found["quota"], found["period"]) == ("512", "50000", "200000")
     assert found["cpus"] == "0"
+    if UNIFIED:
+        assert (found["weight"], found["cpu"]) == ("20", "50000 200000")
+    else:
+        assert found["swap"] == str(128 * MIB)
+        assert (found["shares"], found["quota"], found["period"]) == ("512", "50000", "200000")
     shown = cri.container(container).resources.linux
     assert (shown.memory_limit_in_bytes, shown.cpu_shares, shown.cpu_quota) == (128 * MIB, 512, 50_000)
     assert shown.cpuset_cpus == "0"
     assert cri.info(container)["runtimeSpec"]["linux"]["resources"]["memory"]["limit"] == 128 * MIB
+    lower = {} if UNIFIED or "swap" not in found else {"swap": str(32 * MIB)}
     update(cri, container, memory_limit_in_bytes=32 * MIB)
-    assert limits(cgroup_of(cri, pod, container))["memory"] == str(32 * MIB)
-    assert limits(cgroup_of(cri, pod, container))["quota"] == "50000"
+    assert limits(cgroup_of(cri, pod, container)) == {**found, "memory": str(32 * MIB), **lower}
 
 
-@pytest.mark.skipif(UNIFIED, reason="reads cgroup v1 files")
 def test_a_created_container_can_be_updated_and_starts_with_the_new_limits(cri, pods):
     pod = pods()
     container = pod.create("sh", "-c", SLEEP)
@@ -121,7 +124,6 @@ def test_new_limits_outlive_every_process(cri, pods, daemon):
     assert cri.container(container).resources.linux.memory_limit_in_bytes == 77 * MIB
 
 
-@pytest.mark.skipif(UNIFIED, reason="reads cgroup v1 files")
 def test_a_pods_own_cgroup_takes_the_limits_of_all_in_it(cri, pods):
     pod = pods()
     cri.call(
@@ -130,7 +132,8 @@ def test_a_pods_own_cgroup_takes_the_limits_of_all_in_it(cri, pods):
         resources=pb.LinuxContainerResources(memory_limit_in_bytes=256 * MIB, cpu_shares=900),
     )  # fmt: skip
     found = limits(cri.pod_info(pod.id)["cgroup"])
-    assert (found["memory"], found["shares"]) == (str(272 * MIB), "1000")
+    assert found["memory"] == str(272 * MIB)
+    assert found["weight" if UNIFIED else "shares"] == ("39" if UNIFIED else "1000")
     said = cri.info(pod.create("true"))["runtimeSpec"]["annotations"]
     assert said["io.kubernetes.cri.sandbox-memory"] == str(256 * MIB)
     cri.stop_pod(pod.id)
@@ -138,7 +141,6 @@ def test_a_pods_own_cgroup_takes_the_limits_of_all_in_it(cri, pods):
         cri.call("UpdatePodSandboxResources", pod_sandbox_id=pod.id)
 
 
-@pytest.mark.skipif(UNIFIED, reason="reads cgroup v1 files")
 def test_a_pod_is_made_with_its_limits_and_a_cgroup_of_the_kubelets_keeps_the_kubelets(cri, pods, daemon):
     asked = {
         "overhead": pb.LinuxContainerResources(memory_limit_in_bytes=16 * MIB),
@@ -150,11 +152,16 @@ def test_a_pod_is_made_with_its_limits_and_a_cgroup_of_the_kubelets_keeps_the_ku
     for config in configs:
         for name, value in asked.items():
             getattr(config.linux, name).CopyFrom(value)
-    configs[1].linux.cgroup_parent = f"{daemon.cgroup_parent}/kubepods/pod7"
+    below = f"{daemon.name}-kubepods.slice" if DRIVER == "systemd" else "kubepods/pod7"
+    configs[1].linux.cgroup_parent = f"{daemon.cgroup_parent}/{below}"
     own, kubelets = (pods(config) for config in configs)
     container = own.shell("sleep 600")
     found = limits(cri.pod_info(own.id)["cgroup"])
-    assert (found["memory"], found["shares"], found["quota"]) == (str(80 * MIB), "300", "50000")
+    assert found["memory"] == str(80 * MIB)
+    if UNIFIED:
+        assert (found["weight"], found["cpu"]) == ("12", "50000 100000")
+    else:
+        assert (found["shares"], found["quota"]) == ("300", "50000")
     said = cri.info(container)["runtimeSpec"]["annotations"]
     assert said["io.kubernetes.cri.sandbox-memory"] == str(64 * MIB)
     assert json.loads(said["pod-linux-overhead.crio.io"]) == {"memory_limit_in_bytes": 16 * MIB}
