@@ -22,7 +22,7 @@ import pytest
 from deploy.demo_image import MANIFEST, Image, Layer, image
 from kernel.front.generated import cri_pb2 as pb
 from tests.harness import host
-from tests.harness.cri import Cri, Pod, container_config, refused
+from tests.harness.cri import Cri, Pod, container_config, outcome, refused
 from tests.harness.daemon import Daemon
 from tests.harness.registry import Registry
 from tests.integration.conftest import insecure
@@ -247,6 +247,7 @@ def test_a_container_goes_on_and_comes_back(daemon: Daemon, pods, cri: Cri, plac
     assert all(int(text.split()[1]) >= frozen for _, text in after.log(restored))
     assert cri.output(restored, "hostname").strip() == after.config.hostname
     daemon.kill("runtime")
+    host.until("commands run again", lambda: not isinstance(outcome(lambda: count(cri, restored)), grpc.RpcError))
     assert cri.exec(restored, "true").exit_code == 0
     cri.stop(restored, 1)
     status = cri.wait_exit(restored)
