@@ -257,16 +257,27 @@ class Bench:
             for number in range(self.sizes.files // 5):
                 layer.file(f"usr/{index}/{number % 80}/{number}", secrets.token_bytes(7 << 10) + block[: 1 << 10] * 14)
             layers.append(layer.tar())
-        self._in_memory()
-        return [
-            *self._pulled(f"a {self.sizes.layer >> 20} MB layer", [large.tar()]),
-            *self._pulled(f"five layers with {self.sizes.files} files", layers),
-        ]
+        with self._in_memory():
+            return [
+                *self._pulled(f"a {self.sizes.layer >> 20} MB layer", [large.tar()]),
+                *self._pulled(f"five layers with {self.sizes.files} files", layers),
+            ]
 
-    def _in_memory(self) -> None:
-        for folder, owner in (("image/blobs", "crisp-image"), ("storage/layers", "root")):
+    @contextmanager
+    def _in_memory(self) -> Iterator[None]:
+        folders = {"image/blobs": "crisp-image", "storage/layers": "root"}
+        for folder, owner in folders.items():
             host.run("mount", "-t", "tmpfs", "-o", f"size=3g,mode=700,uid={owner},gid={owner}", "bench",
                      str(self.daemon.root / folder))  # fmt: skip
+        try:
+            self._restart_both()
+            yield
+        finally:
+            for folder in folders:
+                host.run("umount", "--lazy", str(self.daemon.root / folder))
+            self._restart_both()
+
+    def _restart_both(self) -> None:
         for name in ("image", "storage"):
             self.daemon.command("restart", name)
 
