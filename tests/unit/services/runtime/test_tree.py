@@ -33,7 +33,9 @@ def test_descendants_are_found_by_parent_group_or_session() -> None:
 
 
 def test_what_runs_is_read_and_killed_and_what_ended_is_not_there() -> None:
-    shell = subprocess.Popen(["sh", "-c", "sleep 600 & echo; wait"], stdout=subprocess.PIPE, start_new_session=True)
+    shell = subprocess.Popen(
+        ["sh", "-c", "sleep 600 & echo; while true; do wait; done"], stdout=subprocess.PIPE, start_new_session=True
+    )
     assert shell.stdout
     shell.stdout.readline()
     table = tree.read()
