@@ -40,7 +40,7 @@ _LATER_ROUNDS = 1.0
 
 
 _ENDED = 0
-"""The start time of one that only a session is named for."""
+"""The start time of one that only a group or session is named for."""
 
 
 class _Ask(TypedDict):
@@ -70,7 +70,9 @@ class _Command:
     def add(self, pid: int) -> None:
         """A child of ours that belongs to the session: nobody else can have its pid."""
         found = tree.entry(pid)
-        if found is not None:
+        if found is None:  # it has ended already, and its group bears its id
+            self.roots.setdefault(pid, _ENDED)
+        else:
             # crun leaves the command in the session of a process that has ended
             self.roots |= {found.session: _ENDED, pid: found.start}
 

@@ -15,7 +15,7 @@ import pytest
 
 from kernel.errors import DeadlineExceeded, Internal
 from kernel.host.aio import Deadline
-from services.runtime import reaper
+from services.runtime import reaper, tree
 from services.runtime.reaping import Reaping
 
 SOON = 20
@@ -141,6 +141,16 @@ async def test_who_closes_the_pipe_ends_the_command_and_all_that_came_of_it(aske
     await gone(pid)
     await gone(int(child.read_text()))
     await forgotten(asker)
+
+
+def test_a_runtime_that_has_ended_before_anybody_looks_is_known_by_its_group() -> None:
+    with subprocess.Popen(["true"], process_group=0) as ended:
+        os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            command = reaper._Command(ours, -1, "/nowhere", ended.pid)
+    assert ended.pid in command.roots
+    assert tree.grown(command.roots, {7: tree.Entry(parent=1, group=ended.pid, session=1, start=5)}) == {7}
 
 
 async def test_a_runtime_that_hangs_is_killed_with_what_it_had_started(asker: Asker) -> None:
