@@ -32,6 +32,12 @@ class Call:
         self._events.put_nowait(message)
 
 
+def telling(status: int) -> list[str]:
+    """What runs a command and writes its exit code to a descriptor. No Python runs between fork and exec: a collection
+    of garbage there could close anything."""
+    return ["sh", "-c", 'status=$1; shift; "$@"; echo $? >/proc/self/fd/$status', "sh", str(status)]
+
+
 class Stream:
     """The service and what the other processes do to it."""
 
@@ -77,12 +83,11 @@ class Stream:
         opened = await self.heard(Opened)
         pipes = {role: os.pipe() for role in (Role.STDIN, Role.STDOUT, Role.STDERR, Role.STATUS)}
         started = subprocess.Popen(
-            ["sh", "-c", '"$@"; echo $? >&9', "sh", *argv],
+            [*telling(pipes[Role.STATUS][1]), *argv],
             stdin=pipes[Role.STDIN][0],
             stdout=pipes[Role.STDOUT][1],
             stderr=pipes[Role.STDERR][1],
-            pass_fds=(9,),
-            preexec_fn=lambda: os.dup2(pipes[Role.STATUS][1], 9),
+            pass_fds=(pipes[Role.STATUS][1],),
         )
         ours = {role: pair[1 if role is Role.STDIN else 0] for role, pair in pipes.items()}
         for role, pair in pipes.items():

@@ -18,6 +18,7 @@ import pytest
 from kernel.contracts.stream import Ended, Kind, Opened, RefuseRequest, Role
 from kernel.stream import remote_command, spdy
 from tests.harness.streams import Command, Spdy
+from tests.integration.stream.conftest import telling
 
 MANY = 1000
 """Attaches at once."""
@@ -207,8 +208,7 @@ async def terminal(stream, *argv: str) -> subprocess.Popen[bytes]:
     ours, theirs = pty.openpty()
     status, said = os.pipe()
     started = subprocess.Popen(
-        ["setsid", "-c", "sh", "-c", '"$@"; echo $? >&9', "sh", *argv], stdin=theirs, stdout=theirs, stderr=theirs,
-        pass_fds=(9,), preexec_fn=lambda: os.dup2(said, 9),
+        ["setsid", "-c", *telling(said), *argv], stdin=theirs, stdout=theirs, stderr=theirs, pass_fds=(said,)
     )  # fmt: skip
     os.close(theirs)
     os.close(said)
