@@ -8,6 +8,7 @@ unless it may carry a password.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from kernel.errors import InvalidInput
@@ -50,6 +51,20 @@ class Reference:
     def tagged(self) -> str:
         """Name and tag; empty where there is no tag, or where a digest decides and the tag is only a remark."""
         return f"{self.name}:{self.tag}" if self.tag and not self.digest else ""
+
+    def scopes(self) -> Iterator[str]:
+        """Scopes around it in policy.json and registries.d, narrowest first: itself, its repository and what that lies
+        in, its registry, `*.` and each domain of that; the empty one is the transport's own default."""
+        name = self.name
+        yield f"{name}@{self.digest}" if self.digest else f"{name}:{self.tag}"
+        while name:
+            yield name
+            name = name.rpartition("/")[0]
+        host = self.registry if self.registry.startswith("[") else self.registry.partition(":")[0]
+        while "." in host:
+            host = host.partition(".")[2]
+            yield f"*.{host}"
+        yield ""
 
     def __str__(self) -> str:
         tag = f":{self.tag}" if self.tag else ""

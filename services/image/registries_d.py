@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,7 +70,7 @@ def parse(files: Mapping[str, str]) -> Sections:
 
 def find(sections: Sections, image: Reference) -> Places:
     """What the sections say of an image."""
-    around = [sections[scope] for scope in _scopes(image) if scope in sections]
+    around = [sections[scope] for scope in image.scopes() if scope in sections]
     lookaside = next((one.lookaside or one.sigstore for one in around if one.lookaside or one.sigstore), "")
     said = (one.use_sigstore_attachments for one in around)
     return Places(lookaside.rstrip("/"), next((one for one in said if one is not None), False))
@@ -84,19 +84,6 @@ def _check(url: str, what: str) -> None:
             address.parse(url)
     except address.BadAddress as error:
         raise FailedPrecondition(f"{what}: lookaside: {error}; or file:// and a path") from error
-
-
-def _scopes(image: Reference) -> Iterator[str]:
-    name = image.name
-    yield f"{name}@{image.digest}" if image.digest else f"{name}:{image.tag}"
-    while name:
-        yield name
-        name = name.rpartition("/")[0]
-    host = image.registry if image.registry.startswith("[") else image.registry.partition(":")[0]
-    while "." in host:
-        host = host.partition(".")[2]
-        yield f"*.{host}"
-    yield ""
 
 
 class RegistriesD:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
@@ -120,24 +119,10 @@ def choose(policy: Policy, image: Reference | None) -> tuple[str, tuple[Requirem
 
     None: an image that has no name, for which there is the default alone.
     """
-    for scope in _scopes(image) if image else ():
+    for scope in image.scopes() if image else ():
         if scope in policy.docker:
             return f"scope {scope!r}" if scope else "default of transport docker", policy.docker[scope]
     return "default", policy.default
-
-
-def _scopes(image: Reference) -> Iterator[str]:
-    """Scopes around an image, narrowest first; the transport's own default is the empty one."""
-    name = image.name
-    yield f"{name}@{image.digest}" if image.digest else f"{name}:{image.tag}"
-    while name:
-        yield name
-        name = name.rpartition("/")[0]
-    host = image.registry if image.registry.startswith("[") else image.registry.partition(":")[0]
-    while "." in host:
-        host = host.partition(".")[2]
-        yield f"*.{host}"
-    yield ""
 
 
 def _check_scope(scope: str) -> None:

@@ -83,3 +83,23 @@ def test_a_password_is_not_echoed() -> None:
     with pytest.raises(InvalidInput) as caught:
         parse("user:hunter2@registry.example/x")
     assert "hunter2" not in str(caught.value)
+
+
+def test_scopes_widen_from_the_reference_to_the_transport() -> None:
+    around = [
+        "r.example.com:5000/team/app",
+        "r.example.com:5000/team",
+        "r.example.com:5000",
+        "*.example.com",
+        "*.com",
+        "",
+    ]
+    assert list(parse("r.example.com:5000/team/app:v1").scopes()) == ["r.example.com:5000/team/app:v1", *around]
+    named = f"r.example.com:5000/team/app@sha256:{HEX}"
+    assert list(parse(f"r.example.com:5000/team/app:v1@sha256:{HEX}").scopes()) == [named, *around]
+    assert list(parse("[fd00::1]:5000/a:v1").scopes()) == [
+        "[fd00::1]:5000/a:v1",
+        "[fd00::1]:5000/a",
+        "[fd00::1]:5000",
+        "",
+    ]
