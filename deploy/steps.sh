@@ -115,7 +115,7 @@ make_venv() {
     local extras=$1 python want have=
     python=$(find_python) || fail "no python3 of version 3.11 or later is here" "on Debian 12: apt-get install python3 python3-venv"
     want="$("$python" -V) $(cat "$CHECKOUT/pyproject.toml" "$LOCK" | sha256sum | cut -d' ' -f1)"
-    if [ -x "$VENV/bin/python" ] && "$VENV/bin/python" -c 'import kernel.config' 2>/dev/null; then
+    if [ -x "$VENV/bin/python" ] && "$VENV/bin/python" -c 'import kernel.config.reading' 2>/dev/null; then
         have=$(cat "$VENV/stamp" 2>/dev/null || true)
     fi
     # What has the tests' packages has crisp's own too.

@@ -21,19 +21,21 @@ MOST_LINES = 600
 TESTED_ELSEWHERE: dict[str, str] = {
     "kernel/contracts/": "tests/unit/kernel/contracts/test_contract.py",  # declarations: it reads them all
     "kernel/errors.py": "tests/unit/kernel/front/test_interceptor.py",  # declarations: each has its gRPC code
+    "kernel/config/": "tests/unit/kernel/config/test_reading.py",  # declarations and their one reader
     "kernel/log.py": "tests/integration/cri/",  # one formatter: the log of every daemon
     "kernel/bus/client.py": "tests/integration/bus/test_bus.py",  # both sides, facing each other
     "kernel/bus/endpoint.py": "tests/integration/bus/test_bus.py",
     "kernel/bus/worker.py": "tests/integration/bus/test_bus.py",
     "kernel/cli/": "tests/integration/cli/test_command_line.py",  # on a real daemon; what is pure has its own
-    "kernel/front/image_memory.py": "tests/unit/kernel/front/test_images.py",  # the image calls, with workers of paper
-    "kernel/front/image_pull.py": "tests/unit/kernel/front/test_images.py",
-    "kernel/front/image_records.py": "tests/unit/kernel/front/test_images.py",
-    "kernel/front/image_views.py": "tests/unit/kernel/front/test_images.py",
-    "kernel/front/image_requests.py": "tests/unit/kernel/front/test_images.py",
-    "kernel/front/node.py": "tests/unit/kernel/front/test_images.py",
-    "kernel/front/doctor.py": "tests/integration/cli/test_command_line.py",
-    "kernel/stream/channel.py": "tests/unit/kernel/stream/test_pump.py",  # an interface
+    # The image calls, with workers of paper.
+    "kernel/front/memory/image_memory.py": "tests/unit/kernel/front/images/test_image_service.py",
+    "kernel/front/images/pull_flow.py": "tests/unit/kernel/front/images/test_image_service.py",
+    "kernel/front/images/image_records.py": "tests/unit/kernel/front/images/test_image_service.py",
+    "kernel/front/responses/image_views.py": "tests/unit/kernel/front/images/test_image_service.py",
+    "kernel/front/requests/image_spec.py": "tests/unit/kernel/front/images/test_image_service.py",
+    "kernel/front/node/node_service.py": "tests/unit/kernel/front/images/test_image_service.py",
+    "kernel/front/node/doctor.py": "tests/integration/cli/test_command_line.py",
+    "kernel/stream/wires/channel.py": "tests/unit/kernel/stream/sessions/test_pump.py",  # an interface
     "kernel/stream/methods.py": "tests/integration/stream/test_remote_command.py",  # as the front calls it
     "kernel/stream/session.py": "tests/integration/stream/test_remote_command.py",  # what its two kinds share
     "kernel/host/syscalls.py": "tests/integration/",  # one wrapper per call, no policy: the real parts use each

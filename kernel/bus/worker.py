@@ -19,7 +19,7 @@ from typing import Protocol, cast
 
 from kernel.bus.endpoint import Endpoint, router
 from kernel.bus.envelope import Answer, Ask, Body, Cancel, ToCaller, Told, body, failure, pack, unpack_for_worker
-from kernel.config import Config
+from kernel.config.sections import Config
 from kernel.contracts.contract import HELLO, Contract, Hello, Message, Method
 from kernel.errors import CrispError, DeadlineExceeded, Internal, InvalidInput, NotFound
 from kernel.host.aio import Deadline, Tasks

@@ -23,10 +23,10 @@ from kernel.errors import CrispError
 if TYPE_CHECKING:
     import grpc
 
-    from kernel.config import Paths
+    from kernel.config.paths import Paths
     from kernel.contracts.contract import Contract, Message, Method
-    from kernel.front.generated.cri_pb2_grpc import ImageServiceStub, RuntimeServiceStub
-    from kernel.front.generated.node_pb2_grpc import NodeStub
+    from kernel.cri.generated.cri_pb2_grpc import ImageServiceStub, RuntimeServiceStub
+    from kernel.cri.generated.node_pb2_grpc import NodeStub
 
 _Request = TypeVar("_Request", contravariant=True)
 _Reply = TypeVar("_Reply", covariant=True)
@@ -86,21 +86,21 @@ class Daemon:
     @cached_property
     def runtime(self) -> RuntimeServiceStub:
         """The CRI's RuntimeService."""
-        from kernel.front.generated.cri_pb2_grpc import RuntimeServiceStub
+        from kernel.cri.generated.cri_pb2_grpc import RuntimeServiceStub
 
         return RuntimeServiceStub(self._channel)
 
     @cached_property
     def images(self) -> ImageServiceStub:
         """The CRI's ImageService."""
-        from kernel.front.generated.cri_pb2_grpc import ImageServiceStub
+        from kernel.cri.generated.cri_pb2_grpc import ImageServiceStub
 
         return ImageServiceStub(self._channel)
 
     @cached_property
     def node(self) -> NodeStub:
         """What the front offers beside the CRI."""
-        from kernel.front.generated.node_pb2_grpc import NodeStub
+        from kernel.cri.generated.node_pb2_grpc import NodeStub
 
         return NodeStub(self._channel)
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kernel.cli.connection import Daemon
+from kernel.cri.generated import cri_pb2
 from kernel.errors import FailedPrecondition, InvalidInput, NotFound
-from kernel.front.generated import cri_pb2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,9 +14,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import cast
 
+from kernel.cli.context import Session
 from kernel.cli.exits import HELP, Exit, status_of
 from kernel.cli.output import Output, clean
-from kernel.cli.session import Session
 from kernel.errors import CrispError
 
 Add = Callable[[argparse.ArgumentParser], object]
@@ -259,7 +259,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     module, _, name = options.act.partition(":")
     try:
-        act = cast("Act", getattr(import_module(f"kernel.cli.{module}"), name))
+        act = cast("Act", getattr(import_module(f"kernel.cli.commands.{module}"), name))
         return int(act(session, options))
     except CrispError as error:
         sys.stderr.write(f"crisp: {clean(str(error))}\n")

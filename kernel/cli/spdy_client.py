@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from kernel.config import StreamSection
+from kernel.config.sections import StreamSection
 from kernel.errors import FailedPrecondition, Unavailable
-from kernel.stream import spdy
+from kernel.stream.wires import spdy
 
 _PIECE = 128 << 10
 _MOST_HEAD = 16 << 10

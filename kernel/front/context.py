@@ -15,19 +15,19 @@ from typing import Never
 from google.protobuf.message import Message
 
 from kernel.bus.client import Client
-from kernel.config import Config
+from kernel.config.sections import Config
 from kernel.contracts.contract import Nothing
 from kernel.contracts.records import Container, Image, Sandbox
 from kernel.contracts.runtime import PLATFORM, Platform
-from kernel.front.events import Events
-from kernel.front.image_memory import ImageMemory
-from kernel.front.image_views import to_cri
-from kernel.front.pending_sessions import PendingSessions
-from kernel.front.replica import Replica
-from kernel.front.short_names import ShortNames
-from kernel.front.stats_items import StatsItems
-from kernel.front.stats_memory import StatsMemory
-from kernel.front.views import LIST_FIELD, Items, container_item, pod_item
+from kernel.front.memory.image_memory import ImageMemory
+from kernel.front.memory.pending_sessions import PendingSessions
+from kernel.front.memory.replica import Replica
+from kernel.front.memory.short_names import ShortNames
+from kernel.front.memory.stats_items import StatsItems
+from kernel.front.memory.stats_memory import StatsMemory
+from kernel.front.node.events import Events
+from kernel.front.responses.image_views import to_cri
+from kernel.front.responses.views import LIST_FIELD, Items, container_item, pod_item
 from kernel.host.aio import Deadline, Joins, KeyedLock, Tasks
 from kernel.ids import ContainerId, SandboxId
 

@@ -20,7 +20,8 @@ from kernel.contracts.contract import Message, Nothing
 from kernel.contracts.records import Container, ContainerState, Sandbox, SandboxState
 from kernel.contracts.supervisor import Commit
 from kernel.errors import CrispError, Unavailable
-from kernel.front import checkpoint, flows
+from kernel.front import flows
+from kernel.front.containers import checkpoint
 from kernel.front.context import Front
 from kernel.host.aio import Deadline
 from kernel.state import lifecycle

@@ -19,21 +19,15 @@ from kernel.contracts.contract import Nothing
 from kernel.contracts.records import IntentKind, SandboxState
 from kernel.contracts.supervisor import LOAD, Commit
 from kernel.errors import CrispError
-from kernel.front import (
-    container_create,
-    containers,
-    doctor,
-    facts,
-    flows,
-    image_pull,
-    image_repair,
-    images,
-    requests,
-    sandboxes,
-    sessions,
-    views,
-)
+from kernel.front import facts, flows
+from kernel.front.containers import create, start_stop
 from kernel.front.context import FLOW_SECONDS, Front
+from kernel.front.images import image_service, pull_flow, repair
+from kernel.front.node import doctor
+from kernel.front.pods import sandboxes
+from kernel.front.requests import pod_config
+from kernel.front.responses import views
+from kernel.front.sessions import session_rpcs
 from kernel.host.aio import Deadline
 from kernel.ids import ContainerId, SandboxId
 from kernel.state.intents import Course, Flow, plan_flows
@@ -59,10 +53,10 @@ async def load(front: Front) -> None:
 def begin(front: Front) -> None:
     """Start the watches and the flows that were cut off."""
     facts.begin(front)
-    sessions.begin(front)
+    session_rpcs.begin(front)
     front.tasks.start(recover(front), "recover")
-    front.tasks.start(image_repair.watch(front), "complete images")
-    images.measure_again(front)
+    front.tasks.start(repair.watch(front), "complete images")
+    image_service.measure_again(front)
 
 
 async def recover(front: Front) -> None:
@@ -117,14 +111,14 @@ async def _course(front: Front, flow: Flow) -> None:
         case IntentKind.PULL_IMAGE | IntentKind.REMOVE_IMAGE:
             async with front.locks.hold(name):
                 if front.replica.intents.get(name) is flow.intent:
-                    await image_pull.release(front, flow.intent, deadline)
+                    await pull_flow.release(front, flow.intent, deadline)
 
 
 async def _run_sandbox(front: Front, sandbox: SandboxId, deadline: Deadline) -> None:
     record = front.replica.sandboxes[sandbox]
     join = (record.name, record.namespace, record.uid, str(record.attempt))
     if not front.runs.running(join):
-        plan = requests.plan_pod(sandbox, views.pod_config(record), record.handler, front.config.runtime.handlers)
+        plan = pod_config.plan_pod(sandbox, views.pod_config(record), record.handler, front.config.runtime.handlers)
         front.runs.begin(join, sandboxes.run(front, record, plan, deadline), f"run {sandbox[:13]}")
     await front.runs.wait(join)
 
@@ -146,13 +140,13 @@ async def _create_container(front: Front, container: ContainerId, deadline: Dead
         if not ready or record.image_id not in front.replica.images:
             await _remove_container(front, container, deadline)
             return
-        container_create.begin(front, record, container_create.plan_again(front, record), deadline)
+        create.begin(front, record, create.plan_again(front, record), deadline)
     await front.creates.wait(join)
 
 
 async def _remove_container(front: Front, container: ContainerId, deadline: Deadline) -> None:
     if container in front.replica.containers:
-        await flows.joined(front.ends, ("remove", container), lambda: containers.remove(front, container, deadline))
+        await flows.joined(front.ends, ("remove", container), lambda: start_stop.remove(front, container, deadline))
         return
-    await containers.release(front, container, deadline)
+    await start_stop.release(front, container, deadline)
     await front.replica.commit(Commit(end=(container,)), deadline)

@@ -18,12 +18,12 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from kernel.bus.client import Client
-from kernel.config import Config
+from kernel.config.sections import Config
 from kernel.contracts import image, network, runtime, storage, stream, supervisor
 from kernel.errors import Internal
-from kernel.front import interceptor, recovery, services
+from kernel.front import interceptor, recovery, rpcs
 from kernel.front.context import Front, Rpcs, Serve, ServeStream
-from kernel.front.replica import Replica
+from kernel.front.memory.replica import Replica
 from kernel.host.aio import Joins, Tasks
 
 MESSAGE_LIMIT = 80 << 20
@@ -95,8 +95,8 @@ async def serve(front: Front, socket: Path) -> grpc.aio.Server:
             hint="install the protobuf wheel of this platform",
         )
     server = grpc.aio.server(options=_OPTIONS)
-    for descriptor, rpcs in services.SERVICES:
-        server.add_generic_rpc_handlers((handlers(front, descriptor, rpcs),))
+    for descriptor, table in rpcs.SERVICES:
+        server.add_generic_rpc_handlers((handlers(front, descriptor, table),))
     mask = os.umask(0o117)  # the socket is the kubelet's and the administrator's: 0660
     try:
         if server.add_insecure_port(f"unix:{socket}") == 0:
@@ -109,13 +109,13 @@ async def serve(front: Front, socket: Path) -> grpc.aio.Server:
     return server
 
 
-def handlers(front: Front, service: ServiceDescriptor, rpcs: Rpcs) -> grpc.GenericRpcHandler:
+def handlers(front: Front, service: ServiceDescriptor, table: Rpcs) -> grpc.GenericRpcHandler:
     """Handlers of all RPCs of a service."""
-    unknown = rpcs.keys() - {method.name for method in service.methods}
+    unknown = table.keys() - {method.name for method in service.methods}
     if unknown:
         raise Internal(f"{service.full_name} has no RPCs {sorted(unknown)}")
     return grpc.method_handlers_generic_handler(
-        service.full_name, {method.name: _handler(front, method, rpcs.get(method.name)) for method in service.methods}
+        service.full_name, {method.name: _handler(front, method, table.get(method.name)) for method in service.methods}
     )
 
 

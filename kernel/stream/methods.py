@@ -13,16 +13,16 @@ import resource
 from contextlib import suppress
 
 from kernel.bus.worker import Call
-from kernel.config import Config
+from kernel.config.sections import Config
 from kernel.contracts.contract import Nothing
 from kernel.contracts.stream import Dial, Ended, Expected, ExpectRequest, Kind, Opened, Passed, RefuseRequest, Waiting
 from kernel.errors import InvalidInput
 from kernel.host import fdpass
 from kernel.ids import SessionId, session_id
-from kernel.stream.link import PIECE
+from kernel.stream.client.link import PIECE
+from kernel.stream.client.tokens import Tokens
 from kernel.stream.server import Server, boot_ns
 from kernel.stream.session import Session
-from kernel.stream.tokens import Tokens
 
 _LOG = logging.getLogger(__name__)
 _Event = Waiting | Opened | Dial | Ended

@@ -17,18 +17,18 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from kernel.config import StreamSection
+from kernel.config.sections import StreamSection
 from kernel.contracts.stream import ExpectRequest, Kind
 from kernel.errors import Internal, InvalidInput
 from kernel.host.aio import Tasks
-from kernel.stream import upgrade
-from kernel.stream.link import PIECE, Handler, Link
-from kernel.stream.port_forward import PortForward
-from kernel.stream.remote_command import CHANNELS, RemoteCommand
+from kernel.stream.client import upgrade
+from kernel.stream.client.link import PIECE, Handler, Link
+from kernel.stream.client.tls import Tls
+from kernel.stream.client.upgrade import Refused, Request
 from kernel.stream.session import Host, Session
-from kernel.stream.spdy_wire import SpdyWire
-from kernel.stream.tls import Tls
-from kernel.stream.upgrade import Refused, Request
+from kernel.stream.sessions.port_forward import PortForward
+from kernel.stream.sessions.remote_command import CHANNELS, RemoteCommand
+from kernel.stream.wires.spdy_wire import SpdyWire
 
 _LOG = logging.getLogger(__name__)
 MOST_LINKS = 2048
@@ -237,8 +237,8 @@ class _Head:
 
 def _join_websocket(link: Link, head: bytes, asked: Request, session: Session) -> None:
     # Imported with the first client that speaks it: 2 MB that most nodes never need.
-    from kernel.stream.channels_wire import ChannelsWire
-    from kernel.stream.websocket import WebSocket
+    from kernel.stream.wires.channels_wire import ChannelsWire
+    from kernel.stream.wires.websocket import WebSocket
 
     web = WebSocket(link, head, asked.protocol)
     link.handler = web

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 from kernel.contracts.stream import Dial, Ended, ExpectRequest, Opened, Passed
-from kernel.stream.channel import Channel
-from kernel.stream.upgrade import Request
-from kernel.stream.wire import Wire
+from kernel.stream.client.upgrade import Request
+from kernel.stream.wires.carrier import Wire
+from kernel.stream.wires.channel import Channel
 
 STREAMS_SECONDS = 30.0
 """What a client has to make the streams of its session."""

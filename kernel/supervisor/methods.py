@@ -15,8 +15,8 @@ from kernel.contracts.records import Exit
 from kernel.contracts.supervisor import Commit, Reloaded, Restarted, RestartRequest, Snapshot, Workers, WorkerStatus
 from kernel.errors import DeadlineExceeded
 from kernel.state.store import Store
-from kernel.supervisor import proc
-from kernel.supervisor.workers import SPAWNER, SUPERVISOR
+from kernel.supervisor.privileges import reality
+from kernel.supervisor.privileges.workers import SPAWNER, SUPERVISOR
 
 if TYPE_CHECKING:
     from kernel.supervisor.supervise import Supervisor
@@ -123,8 +123,8 @@ class Methods:
 
 def _status(name: str, pid: int, restarts: int, state: str, reason: str, memory: int) -> WorkerStatus:
     try:
-        found = proc.status(pid)
-        uptime = proc.uptime(proc.start_time(pid))
+        found = reality.status(pid)
+        uptime = reality.uptime(reality.start_time(pid))
     except (FileNotFoundError, ProcessLookupError):  # down, or it ended this moment
         return WorkerStatus(
             name=name, pid=0, uid=0, capabilities=(), seccomp="", no_new_privs=False, memory=0, restarts=restarts,

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from kernel.config import Config
+from kernel.config.sections import Config
 from kernel.contracts.records import Sandbox
 from kernel.errors import FailedPrecondition
 

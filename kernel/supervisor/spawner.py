@@ -28,13 +28,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from kernel import config as configuration
 from kernel import log
-from kernel.config import Config
+from kernel.config import reading as configuration
+from kernel.config.sections import Config
 from kernel.errors import CrispError, FailedPrecondition
 from kernel.host import syscalls
-from kernel.supervisor import confine, link, policy, proc
-from kernel.supervisor.workers import WORKERS, Row, row
+from kernel.supervisor.privileges import enforce, reality
+from kernel.supervisor.privileges.workers import WORKERS, Row, row
+from kernel.supervisor.processes import restart_policy, spawner_link
 
 CANNOT_START = 78
 """Exit status (EX_CONFIG) of a supervisor that must not be started again: the log says why."""
@@ -76,7 +77,7 @@ class Spawner:
         self._end = end
         self._children: dict[int, _Child] = {}
         self._poll = select.poll()
-        self._deaths: tuple[policy.Death, ...] = ()
+        self._deaths: tuple[restart_policy.Death, ...] = ()
         self._signals, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def run(self) -> int:
@@ -87,7 +88,7 @@ class Spawner:
         log.configure("spawner", self._config.log_level)
         _protect_from_oom()
         _import_all(WORKERS)
-        confine.prepare(WORKERS)
+        enforce.prepare(WORKERS)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, _noted)
         signal.set_wakeup_fd(self._waker)
@@ -116,14 +117,14 @@ class Spawner:
     def _on_signal(self, numbers: set[int]) -> None:
         if self._end is not None and numbers & _ENDING:
             with suppress(OSError):  # the supervisor has just died: its end of file comes next
-                link.send(self._end, link.Stop())
+                spawner_link.send(self._end, spawner_link.Stop())
         elif self._end is not None and signal.SIGHUP in numbers:
             with suppress(OSError):  # as above; the next one reads the file anyway
-                link.send(self._end, link.Hangup())
+                spawner_link.send(self._end, spawner_link.Hangup())
 
     def _on_message(self, end: socket.socket) -> int | None:
         try:
-            message = link.receive_from_supervisor(end)
+            message = spawner_link.receive_from_supervisor(end)
         except ConnectionResetError:
             message = None
         match message:
@@ -133,13 +134,13 @@ class Spawner:
                 self._end = None
                 if not any(child.name == "supervisor" for child in self._children.values()):
                     self._fork_supervisor()  # it was not our child, so this is all that we hear of its death
-            case link.Bye(status):
+            case spawner_link.Bye(status):
                 return status
-            case link.Spawn(name):
+            case spawner_link.Spawn(name):
                 self._spawn(end, name)
-            case link.Measure(pids):
-                self._tell(link.Measured(_memory(pids)))
-            case link.Reread():
+            case spawner_link.Measure(pids):
+                self._tell(spawner_link.Measured(_memory(pids)))
+            case spawner_link.Reread():
                 self._reread()
         return None
 
@@ -156,18 +157,18 @@ class Spawner:
             wanted = row(name)
             child = self._fork(name, lambda: _become_worker(wanted, self._config), ())
         except (CrispError, OSError) as error:
-            self._tell(link.Failed(name, str(error)))
+            self._tell(spawner_link.Failed(name, str(error)))
             return
         with suppress(OSError):  # a supervisor that has just died is told of its children anew
-            link.send(end, link.Started(name, child.pid), child.pidfd)
+            spawner_link.send(end, spawner_link.Started(name, child.pid), child.pidfd)
 
-    def _tell(self, message: link.ToSupervisor) -> None:
+    def _tell(self, message: spawner_link.ToSupervisor) -> None:
         if self._end is not None:
             with suppress(OSError):  # as above
-                link.send(self._end, message)
+                spawner_link.send(self._end, message)
 
     def _fork_supervisor(self) -> None:
-        ours, theirs = link.pair()
+        ours, theirs = spawner_link.pair()
         children = {child.name: child.pid for child in self._children.values()}
         body = lambda: _become_supervisor(self._config, theirs, children, self._source)  # noqa: E731
         self._fork("supervisor", body, (theirs.fileno(),))
@@ -183,12 +184,12 @@ class Spawner:
         os.close(child.pidfd)
         code = os.waitstatus_to_exitcode(os.waitpid(child.pid, 0)[1])
         if child.name != "supervisor":
-            self._tell(link.Died(child.name, child.pid, code))
+            self._tell(spawner_link.Died(child.name, child.pid, code))
             return None
         if code in (0, CANNOT_START):  # done, or the administrator must mend something first
             return code
-        self._deaths = policy.remember(self._deaths, policy.Death(time.monotonic(), ready=True))
-        verdict = policy.judge(self._deaths)
+        self._deaths = restart_policy.remember(self._deaths, restart_policy.Death(time.monotonic(), ready=True))
+        verdict = restart_policy.judge(self._deaths)
         _LOG.error("the supervisor ended with %d; a new one follows after %.1f s", code, verdict.after)
         if verdict.after and self._told_to_end(verdict.after):
             return 1
@@ -279,7 +280,7 @@ def _become_worker(wanted: Row, config: Config) -> None:
     module, function = _entry(wanted)
     create = getattr(importlib.import_module(module), function)
     contract = importlib.import_module(wanted.contract).CONTRACT
-    confine.apply(wanted, config)
+    enforce.apply(wanted, config)
     worker.run(contract, create, config)
 
 
@@ -309,7 +310,7 @@ def _memory(pids: tuple[int, ...]) -> dict[int, int]:
     found = {}
     for pid in pids:
         with suppress(OSError):  # it has gone
-            found[pid] = proc.pss(pid)
+            found[pid] = reality.pss(pid)
     return found
 
 

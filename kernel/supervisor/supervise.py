@@ -4,7 +4,7 @@ Root with four capabilities and no network; parses nothing from outside but its 
 worker runs its life as a straight line: start, wait until it says that it serves, watch, judge its death, again.
 
 - Ready is a message (`hello` on the bus); alive is not enough. One that misses heartbeats and does no work has died.
-- At its own start it adopts what runs (`kernel.supervisor.roster`) and kills nothing.
+- At its own start it adopts what runs (`kernel.supervisor.processes.roster`) and kills nothing.
 - It is told to end by SIGTERM, SIGINT or SHUTDOWN: workers end in order, containers are not touched. SIGHUP reads the
   configuration again (`kernel.supervisor.reload`).
 - Exits of containers that the runtime worker reports are written down, whether the front is there or not.
@@ -25,11 +25,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from kernel import config as configuration
 from kernel import log
 from kernel.bus.client import Client
 from kernel.bus.worker import Server
-from kernel.config import Config
+from kernel.config import reading as configuration
+from kernel.config.sections import Config
 from kernel.contracts import runtime
 from kernel.contracts.contract import HELLO, Contract, Message, Nothing
 from kernel.contracts.records import Exit
@@ -38,10 +38,12 @@ from kernel.errors import CrispError, FailedPrecondition, NotFound
 from kernel.host.aio import Deadline, KeyedLock, Tasks
 from kernel.host.process import describe
 from kernel.state.store import Store
-from kernel.supervisor import confine, folders, link, notify, policy, proc, reload, roster
+from kernel.supervisor import reload
 from kernel.supervisor.methods import Methods, StateThread
-from kernel.supervisor.spawning import Process, Spawning
-from kernel.supervisor.workers import FRONT, SUPERVISOR, WORKERS, Row
+from kernel.supervisor.privileges import enforce, folders, reality
+from kernel.supervisor.privileges.workers import FRONT, SUPERVISOR, WORKERS, Row
+from kernel.supervisor.processes import notify, restart_policy, roster, spawner_link
+from kernel.supervisor.processes.spawning import Process, Spawning
 
 _LOG = logging.getLogger(__name__)
 BEAT = 1.0
@@ -65,7 +67,7 @@ class Worker:
         self.client = client
         self.process: Process | None = None
         self.restarts = 0
-        self.deaths: tuple[policy.Death, ...] = ()
+        self.deaths: tuple[restart_policy.Death, ...] = ()
         self.state = "starting"
         """As in WorkerStatus."""
         self.down = "it has not started yet"
@@ -225,11 +227,11 @@ class Supervisor:
 
     async def _watch(self, worker: Worker, process: Process) -> None:
         """Heartbeats until the process ends or hangs."""
-        worked = [proc.main_thread_cpu(process.pid)]
+        worked = [reality.main_thread_cpu(process.pid)]
         while not await _within(process.gone, BEAT):
             answered = await self._says_hello(worker, process, Deadline.after(_PATIENCE))
-            worked = [*([] if answered else worked), proc.main_thread_cpu(process.pid)]
-            if policy.hangs(worked) and not process.gone.is_set():
+            worked = [*([] if answered else worked), reality.main_thread_cpu(process.pid)]
+            if restart_policy.hangs(worked) and not process.gone.is_set():
                 _LOG.error("the %s worker, pid %d, hangs: it is killed", worker.row.name, process.pid)
                 process.signal(signal.SIGKILL)
 
@@ -254,8 +256,8 @@ class Supervisor:
         if worker.told_to_end or self._ending.is_set():
             worker.told_to_end = False
             return
-        worker.deaths = policy.remember(worker.deaths, policy.Death(time.monotonic(), was_ready))
-        verdict = policy.judge(worker.deaths)
+        worker.deaths = restart_policy.remember(worker.deaths, restart_policy.Death(time.monotonic(), was_ready))
+        verdict = restart_policy.judge(worker.deaths)
         if verdict.held:
             worker.state = "held down"
             _LOG.error("the %s worker is held down for %.0f s: %s", worker.row.name, verdict.after, verdict.reason)
@@ -308,7 +310,7 @@ class Supervisor:
             for changed in self._watchers:
                 changed.set()
 
-    def _log_death(self, died: link.Died) -> None:
+    def _log_death(self, died: spawner_link.Died) -> None:
         told = self._ending.is_set() or self.workers[died.name].told_to_end
         level = logging.INFO if told else logging.WARNING
         _LOG.log(level, "the %s worker, pid %d, ended: %s", died.name, died.pid, describe(died.code))
@@ -363,7 +365,7 @@ def run(config: Config, end: socket.socket, children: dict[str, int], source: Pa
     store = Store.open(paths.state_db)
     write_effective(config)
     netns = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    confine.apply(SUPERVISOR, config)
+    enforce.apply(SUPERVISOR, config)
     if sys.version_info < (3, 12):
         asyncio.get_event_loop_policy().set_child_watcher(asyncio.PidfdChildWatcher())
     try:
@@ -409,7 +411,7 @@ def _only_one(path: Path) -> int:
 
 
 def _ids(user: str) -> tuple[int, int]:
-    found = confine.account(user)
+    found = enforce.account(user)
     return found.pw_uid, found.pw_gid
 
 

@@ -20,12 +20,12 @@ from pathlib import Path
 
 import msgspec
 
-from kernel import strict_json
 from kernel.contracts.oci import Auth
 from kernel.errors import FailedPrecondition, InvalidInput
+from kernel.formats import strict_json
+from kernel.formats.reference import DEFAULT_REGISTRY
 from kernel.ids import helper_name
-from kernel.reference import DEFAULT_REGISTRY
-from services.image import challenge
+from services.image.registry import challenge
 
 _HUB = frozenset({"index.docker.io", "registry-1.docker.io"})
 _HUB_SERVER = "https://index.docker.io/v1/"

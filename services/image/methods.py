@@ -15,8 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
-from kernel import reference
-from kernel.config import Config
+from kernel.config.sections import Config
 from kernel.contracts.contract import Nothing
 from kernel.contracts.image import (
     FETCH,
@@ -36,11 +35,14 @@ from kernel.contracts.image import (
 )
 from kernel.contracts.oci import Descriptor
 from kernel.errors import CrispError, InvalidInput
+from kernel.formats import reference
 from kernel.host.aio import Deadline, Joins, Tasks
 from kernel.ids import Digest, digest
-from services.image import archive, challenge, manifest
+from services.image.archives import archive_loading
 from services.image.blobs import BlobFolder
+from services.image.documents import manifest
 from services.image.pull import Job, Keys, Puller
+from services.image.registry import challenge
 from services.image.transfer import Transfer
 
 if TYPE_CHECKING:
@@ -200,7 +202,7 @@ class ImageService:
         async with Deadline.after(LOAD.deadline).limit(f"archive {name[:200]!a}"):
             return await self._in_thread(
                 self._small,
-                lambda job: archive.load(self._incoming, name, self._blobs, self._platform, job.given_up),
+                lambda job: archive_loading.load(self._incoming, name, self._blobs, self._platform, job.given_up),
             )
 
     async def _in_thread(self, pool: ThreadPoolExecutor, work: Callable[[Job], _T]) -> _T:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from kernel.config import Config
+from kernel.config.sections import Config
 from kernel.contracts.image import Resolved
 from kernel.contracts.oci import Auth, Descriptor, Signature
 from kernel.errors import (
@@ -32,18 +32,20 @@ from kernel.errors import (
     ResourceExhausted,
     Unauthenticated,
 )
+from kernel.formats.reference import Reference
+from kernel.formats.registries_conf import AUTH_FILE, Reader
 from kernel.ids import Digest
-from kernel.reference import Reference
-from kernel.registries_conf import AUTH_FILE, Reader
-from services.image import address, manifest, proxies, signatures
+from services.image import signatures
 from services.image.blobs import BlobFolder, Incoming
-from services.image.certificates import Certificates
 from services.image.credentials import Credentials, Helper
-from services.image.distribution import Repository, Tokens
-from services.image.manifest import Manifest, Platform
-from services.image.registries import Endpoint, plan
-from services.image.registries_d import RegistriesD
-from services.image.transport import Transport, is_passing
+from services.image.documents import manifest
+from services.image.documents.manifest import Manifest, Platform
+from services.image.documents.registries_d import RegistriesD
+from services.image.registry import address, proxies
+from services.image.registry.certificates import Certificates
+from services.image.registry.distribution import Repository, Tokens
+from services.image.registry.registries import Endpoint, plan
+from services.image.registry.transport import Transport, is_passing
 
 _T = TypeVar("_T")
 _LOG = logging.getLogger(__name__)

@@ -18,14 +18,14 @@ from pathlib import Path
 
 import msgspec
 
-from kernel import strict_json
 from kernel.contracts.oci import Descriptor, Signature
 from kernel.errors import Corrupt, FailedPrecondition, InvalidInput, Unavailable
+from kernel.formats import strict_json
+from kernel.formats.reference import Reference
 from kernel.ids import Digest, digest, digest_hex
-from kernel.reference import Reference
-from services.image.address import Url
-from services.image.distribution import Repository
-from services.image.transport import Transport, status_text
+from services.image.registry.address import Url
+from services.image.registry.distribution import Repository
+from services.image.registry.transport import Transport, status_text
 
 MOST = 128
 """Signatures of one image."""

@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from kernel.bus.worker import Call
-from kernel.config import Config
+from kernel.config.sections import Config
 from kernel.contracts.contract import Nothing
 from kernel.contracts.network import (
     Attached,
@@ -29,12 +29,15 @@ from kernel.contracts.network import (
 from kernel.errors import CrispError, Internal
 from kernel.host.aio import Deadline, KeyedLock, Tasks
 from kernel.ids import SandboxId, sandbox_id
-from services.network import capability, dial, lease, netns, pod_network, result
-from services.network.attachments import Attachments
-from services.network.cni import Chain
-from services.network.conf_dir import ConfDir
-from services.network.pods import Caller, Pods
-from services.network.status import Status
+from services.network.documents import capability, result
+from services.network.links import netns
+from services.network.plugins.cni import Chain
+from services.network.plugins.conf_dir import ConfDir
+from services.network.plugins.network_status import Status
+from services.network.pods import dial, pod_network
+from services.network.pods.pod_table import Caller, Pods
+from services.network.records import lease
+from services.network.records.attachments import Attachments
 
 
 class NetworkService:

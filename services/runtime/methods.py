@@ -16,7 +16,7 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from kernel.bus.worker import Call
-from kernel.config import Config
+from kernel.config.sections import Config
 from kernel.contracts import runtime as contract
 from kernel.contracts.contract import Nothing
 from kernel.contracts.runtime import (
@@ -50,17 +50,21 @@ from kernel.contracts.runtime import (
 from kernel.contracts.stats import Stats, StatsRequest
 from kernel.errors import NotFound
 from kernel.host.aio import Deadline, Joins
-from services.runtime import cgroup_path, credential_helper, setting, stats, thread, user_namespace
-from services.runtime.containers import Containers
-from services.runtime.pods import Pods
-from services.runtime.setting import Setting
+from services.runtime import context, thread
+from services.runtime.cgroups import cgroup_path
+from services.runtime.containers.container_table import Containers
+from services.runtime.context import Setting
+from services.runtime.namespaces import user_namespace
+from services.runtime.pods.pod_table import Pods
+from services.runtime.programs import credential_helper
+from services.runtime.usage import usage_reading
 
 _T = TypeVar("_T")
 
 
 async def create(config: Config) -> Runtime:
     """The service, with all that an earlier worker left taken up."""
-    found = await asyncio.to_thread(setting.read, config)
+    found = await asyncio.to_thread(context.read, config)
     pods = Pods(found)
     containers = Containers(found, pods)
     await pods.recover()  # first: containers refer to them
@@ -78,7 +82,7 @@ class Runtime:
         self._joins: Joins[tuple[str, str], object] = Joins(found.tasks)
         self._mapped: bool | None = None
         self._readings: Joins[StatsRequest, Stats] = Joins(found.tasks)
-        self._reader = stats.Reader(found.cgroups.hierarchies, found.config.paths)
+        self._reader = usage_reading.Reader(found.cgroups.hierarchies, found.config.paths)
 
     async def close(self) -> None:
         """Let go of descriptors and tasks; pods and containers stay."""

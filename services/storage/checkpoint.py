@@ -19,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-from kernel.config import Config
+from kernel.config.sections import Config
 from kernel.contracts.storage import Descriptions
 from kernel.errors import (
     KINDS,
@@ -33,10 +33,12 @@ from kernel.errors import (
 )
 from kernel.host import process, syscalls
 from kernel.host.aio import Deadline
-from services.storage import inflate, removal, seccomp, unarchive, untar
-from services.storage.diff import Diff
-from services.storage.unarchive import CONFIG, DELETED, IMAGES, MOST_JSON, ROOTFS_DIFF, SPEC
-from services.storage.whiteout import locate
+from services.storage.confined import system_calls
+from services.storage.tar import inflate, unarchive, untar
+from services.storage.tar.diff import Diff
+from services.storage.tar.unarchive import CONFIG, DELETED, IMAGES, MOST_JSON, ROOTFS_DIFF, SPEC
+from services.storage.tar.whiteout import locate
+from services.storage.trees import removal
 
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _ANSWER_LIMIT = 4 * MOST_JSON
@@ -81,8 +83,8 @@ class Checkpoints:
 
     def __init__(self, config: Config) -> None:
         self._limits = config.storage
-        self._inflate_filter = seccomp.compile_filter(seccomp.INFLATE).hex()
-        self._untar_filter = seccomp.compile_filter(seccomp.UNTAR).hex()
+        self._inflate_filter = system_calls.compile_filter(system_calls.INFLATE).hex()
+        self._untar_filter = system_calls.compile_filter(system_calls.UNTAR).hex()
 
     def write_diff(self, upper: Path, lower: Sequence[Path], folder: Path) -> None:
         """Write what a frozen container changed and deleted into its checkpoint's folder."""

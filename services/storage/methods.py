@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 from kernel.bus.worker import Call
-from kernel.config import Config
+from kernel.config.sections import Config
 from kernel.contracts import storage
 from kernel.contracts.contract import Nothing
 from kernel.contracts.storage import (
@@ -43,15 +43,16 @@ from kernel.contracts.storage import (
 from kernel.errors import CrispError, FailedPrecondition, NotFound
 from kernel.host.aio import Deadline, Joins, KeyedLock, Tasks
 from kernel.ids import ContainerId, DiffId, container_id, digest, sandbox_id
-from services.storage import checkpoint, files, usage
-from services.storage.checking import Checker
+from services.storage import checkpoint
 from services.storage.checkpoint import Checkpoints
-from services.storage.container import ContainerStore, Mapped
-from services.storage.counters import Counters
-from services.storage.exporting import Exporter
-from services.storage.layer import LayerStore
-from services.storage.suspects import Suspects
-from services.storage.trust.court import Court
+from services.storage.layers.checking import Checker
+from services.storage.layers.exporting import Exporter
+from services.storage.layers.layer_store import LayerStore
+from services.storage.layers.unverified import Suspects
+from services.storage.layers.usage_cache import Counters
+from services.storage.roots.root_store import ContainerStore, Mapped
+from services.storage.trees import passwd, usage
+from services.storage.trust.gate import Court
 
 _REST = 20
 """Measuring rests this many times as long as it works."""
@@ -384,7 +385,7 @@ class StorageService:
 
 
 def _read_accounts(root: Path) -> Mounted:
-    return Mounted(passwd=files.read_in_root(root, "etc/passwd"), group=files.read_in_root(root, "etc/group"))
+    return Mounted(passwd=passwd.read_in_root(root, "etc/passwd"), group=passwd.read_in_root(root, "etc/group"))
 
 
 async def _join(joins: Joins[_K, _T], key: _K, attempt: Callable[[], Coroutine[object, object, _T]], name: str) -> _T:

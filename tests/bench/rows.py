@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 
 from deploy.demo_image import Layer, digest, image
-from kernel.front.generated import cri_pb2 as pb
+from kernel.cri.generated import cri_pb2 as pb
 from tests.bench import byhand
 from tests.harness import host, stream_speed
 from tests.harness.cri import Pod, pod_config

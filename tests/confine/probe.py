@@ -15,9 +15,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from kernel import config as configuration
+from kernel.config import reading as configuration
 from kernel.host import syscalls
-from kernel.supervisor import confine, workers
+from kernel.supervisor.privileges import enforce, workers
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 AF_PACKET, AF_VSOCK = 17, 40
@@ -142,7 +142,7 @@ def main() -> None:
     importlib.import_module(row.entry.partition(":")[0])
     importlib.import_module("encodings.idna")
     found = attempts(config, row.name, foreign)
-    confine.apply(row, config)
+    enforce.apply(row, config)
     print(json.dumps({name: outcome(attempt) for name, attempt in found.items()}))
 
 

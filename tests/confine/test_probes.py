@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from kernel.config import Config, load
-from kernel.supervisor import confine, folders
+from kernel.config.reading import load
+from kernel.config.sections import Config
+from kernel.supervisor.privileges import enforce, folders
 from tests.harness.daemon import CHECKOUT
 
 # what works, by worker; all else must fail
@@ -52,7 +53,7 @@ def roots(tmp_path_factory: pytest.TempPathFactory, system_users: None) -> Itera
     file = base / "crisp.yaml"
     file.write_text(f"root: {base}/root\nrun: {base}/run\n")
     config = load(file)
-    folders.make(config, lambda user: (confine.account(user).pw_uid, confine.account(user).pw_gid))
+    folders.make(config, lambda user: (enforce.account(user).pw_uid, enforce.account(user).pw_gid))
     config.paths.state_db.write_bytes(b"state")
     (base / "secret").write_bytes(b"token")
     (base / "secret").chmod(0o600)

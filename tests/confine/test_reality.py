@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from kernel import config as configuration
 from kernel.bus.client import Client
-from kernel.config import Config
+from kernel.config import reading as configuration
+from kernel.config.sections import Config
 from kernel.contracts import supervisor as contract
 from kernel.contracts.contract import Nothing
 from kernel.contracts.supervisor import WorkerStatus
 from kernel.errors import CrispError
 from kernel.host.aio import Deadline
-from kernel.supervisor.workers import PROCESSES, Net, Row
+from kernel.supervisor.privileges.workers import PROCESSES, Net, Row
 from tests.harness.daemon import Daemon
 
 # Beside sockets, pipes and the event loop's own: files that a process may hold open.

@@ -14,8 +14,8 @@ from pathlib import Path
 import grpc
 import pytest
 
-from kernel.front.generated import cri_pb2 as pb
-from kernel.front.generated import cri_pb2_grpc as stubs
+from kernel.cri.generated import cri_pb2 as pb
+from kernel.cri.generated import cri_pb2_grpc as stubs
 from tests.harness import host
 
 CALL_LIMIT = 60.0

@@ -13,7 +13,7 @@ import threading
 import time
 from urllib.parse import urlsplit
 
-from kernel.stream import spdy
+from kernel.stream.wires import spdy
 from tests.harness import host
 from tests.harness.streams import Command
 

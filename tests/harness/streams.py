@@ -12,7 +12,7 @@ import time
 from collections import defaultdict
 from urllib.parse import urlsplit
 
-from kernel.stream import spdy
+from kernel.stream.wires import spdy
 from tests.harness import host
 
 LIMIT = 30.0

@@ -1,4 +1,4 @@
-"""Make the Python stubs in kernel/front/generated from every .proto file of the front.
+"""Make the Python stubs in kernel/cri/generated from every .proto file of the CRI.
 
 Run as `python tests/tools/make_proto.py`; the stubs are committed, and a test makes them again and compares. With
 `--to FOLDER` they are written there instead. Needs grpcio-tools and mypy-protobuf (the extra `test`).
@@ -15,15 +15,15 @@ from pathlib import Path
 from grpc_tools import protoc  # type: ignore[import-untyped]
 
 ROOT = Path(__file__).resolve().parents[2]
-FRONT = ROOT / "kernel" / "front"
-GENERATED = FRONT / "generated"
-_MARK = '"""The stubs of the .proto files of the front, made by tests/tools/make_proto.py; not edited by hand."""\n'
+CRI = ROOT / "kernel" / "cri"
+GENERATED = CRI / "generated"
+_MARK = '"""The stubs of the .proto files of the CRI, made by tests/tools/make_proto.py; not edited by hand."""\n'
 
 
 def make(target: Path) -> None:
     """Write the stubs of every .proto file to `target`."""
     target.mkdir(parents=True, exist_ok=True)
-    sources = sorted(FRONT.rglob("*.proto"))
+    sources = sorted(CRI.rglob("*.proto"))
     names = [path.name for path in sources]
     plugins = Path(sys.executable).parent
     status = protoc.main(

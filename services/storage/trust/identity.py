@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import msgspec
 
-from kernel import reference
 from kernel.errors import InvalidInput
+from kernel.formats import reference
+from kernel.formats.reference import Reference
 from kernel.ids import Digest
-from kernel.reference import Reference
 
 
 class _Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", rename="camel"):

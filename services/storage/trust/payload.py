@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from kernel import strict_json
 from kernel.errors import InvalidInput
+from kernel.formats import strict_json
 from kernel.ids import Digest, digest
 
 SIZE_LIMIT = 64 << 10

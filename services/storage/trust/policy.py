@@ -14,9 +14,9 @@ from enum import Enum
 
 import msgspec
 
-from kernel import strict_json
 from kernel.errors import InvalidInput
-from kernel.reference import Reference
+from kernel.formats import strict_json
+from kernel.formats.reference import Reference
 from services.storage.trust import identity
 
 

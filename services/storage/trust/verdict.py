@@ -18,10 +18,10 @@ import msgspec
 
 from kernel.contracts.oci import Signature
 from kernel.errors import InvalidInput
+from kernel.formats.reference import Reference
+from kernel.formats.reference import parse as parse_reference
 from kernel.ids import Digest
-from kernel.reference import Reference
-from kernel.reference import parse as parse_reference
-from services.storage import confine
+from services.storage.confined import confine
 from services.storage.trust import identity, payload
 
 if TYPE_CHECKING:

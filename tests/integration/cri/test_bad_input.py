@@ -7,7 +7,7 @@ from collections.abc import Callable
 import grpc
 import pytest
 
-from kernel.front.generated import cri_pb2 as pb
+from kernel.cri.generated import cri_pb2 as pb
 from tests.harness.cri import INVALID, NOT_FOUND, Cri, Pod, container_config, pod_config, refused
 from tests.harness.daemon import Daemon
 

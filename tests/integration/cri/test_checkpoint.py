@@ -20,7 +20,7 @@ import grpc
 import pytest
 
 from deploy.demo_image import MANIFEST, Image, Layer, image
-from kernel.front.generated import cri_pb2 as pb
+from kernel.cri.generated import cri_pb2 as pb
 from tests.harness import host
 from tests.harness.cri import Cri, Pod, container_config, outcome, refused
 from tests.harness.daemon import Daemon

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kernel.front.generated import cri_pb2 as pb
+from kernel.cri.generated import cri_pb2 as pb
 from tests.harness import host
 from tests.harness.cri import Cri, Pod, parse_log_line
 from tests.harness.daemon import Daemon

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kernel.front.generated import cri_pb2 as pb
+from kernel.cri.generated import cri_pb2 as pb
 from tests.harness.cri import INVALID, Cri, Pod, refused
 from tests.harness.daemon import Daemon
 from tests.integration.conftest import insecure

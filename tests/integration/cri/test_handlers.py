@@ -12,7 +12,7 @@ import grpc
 import psutil
 import pytest
 
-from kernel.front.generated import cri_pb2 as pb
+from kernel.cri.generated import cri_pb2 as pb
 from tests.harness import host
 from tests.harness.cri import outcome, pod_config, refused
 from tests.harness.host import until

@@ -17,7 +17,7 @@ import grpc
 import pytest
 
 from deploy.demo_image import INDEX, Image, Layer, busybox_layer, digest, image
-from kernel.front.generated import cri_pb2 as pb
+from kernel.cri.generated import cri_pb2 as pb
 from tests.harness import host
 from tests.harness.cri import INVALID, Cri, Pod, outcome
 from tests.harness.daemon import Daemon

@@ -6,7 +6,7 @@ import grpc
 import pytest
 
 from deploy.demo_image import Layer, image
-from kernel.front.generated import cri_pb2 as pb
+from kernel.cri.generated import cri_pb2 as pb
 from tests.harness import host
 from tests.harness.cri import INVALID, NOT_FOUND, Cri, Pod, pod_config, refused
 from tests.harness.daemon import Daemon

@@ -14,7 +14,7 @@ import grpc
 import pytest
 
 from deploy.demo_image import Image, Layer, image
-from kernel.front.generated import cri_pb2 as pb
+from kernel.cri.generated import cri_pb2 as pb
 from tests.harness.cri import INVALID, NOT_FOUND, Cri, Pod, outcome, refused
 from tests.harness.daemon import Daemon
 from tests.harness.registry import Registry

@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 from deploy.demo_image import busybox_layer, image
-from kernel.front.generated import cri_pb2 as pb
+from kernel.cri.generated import cri_pb2 as pb
 from tests.harness.cri import Pod, refused
 from tests.harness.host import until
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kernel.front.generated import cri_pb2 as pb
+from kernel.cri.generated import cri_pb2 as pb
 from tests.harness.cri import Cri
 
 OF_THE_HOST = {

@@ -13,7 +13,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from kernel.front.generated import cri_pb2 as pb
+from kernel.cri.generated import cri_pb2 as pb
 from kernel.host import syscalls
 from tests.harness import host
 from tests.harness.cri import INVALID, Cri, Pod, container_config, pod_config, refused

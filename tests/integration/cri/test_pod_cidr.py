@@ -8,7 +8,7 @@ import json
 import grpc
 import pytest
 
-from kernel.front.generated import cri_pb2 as pb
+from kernel.cri.generated import cri_pb2 as pb
 from tests.harness import host
 from tests.harness.cri import Cri, pod_config, refused
 from tests.harness.daemon import Daemon

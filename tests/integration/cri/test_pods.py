@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from kernel.front.generated import cri_pb2 as pb
+from kernel.cri.generated import cri_pb2 as pb
 from tests.harness import host
 from tests.harness.cri import NOT_FOUND, Cri, Pod, pod_config, refused
 from tests.harness.daemon import Daemon

@@ -18,7 +18,7 @@ import grpc
 import pytest
 
 from deploy.demo_image import Image, Layer, digest, image
-from kernel.front.generated import cri_pb2 as pb
+from kernel.cri.generated import cri_pb2 as pb
 from tests.harness import host
 from tests.harness.cri import Cri, Pod, refused
 from tests.harness.daemon import Daemon

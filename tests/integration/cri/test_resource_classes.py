@@ -8,7 +8,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from kernel.front.generated import cri_pb2 as pb
+from kernel.cri.generated import cri_pb2 as pb
 from tests.harness.cri import INVALID, Cri, pod_config, refused
 from tests.harness.daemon import Daemon
 from tests.integration.conftest import Pods, insecure

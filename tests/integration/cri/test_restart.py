@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import grpc
 import pytest
 
-from kernel.front.generated import cri_pb2 as pb
+from kernel.cri.generated import cri_pb2 as pb
 from tests.harness import host
 from tests.harness.cri import Cri, Pod, outcome, pod_config
 from tests.harness.daemon import Daemon

@@ -11,7 +11,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from kernel.front.generated import cri_pb2 as pb
+from kernel.cri.generated import cri_pb2 as pb
 from tests.harness.cri import INVALID, Cri, Pod, container_config, pod_config, refused
 from tests.harness.daemon import Daemon
 from tests.harness.registry import Registry

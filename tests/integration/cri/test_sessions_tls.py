@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kernel.front.generated import cri_pb2 as pb
+from kernel.cri.generated import cri_pb2 as pb
 from tests.harness import host
 from tests.harness.cri import Pod, pod_config
 from tests.harness.daemon import CHECKOUT, Daemon

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kernel.front.generated import cri_pb2 as pb
+from kernel.cri.generated import cri_pb2 as pb
 from tests.harness.cri import Cri
 
 FORMS = [

@@ -16,7 +16,7 @@ import grpc
 import pytest
 
 from deploy.demo_image import Image, Layer, archive, busybox_layer, image
-from kernel.front.generated import cri_pb2 as pb
+from kernel.cri.generated import cri_pb2 as pb
 from tests.harness.cri import Cri, Pod, container_config, pod_config, refused
 from tests.harness.daemon import ACCEPT_ALL, Daemon
 from tests.harness.registry import Registry

@@ -8,7 +8,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from kernel.front.generated import cri_pb2 as pb
+from kernel.cri.generated import cri_pb2 as pb
 from tests.harness.cri import pod_config, refused
 from tests.harness.daemon import DRIVER
 from tests.harness.host import until

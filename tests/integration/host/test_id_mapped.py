@@ -11,7 +11,7 @@ import pytest
 from kernel.contracts.oci import IdMap, IdRange
 from kernel.host import id_mapped, syscalls
 from kernel.host.aio import Deadline
-from services.runtime import user_namespace
+from services.runtime.namespaces import user_namespace
 
 IDS = IdMap(
     uids=IdRange(container_id=0, host_id=100000, length=10), gids=IdRange(container_id=0, host_id=200000, length=10)

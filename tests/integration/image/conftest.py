@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from deploy.demo_image import Image, Layer, digest, image
-from kernel.config import Config, ImageSection
+from kernel.config.sections import Config, ImageSection
 from kernel.contracts.contract import Message
 from kernel.contracts.image import FetchRequest, Progress, Resolved, ResolveRequest
 from kernel.contracts.oci import Auth, Descriptor

@@ -17,10 +17,10 @@ from kernel.errors import (
     Unauthenticated,
     Unavailable,
 )
-from kernel.front.manifest_chain import verify
-from services.image import distribution
-from services.image.address import Origin
-from services.image.challenge import Token
+from kernel.front.documents.manifest_chain import verify
+from services.image.registry import distribution
+from services.image.registry.address import Origin
+from services.image.registry.challenge import Token
 from tests.integration.image.conftest import Worker
 from tests.integration.image.lying import Answer, Handler, Lying, guarded, redirect, reply
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from deploy.demo_image import digest
-from kernel.config import dump
+from kernel.config.reading import dump
 from kernel.contracts.image import DropRequest
 from kernel.errors import Corrupt, ResourceExhausted, Unavailable
 from services.image import pull
@@ -252,7 +252,7 @@ async def test_a_real_registry_gives_ranges(workers, registries) -> None:
 
 KILLED = """
 import asyncio, sys, yaml, msgspec
-from kernel.config import Config
+from kernel.config.reading import Config
 from kernel.contracts.image import FetchRequest
 from kernel.contracts.oci import Descriptor
 from services.image.methods import create

@@ -22,13 +22,14 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from kernel.config import Config, NetworkSection
+from kernel.config.sections import Config, NetworkSection
 from kernel.contracts.contract import Message
 from kernel.contracts.network import Attached, AttachRequest, PortMapping, SandboxRequest
 from kernel.host import syscalls
 from kernel.host.aio import Deadline
 from kernel.ids import SandboxId, new_id
-from services.network import methods, netns
+from services.network import methods
+from services.network.links import netns
 from services.network.methods import NetworkService
 
 PLUGINS = "/usr/lib/cni"

@@ -8,9 +8,9 @@ import pytest
 from kernel.errors import CrispError, DeadlineExceeded, FailedPrecondition, Internal
 from kernel.host.aio import Deadline
 from kernel.ids import SandboxId, new_id
-from services.network import conflist
-from services.network.attachments import Attachment
-from services.network.cni import Chain
+from services.network.documents import conflist
+from services.network.plugins.cni import Chain
+from services.network.records.attachments import Attachment
 
 RESULT = '{"cniVersion": "1.0.0", "ips": [{"address": "10.99.0.2/24"}]}'
 SANDBOX = SandboxId(new_id())

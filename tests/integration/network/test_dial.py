@@ -17,7 +17,7 @@ from kernel.contracts.stream import Passed, Role
 from kernel.errors import CrispError, DeadlineExceeded, FailedPrecondition, InvalidInput, NotFound, Unavailable
 from kernel.host import fdpass, syscalls
 from kernel.ids import SandboxId, new_session
-from services.network import netns
+from services.network.links import netns
 from tests.integration.network.conftest import Client, FakeCall, Node
 
 V4 = (socket.AF_INET, "127.0.0.1")

@@ -27,8 +27,11 @@ from kernel.errors import AlreadyExists, Internal, InvalidInput
 from kernel.host import syscalls
 from kernel.host.aio import Deadline
 from kernel.ids import SandboxId, new_id
-from services.network import forwarding, hostport, methods, netns
-from services.network.hostport import Forward
+from services.network import methods
+from services.network.documents import hostport
+from services.network.documents.hostport import Forward
+from services.network.links import netns
+from services.network.pods import forwarding
 from tests.integration.network.conftest import Client, Node, run
 
 NODE4, NODE6, NEXT4, NEXT6 = "192.0.2.1", "2001:db8::1", "192.0.2.2", "2001:db8::2"

@@ -19,7 +19,8 @@ from kernel.contracts.contract import Nothing
 from kernel.contracts.network import CONTRACT, PortMapping, Readiness
 from kernel.errors import DeadlineExceeded, FailedPrecondition, Internal, InvalidInput
 from kernel.ids import SandboxId, new_id
-from services.network import methods, netns
+from services.network import methods
+from services.network.links import netns
 from tests.integration.network.conftest import Client, FakeCall, Node, rules, run
 
 HTTP = PortMapping(protocol="tcp", container_port=8080, host_port=18080)
@@ -339,7 +340,7 @@ PASS = "cat | sed 's/.*\"prevResult\"://; s/}$//'"
 ATTACH = """
 import asyncio, json
 import msgspec
-from kernel.config import Config
+from kernel.config.reading import Config
 from kernel.contracts.network import AttachRequest, PortMapping, SandboxRequest
 from kernel.host.aio import Deadline
 from services.network.methods import create

@@ -10,7 +10,7 @@ import pytest
 
 from kernel.errors import Internal
 from kernel.ids import new_id
-from services.network import netns
+from services.network.links import netns
 
 
 def inside(pin: Path, *argv: str) -> str:

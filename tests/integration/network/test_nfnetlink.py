@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
-from services.network import nfnetlink
+from services.network.links import nfnetlink
 from tests.integration.network.conftest import run
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from kernel.errors import DeadlineExceeded, Internal
 from kernel.host.aio import Deadline
-from services.network import plugin_process
-from services.network.plugin_process import OUTPUT_LIMIT, Answer
+from services.network.plugins import plugin_process
+from services.network.plugins.plugin_process import OUTPUT_LIMIT, Answer
 
 
 @pytest.fixture

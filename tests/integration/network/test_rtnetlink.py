@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from services.network import netlink, rtnetlink
+from services.network.links import netlink, rtnetlink
 from tests.integration.network.conftest import run
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from kernel.config import Config, Handler, RuntimeSection
+from kernel.config.sections import Config, Handler, RuntimeSection
 from kernel.contracts.contract import Message, Nothing
 from kernel.contracts.oci import ImageConfig
 from kernel.contracts.runtime import (

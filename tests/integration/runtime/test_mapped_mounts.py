@@ -14,7 +14,7 @@ from kernel.errors import FailedPrecondition
 from kernel.host import syscalls
 from kernel.host.aio import Deadline
 from kernel.ids import ContainerId, SandboxId
-from services.runtime import mapped_mounts, namespaces
+from services.runtime.namespaces import mapped_mounts, namespace_pins
 
 IDS = IdRange(container_id=0, host_id=100000, length=10)
 MAP = IdMap(uids=IDS, gids=IDS)
@@ -35,8 +35,8 @@ def tree(tmp_path: Path) -> Iterator[Path]:
         (source / "below" / "precious").touch()
         yield source
     finally:
-        namespaces.unmount(source / "below")
-        namespaces.unmount(source)
+        namespace_pins.unmount(source / "below")
+        namespace_pins.unmount(source)
 
 
 def plan(root: Path, *sources: Path, propagation: Propagation = Propagation.PRIVATE) -> tuple[mapped_mounts.Copy, ...]:
@@ -64,7 +64,7 @@ async def test_taking_a_copy_off_takes_nothing_off_its_source(
         assert seen == (propagation is Propagation.HOST_TO_CONTAINER)
     finally:
         mapped_mounts.remove(tmp_path, CONTAINER)
-        namespaces.unmount(tree / "later")
+        namespace_pins.unmount(tree / "later")
     assert (tree / "below" / "precious").exists()
     assert os.path.ismount(tree / "below"), "what is mounted on the host went with the copy"
     assert not mapped_mounts.folder(tmp_path, CONTAINER).exists()

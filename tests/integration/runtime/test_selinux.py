@@ -9,7 +9,7 @@ import pytest
 
 from kernel.errors import Internal, InvalidInput
 from kernel.host.aio import Deadline
-from services.runtime import selinux
+from services.runtime.security import selinux
 
 LABEL = "system_u:object_r:container_file_t:s0:c1,c2"
 

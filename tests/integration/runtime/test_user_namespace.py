@@ -13,7 +13,8 @@ import pytest
 from kernel.contracts.oci import IdMap, IdRange
 from kernel.errors import DeadlineExceeded
 from kernel.host.aio import Deadline
-from services.runtime import namespaces, thread, user_namespace
+from services.runtime import thread
+from services.runtime.namespaces import namespace_pins, user_namespace
 
 NS_GET_USERNS = 0xB701
 IDS = IdMap(
@@ -26,7 +27,7 @@ def pins(tmp_path: Path) -> Iterator[dict[str, Path]]:
     found = {kind: tmp_path / "ns" / kind for kind in ("user", "net", "ipc", "uts")}
     yield found
     for path in found.values():
-        namespaces.unmount(path)
+        namespace_pins.unmount(path)
 
 
 def inodes(pins: dict[str, Path]) -> dict[str, int]:
@@ -54,7 +55,7 @@ async def test_all_are_pinned_once_and_no_process_stays(pins: dict[str, Path]) -
     assert {owner(path) for kind, path in pins.items() if kind != "user"} == {first["user"]}
     await user_namespace.pin(pins, IDS, Deadline.after(20))
     assert inodes(pins) == first
-    namespaces.unmount(pins["net"])  # a worker that died on the way: all are made anew, as they belong together
+    namespace_pins.unmount(pins["net"])  # a worker that died on the way: all are made anew, as they belong together
     await user_namespace.pin(pins, IDS, Deadline.after(20))
     assert {owner(path) for kind, path in pins.items() if kind != "user"} == {pins["user"].stat().st_ino}
 
@@ -63,7 +64,7 @@ async def test_the_host_name_is_set_in_it(pins: dict[str, Path]) -> None:
     await user_namespace.pin(pins, IDS, Deadline.after(20))
 
     def named() -> str:
-        namespaces.name(pins["uts"], "mapped")
+        namespace_pins.name(pins["uts"], "mapped")
         return os.uname().nodename
 
     assert await thread.run(named, Deadline.after(20), "name") == "mapped"

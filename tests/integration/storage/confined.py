@@ -12,7 +12,7 @@ import socket
 import sys
 
 from kernel.host import syscalls
-from services.storage import confine
+from services.storage.confined import confine
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 

@@ -14,13 +14,13 @@ from typing import cast
 import pytest
 
 from kernel.bus.worker import Call
-from kernel.config import Config, StorageSection
+from kernel.config.sections import Config, StorageSection
 from kernel.contracts.oci import Descriptor, Layer
 from kernel.contracts.storage import MountRequest, UnpackRequest, Usage
 from kernel.host import syscalls
 from kernel.ids import ContainerId, DiffId, Digest, new_id
 from services.storage.methods import StorageService, create
-from services.storage.overlay import read_overlays
+from services.storage.roots.overlay import read_overlays
 
 CALL = cast("Call", None)
 """No method of storage looks at its call."""

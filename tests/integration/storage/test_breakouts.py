@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from kernel.errors import InvalidInput
-from services.storage.stream import Stream
-from services.storage.untar import Extraction
+from services.storage.tar.pipe_source import Stream
+from services.storage.tar.untar import Extraction
 from tests.integration.storage.conftest import Store, Tar
 
 HARD = tarfile.LNKTYPE

@@ -13,12 +13,12 @@ from kernel.contracts.storage import Checked, CheckRequest, ContainerRequest, La
 from kernel.errors import Corrupt, Internal, NotFound
 from kernel.host.aio import Deadline
 from kernel.ids import ContainerId, DiffId, Digest, new_id
-from services.storage.checking import Checker, damaged, judge
-from services.storage.children import Ended
-from services.storage.layer import RECORD, Record
+from services.storage.layers.checking import Checker, damaged, judge
+from services.storage.layers.children import Ended
+from services.storage.layers.hash_pump import Pumped
+from services.storage.layers.layer_store import RECORD, Record
+from services.storage.layers.unverified import FILE, State
 from services.storage.methods import create
-from services.storage.pump import Pumped
-from services.storage.suspects import FILE, State
 from tests.integration.storage.conftest import CALL, Store, Tar
 
 DIFF = DiffId(Digest("sha256:" + "1" * 64))

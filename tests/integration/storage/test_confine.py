@@ -11,14 +11,14 @@ import pytest
 
 from kernel.host import process
 from kernel.host.aio import Deadline
-from services.storage import confine, seccomp
+from services.storage.confined import confine, system_calls
 
 PROBE = Path(__file__).with_name("confined.py")
 NO = "Operation not permitted"
 
 
 async def probe(folder: Path, form: str, capabilities: int, calls: tuple[str, ...]) -> dict[str, object]:
-    argv = [sys.executable, "-I", str(PROBE), form, str(capabilities), seccomp.compile_filter(calls).hex()]
+    argv = [sys.executable, "-I", str(PROBE), form, str(capabilities), system_calls.compile_filter(calls).hex()]
     ended = await process.run(argv, deadline=Deadline.after(20), cwd=str(folder))
     answers: dict[str, object] = json.loads(ended.check().stdout)
     return answers
@@ -29,7 +29,7 @@ async def test_nothing_but_the_folder_is_in_reach(tmp_path: Path, form: str) -> 
     (tmp_path / "inside").touch()
     empty = form == "empty"
     capabilities = 0 if empty else confine.UNTAR_CAPABILITIES
-    found = await probe(tmp_path, form, capabilities, seccomp.INFLATE if empty else seccomp.UNTAR)
+    found = await probe(tmp_path, form, capabilities, system_calls.INFLATE if empty else system_calls.UNTAR)
     refused = ("socket", "fork", "exec", "kill", "unshare", "mount", "chroot", "ptrace", "raise")
     assert {what: found[what] for what in refused} == dict.fromkeys(refused, NO)
     missing = NO if empty else "No such file or directory"
@@ -43,7 +43,7 @@ async def test_nothing_but_the_folder_is_in_reach(tmp_path: Path, form: str) -> 
 
 async def test_a_check_reads_its_folder_and_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "inside").touch()
-    found = await probe(tmp_path, "closed", confine.VERIFY_CAPABILITIES, seccomp.VERIFY)
+    found = await probe(tmp_path, "closed", confine.VERIFY_CAPABILITIES, system_calls.VERIFY)
     refused = ("socket", "fork", "exec", "kill", "unshare", "mount", "chroot", "ptrace", "raise")
     assert {what: found[what] for what in refused} == dict.fromkeys(refused, NO)
     assert {found[what] for what in ("host", "above", "proc")} == {"No such file or directory"}
@@ -52,6 +52,6 @@ async def test_a_check_reads_its_folder_and_changes_nothing(tmp_path: Path) -> N
 
 async def test_without_a_filter_the_empty_root_is_still_empty(tmp_path: Path) -> None:
     (tmp_path / "inside").touch()
-    found = await probe(tmp_path, "empty", 0, seccomp.UNTAR)
+    found = await probe(tmp_path, "empty", 0, system_calls.UNTAR)
     assert found["host"] == "No such file or directory"
     assert found["write"] == "Read-only file system"

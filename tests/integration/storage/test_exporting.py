@@ -10,7 +10,7 @@ import pytest
 from kernel.contracts.storage import ExportRequest
 from kernel.errors import Corrupt, CrispError, FailedPrecondition, InvalidInput, NotFound, ResourceExhausted
 from kernel.ids import DiffId
-from services.storage import pump
+from services.storage.layers import hash_pump
 from services.storage.methods import create
 from tests.integration.storage.conftest import CALL, Store, Tar, sha256
 
@@ -62,7 +62,7 @@ async def test_what_cannot_be_had_leaves_nothing(outgoing: Store, monkeypatch: p
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(pump.os, "write", full)
+        patch.setattr(hash_pump.os, "write", full)
         with pytest.raises(ResourceExhausted, match="No space"):
             await export(outgoing, good)
     assert left(outgoing) == []

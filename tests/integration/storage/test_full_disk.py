@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from kernel.config import Config
+from kernel.config.sections import Config
 from kernel.contracts.contract import Nothing
 from kernel.errors import CrispError, ResourceExhausted
-from services.storage.layer import LayerStore
+from services.storage.layers.layer_store import LayerStore
 from services.storage.methods import create
 from tests.integration.storage.conftest import Store, Tar
 from tests.integration.storage.disk import Disk, small_disk

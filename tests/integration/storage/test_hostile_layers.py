@@ -24,7 +24,7 @@ from kernel.contracts.oci import Layer
 from kernel.contracts.storage import CheckRequest, LayerState
 from kernel.errors import Corrupt, CrispError, InvalidInput, ResourceExhausted
 from kernel.ids import DiffId, Digest
-from services.storage.layer import plan_limit
+from services.storage.layers.layer_store import plan_limit
 from services.storage.methods import create
 from tests.integration.storage.conftest import CALL, Store, Tar, sha256
 
@@ -165,7 +165,7 @@ async def test_a_bomb(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     large = replace(store.config.storage, max_layer_bytes=1 << 40)
     assert plan_limit(1 << 20, large) == 1 << 30
     assert plan_limit(100 << 20, large) == 200 * (100 << 20)
-    monkeypatch.setattr("services.storage.layer._FREE_BYTES", 1 << 20)
+    monkeypatch.setattr("services.storage.layers.layer_store._FREE_BYTES", 1 << 20)
     config = replace(store.config, storage=large)
     service = await create(config)
     try:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kernel.config import Config, StorageSection
+from kernel.config.sections import Config, StorageSection
 from kernel.contracts.contract import Nothing
 from kernel.contracts.storage import ContainerRequest
 from kernel.errors import FailedPrecondition

@@ -14,10 +14,10 @@ import pytest
 from kernel.contracts.storage import CheckRequest, LayerState
 from kernel.errors import CrispError
 from kernel.ids import DiffId
-from services.storage.skeleton import Rebuilt, Writer
-from services.storage.stream import Stream
-from services.storage.untar import Extraction
-from services.storage.verify import Examination
+from services.storage.tar.pipe_source import Stream
+from services.storage.tar.skeleton import Rebuilt, Writer
+from services.storage.tar.untar import Extraction
+from services.storage.tar.verify import Examination
 from tests.integration.storage.conftest import CALL, Store, Tar
 
 

@@ -16,9 +16,9 @@ from kernel.contracts.contract import Nothing
 from kernel.contracts.oci import IdMap, IdRange
 from kernel.contracts.storage import ContainerRequest, MountRequest
 from kernel.ids import ContainerId, DiffId, new_id
-from services.storage import vfs
-from services.storage.container import Mapped
 from services.storage.methods import create
+from services.storage.roots import vfs
+from services.storage.roots.root_store import Mapped
 from tests.integration.storage.conftest import CALL, Store, Tar
 
 V2 = "\x01\x00\x00\x02" + "\x00" * 16

@@ -7,7 +7,7 @@ import sys
 from typing import cast
 
 from kernel.bus.worker import Call
-from kernel.config import Config
+from kernel.config.sections import Config
 from kernel.contracts.oci import Descriptor, Layer
 from kernel.contracts.storage import UnpackRequest
 from kernel.ids import DiffId, Digest

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from kernel.config import Config, StreamSection
+from kernel.config.sections import Config, StreamSection
 from kernel.contracts.stream import Dial, Ended, ExpectRequest, Kind, Opened, Passed, Role, Waiting
 from kernel.host import fdpass
 from kernel.host.aio import Deadline, Tasks

@@ -9,7 +9,7 @@ import socket
 import pytest
 
 from kernel.contracts.stream import Dial, Ended, Kind, RefuseRequest, Role
-from kernel.stream import port_forward
+from kernel.stream.sessions import port_forward
 from tests.harness.streams import Forward
 
 

@@ -16,7 +16,8 @@ from contextlib import suppress
 import pytest
 
 from kernel.contracts.stream import Ended, Kind, Opened, RefuseRequest, Role
-from kernel.stream import remote_command, spdy
+from kernel.stream.sessions import remote_command
+from kernel.stream.wires import spdy
 from tests.harness.streams import Command, Spdy
 from tests.integration.stream.conftest import telling
 

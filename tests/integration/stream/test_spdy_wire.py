@@ -10,8 +10,8 @@ from contextlib import suppress
 import pytest
 
 from kernel.contracts.stream import Ended, Opened
-from kernel.stream import spdy
-from kernel.stream.channel import MOST_BACKLOG
+from kernel.stream.wires import spdy
+from kernel.stream.wires.channel import MOST_BACKLOG
 from tests.harness.streams import Command
 
 

@@ -12,9 +12,9 @@ import time
 import pytest
 
 from kernel.contracts.stream import Dial, Ended, Kind, Role
-from kernel.stream import spdy
-from kernel.stream.upgrade import TUNNEL
-from kernel.stream.websocket import MOST_MESSAGE
+from kernel.stream.client.upgrade import TUNNEL
+from kernel.stream.wires import spdy
+from kernel.stream.wires.websocket import MOST_MESSAGE
 from tests.harness.streams import answer, ask, connect
 
 HEADERS = (

@@ -10,8 +10,8 @@ from contextlib import suppress
 
 import pytest
 
-from kernel import config as configuration
 from kernel.bus.client import Client
+from kernel.config import reading as configuration
 from kernel.contracts import supervisor as contract
 from kernel.contracts.contract import Nothing
 from kernel.contracts.supervisor import WorkerStatus

@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from kernel.config import Config, ImageSection
+from kernel.config.sections import Config, ImageSection
 from kernel.contracts import image, storage
 from kernel.contracts.contract import Message, Nothing
 from kernel.contracts.records import Image
+from kernel.cri.generated import cri_pb2
 from kernel.errors import Corrupt, CrispError, Untrusted
-from kernel.front import image_pull, images, trust
 from kernel.front.context import Front
-from kernel.front.generated import cri_pb2
+from kernel.front.images import admission, image_service, pull_flow
 from kernel.ids import ImageId
-from services.storage.trust.court import Court
+from services.storage.trust.gate import Court
+from tests.harness.fakes.image_workers import Workers, a_call, make_front
 from tests.harness.signing import CosignKey, policy
-from tests.unit.kernel.front.image_workers import Workers, a_call, make_front
 
 GOOD, EVIL = "a.example/app:v1", "a.example/app:v2"
 DEADLINE = a_call().deadline
@@ -58,7 +58,7 @@ class Scene:
 
     async def pull(self, name: str) -> Image:
         request = cri_pb2.PullImageRequest(image=cri_pb2.ImageSpec(image=name))
-        reply = await images.pull_image(self.front, request, a_call())
+        reply = await image_service.pull_image(self.front, request, a_call())
         return self.front.replica.images[ImageId(reply.image_ref)]  # type: ignore[arg-type]
 
     def answer(self, name: str, resolved: image.Resolved) -> None:
@@ -79,7 +79,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
 
 async def test_the_truth_is_accepted(scene: Scene) -> None:
     found = await scene.pull(GOOD)
-    await trust.at_create(scene.front, found, GOOD, "", DEADLINE)
+    await admission.at_create(scene.front, found, GOOD, "", DEADLINE)
 
 
 async def test_another_images_signature_does_not_help(scene: Scene) -> None:
@@ -116,11 +116,11 @@ async def test_what_was_pulled_where_anything_goes_is_judged_by_that_name(scene:
     scene.answer("loose.example/x:1", scene.evil)
     found = await scene.pull("loose.example/x:1")
     assert found.signatures == (scene.signature,)  # worth nothing
-    await trust.at_create(scene.front, found, "loose.example/x:1", "", DEADLINE)
+    await admission.at_create(scene.front, found, "loose.example/x:1", "", DEADLINE)
     scene.policy.write_text(scene.strict.replace("loose.example", "other.example"))
     for asked in ("loose.example/x:1", GOOD, EVIL, found.id):
         with pytest.raises(Untrusted):
-            await trust.at_create(scene.front, found, asked, "", DEADLINE)
+            await admission.at_create(scene.front, found, asked, "", DEADLINE)
 
 
 async def test_an_archive_cannot_lend_a_digest(scene: Scene) -> None:
@@ -133,10 +133,10 @@ async def test_an_archive_cannot_lend_a_digest(scene: Scene) -> None:
             layers=scene.evil.layers,
         ),
     )
-    await image_pull.load(scene.front, "archive.tar", DEADLINE)
+    await pull_flow.load(scene.front, "archive.tar", DEADLINE)
     (found,) = scene.front.replica.images.values()
     assert scene.good.manifest_digest in found.manifest_digests
     lent = replace(found, signatures=(scene.signature,))
     for asked in (GOOD, found.id):
         with pytest.raises(Untrusted, match="it is for the digest"):
-            await trust.at_create(scene.front, lent, asked, "", DEADLINE)
+            await admission.at_create(scene.front, lent, asked, "", DEADLINE)

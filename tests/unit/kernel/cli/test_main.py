@@ -11,9 +11,9 @@ import pytest
 
 from kernel import errors
 from kernel.cli import main as command_line
+from kernel.cli.context import Session
 from kernel.cli.exits import Exit, NotReachable, status_of
 from kernel.cli.main import COMMANDS, main, parser
-from kernel.cli.session import Session
 
 
 @pytest.mark.parametrize("arguments", [["--json", "pods"], ["pods", "--json"]])
@@ -42,7 +42,7 @@ def test_every_command_has_help_with_exit_statuses(command: str, capsys: pytest.
 @pytest.mark.parametrize("command", [command for command in COMMANDS if command.act])
 def test_every_command_exists(command: command_line.Command) -> None:
     module, _, name = command.act.partition(":")
-    assert callable(getattr(__import__(f"kernel.cli.{module}", fromlist=[name]), name))
+    assert callable(getattr(__import__(f"kernel.cli.commands.{module}", fromlist=[name]), name))
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_an_error_of_the_system_is_one_line(
     def fail(_: Session, __: object) -> int:
         raise OSError(28, "No space left on device", "/x\x1b[2J")
 
-    monkeypatch.setattr("kernel.cli.daemon.version", fail)
+    monkeypatch.setattr("kernel.cli.commands.daemon.version", fail)
     assert main(["version"]) == Exit.FAILED
     err = capsys.readouterr().err
     assert err.startswith("crisp: ")

@@ -8,10 +8,10 @@ from pathlib import Path
 import grpc
 import pytest
 
+from kernel.cri.generated import cri_pb2_grpc as rpc
 from kernel.front import server
 from kernel.front.context import Front
-from kernel.front.generated import cri_pb2_grpc as rpc
-from tests.unit.kernel.front import pod_workers as fakes
+from tests.harness.fakes import pod_workers as fakes
 
 _LIMITS = [("grpc.max_receive_message_length", 80 << 20), ("grpc.max_send_message_length", 80 << 20)]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.unit.kernel.front.pod_workers import a_call
+from tests.harness.fakes.pod_workers import a_call
 
 
 def test_a_flow_has_at_least_its_own_time() -> None:

@@ -8,11 +8,12 @@ import pytest
 
 from kernel.contracts import network, runtime, supervisor
 from kernel.contracts.records import ContainerState, SandboxState
-from kernel.front import facts, queries
+from kernel.cri.generated import cri_pb2 as cri
+from kernel.front import facts
 from kernel.front.context import Front
-from kernel.front.generated import cri_pb2 as cri
+from kernel.front.node import queries
 from kernel.host.aio import Deadline
-from tests.unit.kernel.front import pod_workers as fakes
+from tests.harness.fakes import pod_workers as fakes
 
 
 @pytest.mark.parametrize(

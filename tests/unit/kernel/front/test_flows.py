@@ -9,7 +9,7 @@ import pytest
 from kernel.errors import Internal, Unavailable
 from kernel.front import flows
 from kernel.front.context import Front
-from tests.unit.kernel.front import pod_workers as fakes
+from tests.harness.fakes import pod_workers as fakes
 
 
 async def test_all_steps_end_before_the_first_error_is_raised() -> None:

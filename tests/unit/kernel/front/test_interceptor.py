@@ -40,7 +40,7 @@ def test_the_code_of_an_error(error: errors.CrispError, code: grpc.StatusCode) -
 
 
 def test_status_codes_are_named_nowhere_else() -> None:
-    naming = {path.name for path in FRONT.glob("*.py") if "StatusCode" in path.read_text()}
+    naming = {path.name for path in FRONT.rglob("*.py") if "StatusCode" in path.read_text()}
     assert naming == {"interceptor.py"}
 
 

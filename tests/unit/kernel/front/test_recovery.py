@@ -8,7 +8,7 @@ import pytest
 
 from kernel.contracts.records import ContainerState, SandboxState
 from kernel.front import recovery
-from tests.unit.kernel.front import pod_workers as fakes
+from tests.harness.fakes import pod_workers as fakes
 
 
 @pytest.mark.parametrize("cut", ["attach", "make_pod"])

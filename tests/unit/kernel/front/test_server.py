@@ -8,13 +8,13 @@ from pathlib import Path
 import grpc
 import pytest
 
+from kernel.cri.generated import cri_pb2 as cri
+from kernel.cri.generated import cri_pb2_grpc as rpc
 from kernel.errors import Internal
-from kernel.front import server, services
+from kernel.front import rpcs, server
 from kernel.front.context import Call, Front
-from kernel.front.generated import cri_pb2 as cri
-from kernel.front.generated import cri_pb2_grpc as rpc
-from kernel.front.replica import Replica
-from tests.unit.kernel.front import pod_workers as fakes
+from kernel.front.memory.replica import Replica
+from tests.harness.fakes import pod_workers as fakes
 
 _LIMITS = [("grpc.max_receive_message_length", 80 << 20), ("grpc.max_send_message_length", 80 << 20)]
 
@@ -97,4 +97,4 @@ def test_an_rpc_that_the_interface_has_not_is_refused(front: Front) -> None:
         raise AssertionError
 
     with pytest.raises(Internal, match="Versoin"):
-        server.handlers(front, services.SERVICES[0][0], {"Versoin": spine})
+        server.handlers(front, rpcs.SERVICES[0][0], {"Versoin": spine})

@@ -3,7 +3,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from kernel.config import Config, Handler, ImageSection, NetworkSection, RuntimeSection
+from kernel.config.sections import Config, Handler, ImageSection, NetworkSection, RuntimeSection
 from kernel.contracts.records import Sandbox, SandboxState
 from kernel.errors import FailedPrecondition
 from kernel.ids import SandboxId

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kernel import reference
 from kernel.errors import InvalidInput
+from kernel.formats import reference
 from services.storage.trust import identity
 from services.storage.trust.identity import (
     ExactReference,

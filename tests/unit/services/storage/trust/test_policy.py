@@ -8,7 +8,7 @@ import json
 import pytest
 
 from kernel.errors import InvalidInput
-from kernel.reference import parse as ref
+from kernel.formats.reference import parse as ref
 from services.storage.trust import identity, policy
 from services.storage.trust.policy import Kind
 

@@ -1,0 +1,169 @@
+"""`crisp status`, `workers`, `restart` and `shutdown`: the daemon's processes, as /proc has them."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import time
+from argparse import Namespace
+from collections.abc import Iterable
+
+from msgspec import structs
+
+from kernel.cli.connection import ask_supervisor
+from kernel.cli.context import Session
+from kernel.cli.exits import Exit
+from kernel.cli.output import Column, Row, duration, size, state_style
+from kernel.contracts.contract import Nothing
+from kernel.contracts.supervisor import RELOAD, RESTART, SHUTDOWN, WORKERS, RestartRequest, WorkerStatus
+from kernel.errors import CrispError, DeadlineExceeded
+from kernel.supervisor.privileges.workers import CAPABILITIES
+from kernel.supervisor.processes import roster
+
+
+def _capabilities(value: object) -> str:
+    """Names in lower case; of a nearly whole set those that are missing."""
+    names = value if isinstance(value, list) else []
+    missing = [name for name in CAPABILITIES if name not in names]
+    if not missing:
+        return "all"
+    if len(missing) < len(CAPABILITIES) // 3:
+        return f"all but {','.join(missing).lower()}"
+    return ",".join(names).lower() or "none"
+
+
+def _yes(value: object) -> str:
+    return "yes" if value else "no"
+
+
+COLUMNS = (
+    Column("NAME", "name"),
+    Column("STATE", "state", style=state_style),
+    Column("PID", "pid", lambda pid: str(pid or "-"), right=True),
+    Column("UID", "uid", right=True),
+    Column("CAPABILITIES", "capabilities", _capabilities),
+    Column("SECCOMP", "seccomp"),
+    Column("NO_NEW_PRIVS", "no_new_privs", _yes),
+    Column("MEMORY", "memory", size, right=True),
+    Column("RESTARTS", "restarts", right=True),
+    Column("UPTIME", "uptime", duration, right=True),
+)
+
+
+def row(worker: WorkerStatus) -> Row:
+    """A worker as the table and JSON show it."""
+    return {**structs.asdict(worker), "capabilities": list(worker.capabilities)}
+
+
+def workers(session: Session, _: Namespace) -> Exit:
+    """List the daemon's processes."""
+    found = ask_supervisor(session.paths, WORKERS, Nothing()).workers
+    session.out.table(COLUMNS, [row(worker) for worker in found])
+    for worker in found:
+        if worker.reason and not session.out.json:
+            session.out.note(f"{worker.name}: {worker.reason}")
+    return Exit.OK
+
+
+def restart(session: Session, options: Namespace) -> Exit:
+    """Restart one process."""
+    done = ask_supervisor(session.paths, RESTART, RestartRequest(name=options.name))
+    if session.out.json:
+        session.out.document({"name": options.name, "pid": done.pid})
+    else:
+        session.out.line(f"{options.name} serves again as process {done.pid}")
+    return Exit.OK
+
+
+def reload(session: Session, _: Namespace) -> Exit:
+    """Have the daemon read its configuration again."""
+    done = ask_supervisor(session.paths, RELOAD, Nothing())
+    if session.out.json:
+        session.out.document({"changed": list(done.changed), "restarted": list(done.restarted)})
+    elif done.changed:
+        session.out.line(f"changed: {', '.join(done.changed)}; started anew: {', '.join(done.restarted)}")
+    else:
+        session.out.line("nothing has changed")
+    return Exit.OK
+
+
+def shutdown(session: Session, options: Namespace) -> Exit:
+    """End the daemon; containers run on."""
+    known = roster.load(session.paths.run / "workers.json").values()
+    ends = [pidfd for entry in known if (pidfd := roster.adopt(entry)) is not None]
+    try:
+        ask_supervisor(session.paths, SHUTDOWN, Nothing())
+        ended = wait_for_ends(ends, options.wait) if options.wait else False
+    finally:
+        for pidfd in ends:
+            os.close(pidfd)
+    if session.out.json:
+        session.out.document({"ending": not ended})
+    else:
+        session.out.line(f"the daemon {'has ended' if ended else 'is ending'}; containers run on")
+    return Exit.OK
+
+
+def wait_for_ends(pidfds: Iterable[int], seconds: float) -> bool:
+    """True once all these processes have ended; DeadlineExceeded where they take longer."""
+    until = time.monotonic() + seconds
+    left = select.poll()
+    count = 0
+    for pidfd in pidfds:
+        left.register(pidfd, select.POLLIN)
+        count += 1
+    while count:
+        ended = left.poll(max(until - time.monotonic(), 0) * 1000)
+        if not ended:
+            raise DeadlineExceeded(f"{count} processes of the daemon have not ended within {seconds:g} s")
+        for pidfd, _ in ended:
+            left.unregister(pidfd)
+            count -= 1
+    return True
+
+
+def status(session: Session, _: Namespace) -> Exit:
+    """Say whether the node is ready for pods, and why not."""
+    from kernel.cri.generated import cri_pb2
+
+    daemon = session.daemon
+    reply = daemon.call(daemon.runtime.Status, cri_pb2.StatusRequest(verbose=True), 10)
+    version = daemon.call(daemon.runtime.Version, cri_pb2.VersionRequest(), 10)
+    conditions = [
+        {"type": found.type, "status": found.status, "reason": found.reason, "message": found.message}
+        for found in reply.status.conditions
+    ]
+    down = _down(session)
+    driver = json.loads(reply.info["storage"])["driver"]
+    healthy = all(found.status for found in reply.status.conditions) and not down
+    if session.out.json:
+        session.out.document(
+            {
+                "healthy": healthy,
+                "version": version.runtime_version,
+                "conditions": conditions,
+                "handlers": [handler.name for handler in reply.runtime_handlers if handler.name],
+                "storage_driver": driver,
+                "down": down,
+            }
+        )
+    else:
+        session.out.line(f"{version.runtime_name} {version.runtime_version}, CRI {version.runtime_api_version}")
+        for found in reply.status.conditions:
+            why = f": {found.reason}: {found.message}" if not found.status else ""
+            session.out.line(f"{found.type:<13} {_yes(found.status)}{why}")
+        if driver == "vfs":
+            session.out.line(f"{'Storage':<13} vfs: each container gets a copy of its image, see the log")
+        for name, reason in down.items():
+            session.out.line(f"{name:<13} down: {reason}")
+    return Exit.OK if healthy else Exit.UNHEALTHY
+
+
+def _down(session: Session) -> dict[str, str]:
+    """Processes that are not ready; the supervisor itself where it does not answer."""
+    try:
+        found = ask_supervisor(session.paths, WORKERS, Nothing()).workers
+    except CrispError as error:
+        return {"supervisor": str(error)}
+    return {worker.name: worker.reason or worker.state for worker in found if worker.state != "ready"}

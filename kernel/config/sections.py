@@ -1,0 +1,251 @@
+"""The configuration's keys as frozen structures, one class per section of the YAML file. Pure.
+
+A key's type is its first check; `kernel.config.reading` makes the others and names file, line and key in its errors.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from kernel.config.paths import Paths
+
+PROXIES = {
+    "http_proxy": ("HTTP_PROXY", "http_proxy"),
+    "https_proxy": ("HTTPS_PROXY", "https_proxy"),
+    "no_proxy": ("NO_PROXY", "no_proxy"),
+}
+"""Keys of `image` and the variables that stand in for them."""
+MOST_CREATE_SECONDS = 240
+BUILT_IN_HANDLERS = {"runc": "/usr/sbin/runc", "crun": "/usr/bin/crun"}
+"""Runtime handlers that are there without being configured, and Debian's paths of their programs."""
+
+
+class Struct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A section of the configuration."""
+
+
+class Handler(Struct, kw_only=True, frozen=True):
+    """An OCI runtime that pods can ask for by the name of its runtime handler."""
+
+    path: str
+    """The OCI runtime's binary, absolute."""
+    root: str = ""
+    """Where it keeps its state; a folder below `run` where empty."""
+    allowed_annotations: tuple[str, ...] = ()
+    """Beginnings of the annotations of pods and containers that go into the OCI specification."""
+    default_annotations: dict[str, str] = {}
+    """In every OCI specification; those of a request that are allowed replace them."""
+    conmon: str = ""
+    """Its own monitor; `runtime.conmon` where empty."""
+    conmon_env: dict[str, str] = {}
+    """Beside PATH, for the monitor and the OCI runtime that it runs."""
+    conmon_cgroup: str = ""
+    """Where its monitors go: a path as `/crisp-monitors`, or a slice with the systemd driver; the pod's cgroup where
+    empty."""
+    seccomp_profile: str = ""
+    """Its own RuntimeDefault profile; `runtime.seccomp_profile` where empty."""
+    create_timeout: float = 240.0
+    """Seconds that the creation of a container may take, 240 at most."""
+    min_memory: int | None = None
+    """The least memory limit in bytes; where not given 500 KiB for crun, 12 MiB for any other."""
+    privileged_without_host_devices: bool = False
+    """Whether privileged containers get only the devices that they ask for."""
+
+    @property
+    def least_memory(self) -> int:
+        """Bytes below which a container would not even start."""
+        if self.min_memory is not None:
+            return self.min_memory
+        return 500 << 10 if "crun" in Path(self.path).name else 12 << 20
+
+
+class ImageSection(Struct, kw_only=True, frozen=True):
+    registries_conf: str = "/etc/containers/registries.conf"
+    certs_dir: str = "/etc/containers/certs.d"
+    registries_d: str = "/etc/containers/registries.d"
+    """Where images' signatures are; read again when it changes."""
+    lookaside_dirs: tuple[str, ...] = ("/var/lib/containers/sigstore",)
+    """Folders that registries.d may name as `file://` lookaside; the first is looked into where it names none."""
+    signature_policy: str = "/etc/containers/policy.json"
+    """Which images are accepted. Where it is missing or does not read, none is."""
+    signature_policy_dir: str = "/etc/crisp/policies"
+    """`NAMESPACE.json` in it stands in for `signature_policy` for that namespace's pods; no such thing where empty."""
+    http_proxy: str = ""
+    """`http://[user:password@]host:port` for registries that are reached by http. Where empty the daemon's variable
+    HTTP_PROXY counts, and so for the next two."""
+    https_proxy: str = ""
+    """The same for https, by CONNECT."""
+    no_proxy: str = ""
+    """Hosts reached directly: addresses, networks, and domains with all below them, with commas between."""
+    global_auth_file: str = ""
+    """An auth.json that the image worker's user can read: credentials by registry, or with a
+    path below it, for pulls that bring none. None where empty; read again when it changes."""
+    namespaced_auth_dir: str = ""
+    """A folder of auth.json files for the pods of one namespace, asked before the node's own: NAMESPACE.json, or
+    NAMESPACE-SHA256.json for the repository whose name (`registry/path`) has that digest. None where empty."""
+    credential_helper_dir: str = ""
+    """Where the programs `docker-credential-NAME` lie that auth files and registries.conf name; root's alone to write.
+    Where empty none is run, and registries that a file names one for are refused."""
+    parallel_downloads: int = 6
+    progress_timeout: float = 60.0
+    """Seconds without a byte after which a connection is given up."""
+    download_retries: int = 5
+    """How often a download that stalls or breaks off is tried again in a row, with nothing come in between."""
+    keep_blobs: bool = False
+    """Whether compressed layers are kept once they are unpacked, until their image is removed."""
+    platform: str = ""
+    """os/architecture[/variant] to choose from an index; the host's where empty."""
+    user: str = "crisp-image"
+    pinned: tuple[str, ...] = ()
+    foreign_layers: bool = False
+    """Whether the registry is asked for layers that are marked as not to be distributed; other URLs never are."""
+    token_servers: tuple[str, ...] = ()
+    """Further hosts (`host[:port]`) that registries may name as token server and that then get the credentials;
+    those of a registry's own domain always may."""
+
+
+class StorageSection(Struct, kw_only=True, frozen=True):
+    image_store: str = ""
+    """The folder of unpacked layers, on whatever file system; `storage` below `root` where empty."""
+    driver: Literal["auto", "overlay", "vfs"] = "auto"
+    """How containers' roots are made. auto: overlay, and copies (vfs) where none can be mounted."""
+    writable_bytes: int = 0
+    """The most that a container may write into its root; no limit where 0. Wants project quotas where they lie."""
+    writable_inodes: int = 0
+    max_layer_bytes: int = 64 << 30
+    """The most bytes one unpacked layer may take."""
+    max_layer_entries: int = 4_000_000
+    max_layer_ratio: int = 200
+    """How many times its blob's size an unpacked layer may take that takes more than 1 GiB."""
+    stall_timeout: float = 120.0
+    """Seconds after which an unpack, or a check, of which no byte moves is given up."""
+
+
+class NetworkSection(Struct, kw_only=True, frozen=True):
+    config_dir: str = "/etc/cni/net.d"
+    plugin_dirs: tuple[str, ...] = ("/opt/cni/bin", "/usr/lib/cni")
+    default_network: str = ""
+    """The network to use by name; the first file in order of name where empty."""
+    timeout: float = 60.0
+    """Seconds that one plugin may take."""
+    host_ports: Literal["auto", "crisp", "cni"] = "auto"
+    """Who forwards host ports. auto: crisp, unless a plugin of the network declares the capability portMappings;
+    crisp: always crisp, and plugins are told of none; cni: always the plugins."""
+    primary_family: Literal["cni", "ipv4", "ipv6"] = "cni"
+    """Which of a pod's addresses is its primary one; cni: the plugins' first."""
+    config_template: str = ""
+    """A network configuration with places for the node's pod CIDR, which UpdateRuntimeConfig fills in and writes to
+    `config_dir`; nothing is written where empty."""
+    status_interval: float = 5.0
+    """Seconds between two STATUS calls to a network of CNI 1.1 or newer."""
+
+
+class StreamSection(Struct, kw_only=True, frozen=True):
+    address: str = "127.0.0.1"
+    """Where clients of exec, attach and port-forward connect to: the kubelet, on this node."""
+    port: int = 0
+    """Any free one where 0, the same again after a restart."""
+    tls_cert: str = ""
+    """Certificates in PEM, with the server's own first; no TLS where empty. Read again when the file changes."""
+    tls_key: str = ""
+    """Its key in PEM, which the stream process's user can read; in `tls_cert` where empty."""
+    tls_ca: str = ""
+    """Authorities in PEM whose certificates clients must show; anybody with a token where empty."""
+    idle_timeout: float = 14400.0
+    """Seconds without a byte after which a session is ended; never where 0."""
+    user: str = "crisp-stream"
+
+
+class RuntimeSection(Struct, kw_only=True, frozen=True):
+    default_handler: str = "runc"
+    handlers: dict[str, Handler] = msgspec.field(
+        default_factory=lambda: {name: Handler(path=path) for name, path in BUILT_IN_HANDLERS.items()}
+    )
+    """By name. runc and crun are there beside what a file gives, which may change their keys; null takes one away."""
+    conmon: str = "/usr/bin/conmon"
+    pause: str = "/usr/bin/catatonit"
+    """A static binary that waits and reaps as process 1 of a shared PID namespace."""
+    cgroup_driver: Literal["auto", "cgroupfs", "systemd"] = "auto"
+    """auto: systemd where systemd is process 1, else cgroupfs."""
+    cgroup_parent: str = "/crisp"
+    """Parent of pods whose request names no cgroup parent."""
+    cgroup_roots: tuple[str, ...] = ()
+    """Cgroups that a request's cgroup parent must be below, as `/kubepods` (or `kubepods.slice`); any where empty."""
+    default_capabilities: tuple[str, ...] = (
+        "CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "SETGID", "SETUID", "SETPCAP", "NET_BIND_SERVICE", "KILL",
+        "NET_RAW", "MKNOD", "SYS_CHROOT", "AUDIT_WRITE", "SETFCAP",
+    )  # fmt: skip
+    seccomp_profile: str = ""
+    """File of the RuntimeDefault profile, as containers/common has it. Empty: /usr/share/containers/seccomp.json
+    where it is, else the one built in; `builtin`: that one."""
+    privileged_seccomp_profile: str = ""
+    """File of the profile of privileged containers; they are unconfined where empty."""
+    unset_seccomp: Literal["unconfined", "default"] = "unconfined"
+    """What a container gets whose request names no seccomp profile."""
+    seccomp_root: str = "/var/lib/kubelet/seccomp"
+    """The folder that Localhost profiles lie below."""
+    apparmor_profile: str = "crisp-default"
+    """The loaded profile that is RuntimeDefault; crisp-default is crisp's own, which it loads itself."""
+    selinux: Literal["auto", "ignore"] = "auto"
+    """auto: as the kernel has it, and options where it has none are refused; ignore: as if nobody asked for any."""
+    blockio_config_file: str = ""
+    """Classes of block I/O, as goresctrl has them; read anew for each container that names one by annotation."""
+    default_pids_limit: int = 0
+    """Most processes of a container; no limit where 0."""
+    default_ulimits: tuple[str, ...] = ()
+    """`nofile=1024:4096` or `core=0`: soft and hard limit of every container, named as in setrlimit(2)."""
+    default_env: tuple[str, ...] = ()
+    """`NAME=value` for every container; image and request may replace it."""
+    default_sysctls: dict[str, str] = {}
+    """For every pod that has the namespace they belong to; the request may replace them."""
+    default_mounts_file: str = ""
+    """As /usr/share/containers/mounts.conf: lines `SOURCE:TARGET` (or `PATH`), mounted read-only in every container."""
+    timezone: str = ""
+    """Mounted at /etc/localtime in every container: `Local` for the host's, or a name as `Europe/Berlin`."""
+    umask: str = ""
+    """Of every container's process, in octal; the OCI runtime's (0022) where empty."""
+    shm_size: int = 64 << 20
+    """Bytes of a pod's /dev/shm."""
+    absent_mount_sources_to_reject: tuple[str, ...] = ()
+    """Host paths that are not made as folders where a mount names them and they are missing."""
+    additional_devices: tuple[str, ...] = ()
+    """`HOST[:CONTAINER][:rwm]`: devices for every container."""
+    device_ownership_from_security_context: bool = False
+    """Whether devices belong to the container's user and group rather than to those of the host."""
+    cdi_spec_dirs: tuple[str, ...] = ("/etc/cdi", "/var/run/cdi")
+    """Folders of CDI specifications; a later one's devices replace an earlier one's."""
+    checkpoint: Literal["none", "checkpoint_only", "checkpoint_restore"] = "checkpoint_restore"
+    """Whether CRIU, where it is installed, may checkpoint containers, and restore them from archives that only root
+    can have written."""
+    checkpoint_images: tuple[str, ...] = ()
+    """Beginnings of the names of images (`registry/repository`) that containers may be restored from. None by itself:
+    CRIU makes processes of them as root, with whatever privileges the image says."""
+    hooks_dirs: tuple[str, ...] = ("/usr/share/containers/oci/hooks.d", "/etc/containers/oci/hooks.d")
+    """Folders of OCI hooks; a later one's file replaces an earlier one's of its name."""
+
+
+class Config(Struct, kw_only=True, frozen=True):
+    """The whole configuration; every key has a default, so an empty file is one."""
+
+    root: str = "/var/lib/crisp"
+    run: str = "/run/crisp"
+    socket: str = ""
+    """The CRI socket; crisp.sock below `run` where empty."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    user: str = "crisp"
+    """Whom the front runs as."""
+    image: ImageSection = msgspec.field(default_factory=ImageSection)
+    storage: StorageSection = msgspec.field(default_factory=StorageSection)
+    network: NetworkSection = msgspec.field(default_factory=NetworkSection)
+    runtime: RuntimeSection = msgspec.field(default_factory=RuntimeSection)
+    stream: StreamSection = msgspec.field(default_factory=StreamSection)
+
+    @property
+    def paths(self) -> Paths:
+        """Where everything lies."""
+        socket = Path(self.socket or f"{self.run}/crisp.sock")
+        image_store = Path(self.storage.image_store) if self.storage.image_store else None
+        return Paths(Path(self.root), Path(self.run), socket, image_store)

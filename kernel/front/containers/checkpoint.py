@@ -1,0 +1,97 @@
+"""CheckpointContainer: a spine of three steps, with the container frozen for the first two.
+
+runtime.dump → storage.write_diff → runtime.seal, which lets it run on and writes the archive
+
+Whatever fails, the container runs on: the front asks for it, and so do the next front and the next runtime worker.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from kernel.contracts import runtime, storage
+from kernel.contracts.records import Container
+from kernel.cri.generated import cri_pb2 as cri
+from kernel.errors import CrispError, FailedPrecondition, Unavailable
+from kernel.front import flows
+from kernel.front.containers import start_stop
+from kernel.front.context import Call, Front
+from kernel.front.requests import fields
+from kernel.host.aio import Deadline
+from kernel.ids import ContainerId
+
+_LOG = logging.getLogger(__name__)
+_ATTEMPTS = 3
+"""A worker that dies costs one: what was dumped cannot be used any more, as the container ran on."""
+
+
+async def checkpoint_container(
+    front: Front, request: cri.CheckpointContainerRequest, call: Call
+) -> cri.CheckpointContainerResponse:
+    """CheckpointContainer, of a running container. A repeat joins the checkpoint under way to the same place."""
+    location = fields.path("location", request.location)
+    seconds = fields.integer("timeout", request.timeout, 0, (1 << 63) - 1)
+    record = start_stop.running(front.replica.container(request.container_id))
+    if front.config.runtime.checkpoint == "none":
+        raise FailedPrecondition("checkpoints are not allowed on this node", hint="runtime.checkpoint says so")
+    deadline = call.deadline.earlier(min(seconds, 1 << 30)) if seconds else call.deadline
+    await flows.joined(
+        front.ends, ("checkpoint", record.id, location), lambda: _checkpoint(front, record.id, location, deadline)
+    )
+    return cri.CheckpointContainerResponse()
+
+
+async def thaw_forgotten(front: Front, facts: runtime.Facts) -> None:
+    """Let containers run on that an earlier front has left frozen."""
+    for fact in facts.containers:
+        if fact.frozen and not _under_way(front, fact.container):
+            _LOG.warning("container %s was left frozen by a checkpoint that was cut off", fact.container[:13])
+            await _thaw(front, fact.container)
+
+
+def _under_way(front: Front, container: ContainerId) -> bool:
+    return front.ends.any_running(lambda key: key[:2] == ("checkpoint", container))
+
+
+async def _checkpoint(front: Front, container: ContainerId, location: str, deadline: Deadline) -> None:
+    for left in reversed(range(_ATTEMPTS)):
+        record = start_stop.running(front.replica.container(container))
+        try:
+            await _attempt(front, record, location, deadline)
+        except Unavailable as error:
+            if not left or deadline.remaining() <= 0:
+                raise
+            _LOG.warning("checkpoint of container %s begins anew: %s", container[:13], error)
+        else:
+            return
+
+
+async def _attempt(front: Front, record: Container, location: str, deadline: Deadline) -> None:
+    image = front.replica.images.get(record.image_id)
+    seal = runtime.SealRequest(
+        container=record.id,
+        location=location,
+        name=record.name,
+        image_id=record.image_id,
+        image_name=record.image_name,
+        image_tag=image.tags[0] if image and image.tags else "",
+        created_at=record.created_at,
+        restored=bool(record.restored_from),
+    )
+    try:
+        dump = runtime.DumpRequest(container=record.id, location=location)
+        await front.runtime.call(runtime.DUMP, dump, deadline=deadline)
+        changed = storage.ContainerRequest(container=record.id)
+        await front.storage.call(storage.WRITE_DIFF, changed, deadline=deadline)
+        await front.runtime.call(runtime.SEAL, seal, deadline=deadline)
+    except CrispError:
+        await _thaw(front, record.id)
+        raise
+
+
+async def _thaw(front: Front, container: ContainerId) -> None:
+    request = runtime.ContainerRequest(container=container)
+    try:
+        await front.runtime.call(runtime.THAW, request, deadline=Deadline.after(flows.UNDO_SECONDS))
+    except CrispError as error:
+        _LOG.warning("container %s may still be frozen, not for long: %s", container[:13], error)

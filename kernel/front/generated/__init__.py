@@ -1,1 +1,0 @@
-"""The stubs of the .proto files of the front, made by tests/tools/make_proto.py; not edited by hand."""

@@ -1,0 +1,104 @@
+"""Statistics as fields of list messages, serialised: made once for each reading, and kept until the next.
+
+What does not change (names, labels, annotations) is made once for each record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from operator import is_
+from typing import Generic, TypeVar
+
+from kernel.contracts.records import Container, ContainerState, Sandbox, SandboxState
+from kernel.cri.generated import cri_pb2 as cri
+from kernel.front.memory.stats_memory import StatsMemory
+from kernel.front.responses import protobuf_fields, stats_views
+
+_ATTRIBUTES = cri.ContainerStats.ATTRIBUTES_FIELD_NUMBER
+"""Of containers and of pods."""
+_LINUX = cri.PodSandboxStats.LINUX_FIELD_NUMBER
+_CONTAINERS = cri.LinuxPodSandboxStats.CONTAINERS_FIELD_NUMBER
+_LIMIT = 4096
+_Made = TypeVar("_Made")
+
+
+class Kept(Generic[_Made]):
+    """What was made of some objects, as long as they are the same objects."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, tuple[tuple[object, ...], _Made]] = {}
+
+    def of(self, name: str, parts: tuple[object, ...], make: Callable[[], _Made]) -> _Made:
+        """What is kept under `name`, or made now."""
+        known = self._kept.get(name)
+        if known is not None and all(map(is_, known[0], parts)):
+            return known[1]
+        if len(self._kept) >= _LIMIT:  # most of it is of what is gone
+            self._kept.clear()
+        made = make()
+        self._kept[name] = (parts, made)
+        return made
+
+
+class StatsItems:
+    """One per front. `mountpoint`: of the containers' writable layers."""
+
+    def __init__(self, mountpoint: str) -> None:
+        self._mountpoint = mountpoint
+        self._attributes: Kept[bytes] = Kept()
+        self._containers: Kept[bytes] = Kept()
+        self._pods: Kept[bytes] = Kept()
+
+    def container(self, record: Container, memory: StatsMemory) -> bytes:
+        """A serialised ContainerStats; without numbers where the container does not run or was not read."""
+        reading = memory.containers.get(record.id) if active(record) else None
+        rate, layer = memory.rates.get(record.id), memory.layers.get(record.id)
+
+        def make() -> bytes:
+            found = cri.ContainerStats()
+            if reading is not None:
+                stats_views.container_stats(found, reading, rate)
+            if layer is not None and layer.usage is not None:
+                stats_views.writable_layer(found.writable_layer, layer.usage, layer.at, self._mountpoint)
+            return self._container_attributes(record) + found.SerializeToString()
+
+        return self._containers.of(record.id, (record, reading, rate, layer), make)
+
+    def pod(self, record: Sandbox, members: Iterable[Container], memory: StatsMemory) -> bytes:
+        """A serialised PodSandboxStats; without numbers where the pod is not ready or was not read."""
+        reading = memory.pods.get(record.id) if ready(record) else None
+        rate = memory.rates.get(record.id)
+
+        def make() -> bytes:
+            found = cri.LinuxPodSandboxStats()
+            if reading is not None:
+                stats_views.pod_stats(found, reading, rate)
+            return found.SerializeToString()
+
+        linux = [self._pods.of(record.id, (reading, rate), make)]
+        if ready(record):
+            for member in filter(active, members):
+                linux.append(protobuf_fields.field(_CONTAINERS, self.container(member, memory)))
+        return self._pod_attributes(record) + protobuf_fields.field(_LINUX, b"".join(linux))
+
+    def _container_attributes(self, record: Container) -> bytes:
+        def make() -> bytes:
+            return protobuf_fields.field(_ATTRIBUTES, stats_views.container_attributes(record).SerializeToString())
+
+        return self._attributes.of(record.id, (record,), make)
+
+    def _pod_attributes(self, record: Sandbox) -> bytes:
+        def make() -> bytes:
+            return protobuf_fields.field(_ATTRIBUTES, stats_views.pod_attributes(record).SerializeToString())
+
+        return self._attributes.of(record.id, (record,), make)
+
+
+def active(container: Container) -> bool:
+    """Whether a container has, or may have, a process."""
+    return container.state in (ContainerState.CREATED, ContainerState.RUNNING)
+
+
+def ready(sandbox: Sandbox) -> bool:
+    """Whether a pod can use anything."""
+    return sandbox.state is SandboxState.READY

@@ -1,0 +1,152 @@
+"""crisp.v1.Node: what the command line asks beside the CRI. Spines, as everywhere in the front."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncIterator
+
+from kernel.contracts import storage
+from kernel.cri.generated import cri_pb2, node_pb2
+from kernel.errors import CrispError, InvalidInput, NotFound
+from kernel.front.context import Call, Front, Rpcs
+from kernel.front.images import image_service, pull_flow, repair
+from kernel.front.memory.image_memory import LayerProgress, Phase, PullUnderWay
+from kernel.front.node import doctor
+from kernel.front.responses import image_views
+from kernel.ids import DiffId, Digest, digest
+from kernel.state.recover import Orphan
+
+_ARCHIVE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
+_LOG = logging.getLogger(__name__)
+_CHECK_SECONDS = 7200.0
+_PHASES = {
+    Phase.WAITING: node_pb2.WAITING,
+    Phase.DOWNLOADING: node_pb2.DOWNLOADING,
+    Phase.UNPACKING: node_pb2.UNPACKING,
+    Phase.DONE: node_pb2.DONE,
+}
+
+
+async def load_image(front: Front, request: node_pb2.LoadImageRequest, call: Call) -> node_pb2.LoadImageResponse:
+    """Make images of an archive that the command line has put into the folder of incoming archives."""
+    if not _ARCHIVE.fullmatch(request.archive):
+        raise InvalidInput(f"archive: {request.archive[:80]!r} is not a plain file name")
+    flow = front.tasks.start(pull_flow.load(front, request.archive, call.flow_deadline()), f"load {request.archive}")
+    loaded = await asyncio.shield(flow)
+    return node_pb2.LoadImageResponse(images=[node_pb2.LoadedImage(id=id_, names=names) for id_, names in loaded])
+
+
+async def pull_image(
+    front: Front, request: node_pb2.PullImageRequest, call: Call
+) -> AsyncIterator[node_pb2.PullImageResponse]:
+    """Pull as PullImage of the CRI does, and join it; how far it is comes first, the id last."""
+    auth = cri_pb2.AuthConfig(username=request.username, password=request.password)
+    under_way = await image_service.begin_pull(front, cri_pb2.ImageSpec(image=request.image), auth, "", call)
+    async with image_service.waiting(front, under_way):
+        async for message in _watched(under_way):
+            yield message
+        yield node_pb2.PullImageResponse(id=await asyncio.shield(under_way.task))
+
+
+async def _watched(pull: PullUnderWay) -> AsyncIterator[node_pb2.PullImageResponse]:
+    """What changes, until the pull ends. Several changes between two messages become one."""
+    changed = pull.progress.watch()
+    pull.task.add_done_callback(lambda _: changed.set())
+    sent: dict[Digest, LayerProgress] = {}
+    try:
+        while True:
+            changed.clear()
+            news = {layer: at for layer, at in pull.progress.layers.items() if sent.get(layer) != at}
+            sent.update(news)
+            if news:
+                yield node_pb2.PullImageResponse(layers=[_layer(layer, at) for layer, at in news.items()])
+            if pull.task.done():
+                return
+            await changed.wait()
+    finally:
+        pull.progress.unwatch(changed)
+
+
+def _layer(layer: Digest, at: LayerProgress) -> node_pb2.LayerProgress:
+    return node_pb2.LayerProgress(digest=layer, phase=_PHASES[at.phase], done=at.done, total=at.total)
+
+
+async def save_image(front: Front, request: node_pb2.SaveImageRequest, call: Call) -> node_pb2.SaveImageResponse:
+    """What an archive of an image is made of."""
+    found = await image_service.named(front, cri_pb2.ImageSpec(image=request.image))
+    if found is None:
+        raise NotFound(f"no image {request.image!r}", hint="see `crisp images`")
+    return node_pb2.SaveImageResponse(
+        id=found.id, tags=found.tags, manifest_digests=found.manifest_digests, blobs=found.blobs
+    )
+
+
+async def export_layer(front: Front, request: node_pb2.ExportLayerRequest, call: Call) -> node_pb2.ExportLayerResponse:
+    """Have a layer's tar made again."""
+    asked = storage.ExportRequest(diff_id=DiffId(digest(request.diff_id)), name=request.name)
+    exported = await front.storage.call(storage.EXPORT, asked, deadline=call.deadline)
+    return node_pb2.ExportLayerResponse(size=exported.size)
+
+
+async def check_images(
+    front: Front, request: node_pb2.CheckImagesRequest, call: Call
+) -> AsyncIterator[node_pb2.CheckImagesResponse]:
+    """Tell of each layer whether it still is what its digest says."""
+    async for finding in repair.check(front, repair=request.repair, deadline=call.flow_deadline(_CHECK_SECONDS)):
+        yield node_pb2.CheckImagesResponse(
+            layer=finding.layer, images=finding.images, state=finding.found.state.value, why=finding.found.why,
+            repaired=finding.repaired, error=finding.error,
+        )  # fmt: skip
+
+
+async def wipe_images(front: Front, request: node_pb2.WipeImagesRequest, call: Call) -> node_pb2.WipeImagesResponse:
+    """Remove all images that are not in use, then what belongs to none."""
+    reply = node_pb2.WipeImagesResponse()
+    for image in tuple(front.replica.images.values()):
+        wiped = reply.images.add(id=image.id, name=repair.name_of(image))
+        if image_views.is_pinned(image, front.config.image.pinned):
+            wiped.why = "it is pinned by the configuration"
+            continue
+        try:
+            await image_service.remove(front, image.id, call)
+            wiped.removed = True
+        except CrispError as error:
+            wiped.why = str(error)
+    for orphan in (await doctor.examine(front, call.deadline)).orphans:
+        if orphan.kind in (Orphan.PARTIAL_LAYER, Orphan.LAYER, Orphan.BLOB) and doctor.certain(front, orphan):
+            try:
+                await doctor.mend(front, orphan, call.deadline)
+            except CrispError as error:
+                _LOG.warning("not wiped: %s: %s", orphan.describe(), error)
+            else:
+                reply.left_overs += 1
+    return reply
+
+
+async def examine(front: Front, request: node_pb2.DoctorRequest, call: Call) -> node_pb2.DoctorResponse:
+    """List what the host holds without an owner, and take it away where that was asked for."""
+    examined = await doctor.examine(front, call.deadline)
+    findings = [node_pb2.Finding(kind="worker", id=name, why=why) for name, why in sorted(examined.silent.items())]
+    for orphan in examined.orphans:
+        finding = node_pb2.Finding(kind=orphan.kind.value, id=orphan.id, why=orphan.why, mendable=orphan.sweep)
+        if request.mend and orphan.sweep:
+            try:
+                await doctor.mend(front, orphan, call.deadline)
+                finding.mended = True
+            except CrispError as error:
+                finding.error = str(error)
+        findings.append(finding)
+    return node_pb2.DoctorResponse(findings=findings)
+
+
+RPCS: Rpcs = {
+    "LoadImage": load_image,
+    "SaveImage": save_image,
+    "ExportLayer": export_layer,
+    "PullImage": pull_image,
+    "CheckImages": check_images,
+    "WipeImages": wipe_images,
+    "Doctor": examine,
+}

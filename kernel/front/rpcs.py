@@ -1,0 +1,61 @@
+"""Which spine serves which RPC: the front's table of contents."""
+
+from __future__ import annotations
+
+from google.protobuf.descriptor import ServiceDescriptor
+
+from kernel.cri.generated import cri_pb2, node_pb2
+from kernel.front.containers import checkpoint, create, start_stop, updates
+from kernel.front.context import Rpcs
+from kernel.front.images import image_service
+from kernel.front.node import events, node_service, pod_cidr, queries
+from kernel.front.pods import sandboxes
+from kernel.front.sessions import session_rpcs
+from kernel.front.stats import metrics, stats_rpcs
+
+RUNTIME: Rpcs = {
+    "Version": queries.version,
+    "Status": queries.status,
+    "RuntimeConfig": queries.runtime_config,
+    "UpdateRuntimeConfig": pod_cidr.update_runtime_config,
+    "RunPodSandbox": sandboxes.run_pod_sandbox,
+    "StopPodSandbox": sandboxes.stop_pod_sandbox,
+    "RemovePodSandbox": sandboxes.remove_pod_sandbox,
+    "PodSandboxStatus": queries.pod_sandbox_status,
+    "ListPodSandbox": queries.list_pod_sandbox,
+    "StreamPodSandboxes": queries.stream_pod_sandboxes,
+    "CreateContainer": create.create_container,
+    "StartContainer": start_stop.start_container,
+    "StopContainer": start_stop.stop_container,
+    "RemoveContainer": start_stop.remove_container,
+    "UpdateContainerResources": updates.update_container_resources,
+    "UpdatePodSandboxResources": updates.update_pod_sandbox_resources,
+    "CheckpointContainer": checkpoint.checkpoint_container,
+    "GetContainerEvents": events.get_container_events,
+    "ReopenContainerLog": start_stop.reopen_container_log,
+    "ContainerStatus": queries.container_status,
+    "ListContainers": queries.list_containers,
+    "StreamContainers": queries.stream_containers,
+    "ExecSync": session_rpcs.exec_sync,
+    "Exec": session_rpcs.exec_stream,
+    "Attach": session_rpcs.attach,
+    "PortForward": session_rpcs.port_forward,
+    "ContainerStats": stats_rpcs.container_stats,
+    "ListContainerStats": stats_rpcs.list_container_stats,
+    "StreamContainerStats": stats_rpcs.stream_container_stats,
+    "PodSandboxStats": stats_rpcs.pod_sandbox_stats,
+    "ListPodSandboxStats": stats_rpcs.list_pod_sandbox_stats,
+    "StreamPodSandboxStats": stats_rpcs.stream_pod_sandbox_stats,
+    "ListMetricDescriptors": metrics.list_metric_descriptors,
+    "ListPodSandboxMetrics": metrics.list_pod_sandbox_metrics,
+    "StreamPodSandboxMetrics": metrics.stream_pod_sandbox_metrics,
+}
+IMAGE: Rpcs = image_service.RPCS
+NODE: Rpcs = node_service.RPCS
+
+SERVICES: tuple[tuple[ServiceDescriptor, Rpcs], ...] = (
+    (cri_pb2.DESCRIPTOR.services_by_name["RuntimeService"], RUNTIME),
+    (cri_pb2.DESCRIPTOR.services_by_name["ImageService"], IMAGE),
+    (node_pb2.DESCRIPTOR.services_by_name["Node"], NODE),
+)
+"""Every service on the socket, with its descriptor."""

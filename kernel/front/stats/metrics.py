@@ -1,0 +1,74 @@
+"""Metrics of pods and containers: what cAdvisor would read by itself if the kubelet did not ask the runtime.
+
+Listed are pods that are ready with their containers that have a process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+from kernel.contracts.records import Container, Sandbox
+from kernel.cri.generated import cri_pb2 as cri
+from kernel.front.context import Call, Front
+from kernel.front.documents import metric_families
+from kernel.front.documents.metric_families import CONTAINER, POD, Subject
+from kernel.front.memory import stats_items
+from kernel.front.node import queries
+from kernel.front.stats import stats_reading
+
+
+async def list_metric_descriptors(
+    front: Front, request: cri.ListMetricDescriptorsRequest, call: Call
+) -> cri.ListMetricDescriptorsResponse:
+    """ListMetricDescriptors."""
+    families = (*(family.descriptor() for family in CONTAINER), *(family.descriptor() for family in POD))
+    return cri.ListMetricDescriptorsResponse(descriptors=families)
+
+
+async def list_pod_sandbox_metrics(front: Front, request: cri.ListPodSandboxMetricsRequest, call: Call) -> bytes:
+    """ListPodSandboxMetrics."""
+    await stats_reading.before_metrics(front)
+    return b"".join(_items(front))
+
+
+async def stream_pod_sandbox_metrics(
+    front: Front, request: cri.StreamPodSandboxMetricsRequest, call: Call
+) -> AsyncIterator[bytes]:
+    """ListPodSandboxMetrics in parts."""
+    await stats_reading.before_metrics(front)
+    for part in queries.parts(_items(front)):
+        yield part
+
+
+def _items(front: Front) -> Iterator[bytes]:
+    """Fields of the list message: a message with one entry is that entry's field."""
+    for record in list(filter(stats_items.ready, front.replica.listed_sandboxes())):
+        entry = _pod(front, record)
+        yield cri.ListPodSandboxMetricsResponse(pod_metrics=[entry]).SerializeToString()
+
+
+def _pod(front: Front, record: Sandbox) -> cri.PodSandboxMetrics:
+    found = cri.PodSandboxMetrics(pod_sandbox_id=record.id)
+    reading = front.stats.pods.get(record.id)
+    if reading is not None:
+        labels = ("", record.id, "", "", record.namespace, record.name)
+        found.metrics.extend(metric_families.metrics(POD, reading, reading.usage.at, labels))
+    for member in filter(stats_items.active, front.replica.containers_of(record.id)):
+        found.container_metrics.append(_container(front, record, member))
+    return found
+
+
+def _container(front: Front, pod: Sandbox, record: Container) -> cri.ContainerMetrics:
+    memory, found = front.stats, cri.ContainerMetrics(container_id=record.id)
+    reading = memory.detailed.get(record.id)
+    if reading is not None:
+        layer = memory.layers.get(record.id)
+        subject = Subject(
+            reading=reading,
+            started_at=record.started_at,
+            layer=layer.usage if layer else None,
+            file_system=memory.file_system,
+        )
+        labels = (record.name, record.id, record.image_name, record.id, pod.namespace, pod.name)
+        found.metrics.extend(metric_families.metrics(CONTAINER, subject, reading.usage.at, labels))
+    return found

@@ -1,0 +1,97 @@
+"""Statistics of containers and pods: lists from memory, one container or pod as it is now if that can be had soon.
+
+Listed are the containers that have not exited and the pods that are ready; each is there as soon as its record is,
+if need be without numbers. `stats_reading` keeps the numbers fresh.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+from kernel.contracts.records import Container, Sandbox
+from kernel.cri.generated import cri_pb2 as cri
+from kernel.front.context import Call, Front
+from kernel.front.memory import stats_items
+from kernel.front.node import queries
+from kernel.front.responses import protobuf_fields, views
+from kernel.front.responses.views import LIST_FIELD
+from kernel.front.stats import stats_reading
+
+_STATS = cri.ContainerStatsResponse.STATS_FIELD_NUMBER
+"""Of a response about one container, and of one about one pod."""
+
+
+async def container_stats(front: Front, request: cri.ContainerStatsRequest, call: Call) -> bytes:
+    """ContainerStats; of an exited container only its writable layer."""
+    record = front.replica.container(request.container_id)
+    if stats_items.active(record):
+        await stats_reading.before_one(front, record.sandbox, record.id)
+        record = front.replica.container(record.id)
+    return protobuf_fields.field(_STATS, _container(front, record))
+
+
+async def list_container_stats(front: Front, request: cri.ListContainerStatsRequest, call: Call) -> bytes:
+    """ListContainerStats."""
+    return b"".join(await _containers(front, request.filter))
+
+
+async def stream_container_stats(
+    front: Front, request: cri.StreamContainerStatsRequest, call: Call
+) -> AsyncIterator[bytes]:
+    """ListContainerStats in parts."""
+    for part in queries.parts(await _containers(front, request.filter)):
+        yield part
+
+
+async def pod_sandbox_stats(front: Front, request: cri.PodSandboxStatsRequest, call: Call) -> bytes:
+    """PodSandboxStats; of a pod that is not ready only its attributes."""
+    record = front.replica.sandbox(request.pod_sandbox_id)
+    if stats_items.ready(record):
+        await stats_reading.before_one(front, record.id)
+        record = front.replica.sandbox(record.id)
+    return protobuf_fields.field(_STATS, _pod(front, record))
+
+
+async def list_pod_sandbox_stats(front: Front, request: cri.ListPodSandboxStatsRequest, call: Call) -> bytes:
+    """ListPodSandboxStats."""
+    return b"".join(await _pods(front, request.filter))
+
+
+async def stream_pod_sandbox_stats(
+    front: Front, request: cri.StreamPodSandboxStatsRequest, call: Call
+) -> AsyncIterator[bytes]:
+    """ListPodSandboxStats in parts."""
+    for part in queries.parts(await _pods(front, request.filter)):
+        yield part
+
+
+async def _containers(front: Front, given: cri.ContainerStatsFilter) -> Iterator[bytes]:
+    wanted = cri.ContainerFilter(id=given.id, pod_sandbox_id=given.pod_sandbox_id, label_selector=given.label_selector)
+
+    def chosen() -> list[Container]:
+        records = front.replica.listed_containers()
+        passing = views.containers_that_pass(records, wanted) if wanted.ByteSize() else records
+        return list(filter(stats_items.active, passing))
+
+    await stats_reading.before_list(front, {record.sandbox for record in chosen()})
+    return (protobuf_fields.field(LIST_FIELD, _container(front, record)) for record in chosen())
+
+
+async def _pods(front: Front, given: cri.PodSandboxStatsFilter) -> Iterator[bytes]:
+    wanted = cri.PodSandboxFilter(id=given.id, label_selector=given.label_selector)
+
+    def chosen() -> list[Sandbox]:
+        records = front.replica.listed_sandboxes()
+        passing = views.pods_that_pass(records, wanted) if wanted.ByteSize() else records
+        return list(filter(stats_items.ready, passing))
+
+    await stats_reading.before_list(front, [record.id for record in chosen()])
+    return (protobuf_fields.field(LIST_FIELD, _pod(front, record)) for record in chosen())
+
+
+def _container(front: Front, record: Container) -> bytes:
+    return front.stats_items.container(record, front.stats)
+
+
+def _pod(front: Front, record: Sandbox) -> bytes:
+    return front.stats_items.pod(record, front.replica.containers_of(record.id), front.stats)

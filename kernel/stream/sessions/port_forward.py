@@ -1,0 +1,165 @@
+"""Port-forward: connections into a pod, each a pair of channels, `data` both ways and `error` to the client.
+
+Each pair is a connection with a number of its own; the front is told to dial, and the connection comes by `passed`, or
+words by `refused`. A client that speaks SPDY makes pairs as it likes; one with a WebSocket has them all from the
+beginning, and each of its channels begins with the port.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import struct
+from contextlib import suppress
+
+from kernel.contracts.stream import Dial, ExpectRequest, Opened, Passed, Role
+from kernel.stream.client.upgrade import TUNNEL, Refused, Request, port
+from kernel.stream.session import DESCRIPTORS_SECONDS, STREAMS_SECONDS, Host, Session
+from kernel.stream.sessions.pump import Sink, Source
+from kernel.stream.wires.channel import Channel
+
+_LOG = logging.getLogger(__name__)
+MOST_CONNECTIONS = 1024
+"""Of one session at once."""
+
+
+class _Connection:
+    """A pair of channels, and what they lead to."""
+
+    __slots__ = ("data", "error", "number", "port", "sink", "source")
+
+    def __init__(self, number: int, port: int) -> None:
+        self.number = number
+        self.port = port
+        self.data: Channel | None = None
+        self.error: Channel | None = None
+        self.sink: Sink | None = None
+        self.source: Source | None = None
+
+
+class PortForward(Session):
+    """A port-forward."""
+
+    def __init__(self, request: ExpectRequest, asked: Request, host: Host) -> None:
+        super().__init__(request, asked, host)
+        self._at_once = asked.websocket and asked.protocol != TUNNEL
+        """All connections are there from the beginning."""
+        self._numbers = 0
+        self._pairs: dict[str, _Connection] = {}
+        """Those of which a channel is missing, by the client's own id."""
+        self._connections: dict[int, _Connection] = {}
+
+    def opened(self, channel: Channel, headers: dict[str, str]) -> str:
+        kind = headers.get("streamtype", "")
+        if self.over:
+            return "the session is over"
+        try:
+            number = port(headers.get("port", ""))
+        except Refused as refused:
+            return refused.message
+        if kind not in ("data", "error"):
+            return f"stream type {kind[:80]!a} is neither data nor error"
+        if len(self._pairs) + len(self._connections) >= MOST_CONNECTIONS:
+            return f"there are {MOST_CONNECTIONS} connections already"
+        name = headers.get("requestid") or self._pseudo_name(kind, channel)
+        pair = self._pairs.get(name)
+        if pair is None:
+            self._numbers += 1
+            pair = self._pairs[name] = _Connection(self._numbers, number)
+            self._limit(f"pair {name}", STREAMS_SECONDS, lambda: self._on_half_a_pair(name))
+        if getattr(pair, kind) is not None:
+            return f"request {name[:80]!a} has its {kind} stream already"
+        if kind == "data":
+            pair.data, pair.port = channel, number
+            pair.sink = Sink(channel)
+            channel.on_reset = lambda: self._forget(pair)
+        else:
+            pair.error = channel
+        if pair.data is not None and pair.error is not None:
+            del self._pairs[name]
+            self._stop(f"pair {name}")
+            self._begin(pair)
+        return ""
+
+    @staticmethod
+    def _pseudo_name(kind: str, channel: Channel) -> str:
+        """Clients without request ids make the error stream first, and the data stream next."""
+        stream = getattr(channel, "stream", 0)
+        return f"stream {stream if kind == 'error' else stream - 2}"
+
+    def _on_half_a_pair(self, name: str) -> None:
+        pair = self._pairs.pop(name)
+        for channel in (pair.data, pair.error):
+            if channel is not None:
+                channel.reset()
+
+    def _begin(self, pair: _Connection) -> None:
+        self._connections[pair.number] = pair
+        if self._at_once:
+            for channel in (pair.data, pair.error):
+                assert channel is not None  # the pair is whole
+                channel.send(memoryview(struct.pack("<H", pair.port)))
+        self._limit(
+            f"dial {pair.number}", DESCRIPTORS_SECONDS, lambda: self.refused(pair.number, "nothing came of it in time")
+        )
+        self.host.tell(self._dial(pair))
+
+    def _dial(self, pair: _Connection) -> Dial:
+        given = self.request
+        return Dial(session=given.session, connection=pair.number, target=given.target, port=pair.port)
+
+    def waiting(self) -> tuple[Opened | Dial, ...]:
+        return tuple(self._dial(pair) for pair in self._connections.values() if pair.source is None)
+
+    def passed(self, message: Passed, fds: list[int]) -> bool:
+        pair = self._connections.get(message.connection)
+        if self.over or pair is None or pair.source is not None or message.roles != (Role.CONNECTION,):
+            return False
+        assert pair.data is not None  # the pair is whole
+        assert pair.sink is not None
+        self._stop(f"dial {pair.number}")
+        os.set_blocking(fds[0], False)
+        pair.source = Source(fds[0], self.host.pieces, pair.data.room, pair.data.send, lambda: self._on_end(pair))
+        pair.data.on_room = pair.source.resume
+        pair.sink.open(os.dup(fds[0]), _end_input)
+        return True
+
+    def refused(self, connection: int, why: str) -> None:
+        pair = self._connections.get(connection)
+        if pair is None or pair.source is not None:
+            return
+        assert pair.error is not None  # the pair is whole
+        message = f"error forwarding port {pair.port} to pod {self.request.target}, uid : {why}"
+        pair.error.send(memoryview(message.encode()))
+        self._on_end(pair)
+
+    def _on_end(self, pair: _Connection) -> None:
+        """The pod sends no more: the client is told, and leaves."""
+        for channel in (pair.data, pair.error):
+            assert channel is not None  # the pair is whole
+            channel.finish()
+        self._forget(pair)
+
+    def _forget(self, pair: _Connection) -> None:
+        self._connections.pop(pair.number, None)
+        self._stop(f"dial {pair.number}")
+        if pair.source is not None:
+            pair.source.close()
+        if pair.sink is not None:
+            pair.sink.close()
+        if self._at_once and not self._connections and not self.over:
+            self.wire.close()
+            self._end()
+
+    def _release(self) -> None:
+        for pair in (*self._connections.values(), *self._pairs.values()):
+            if pair.source is not None:
+                pair.source.close()
+            if pair.sink is not None:
+                pair.sink.close()
+
+
+def _end_input(fd: int) -> None:
+    with socket.socket(fileno=fd) as end, suppress(OSError):  # the pod has gone already
+        end.shutdown(socket.SHUT_WR)

@@ -1,0 +1,115 @@
+"""WebSocket connections, by the library `websockets` without its input and output: the handshake, frames, pings and
+the closing handshake are its; no extension is offered, so nothing is ever decompressed. Imported with the first
+client that speaks it: most nodes never see one.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from websockets.datastructures import Headers
+from websockets.frames import CloseCode, Frame, Opcode
+from websockets.http11 import Request
+from websockets.protocol import State
+from websockets.server import ServerProtocol
+from websockets.typing import Subprotocol
+
+from kernel.errors import InvalidInput
+from kernel.stream.client.link import Link
+from kernel.stream.client.rate import Rate
+
+MOST_MESSAGE = 1 << 20
+"""Bytes of one message."""
+_SWITCHING = 101
+_QUIET = logging.getLogger("kernel.stream.wires.websocket.library")
+_QUIET.setLevel(logging.CRITICAL)
+
+
+class _Protocol(ServerProtocol):
+    """The server's side, with the subprotocol that was agreed on already: the library takes no name with a slash, as
+    that of SPDY in WebSockets has one."""
+
+    def __init__(self, subprotocol: str) -> None:
+        super().__init__(max_size=MOST_MESSAGE, logger=_QUIET)
+        self._agreed = Subprotocol(subprotocol) if subprotocol else None
+
+    def process_subprotocol(self, headers: Headers) -> Subprotocol | None:
+        return self._agreed
+
+
+class WebSocket:
+    """One connection after its handshake. `on_piece` gets each frame of data: payload, whether it begins a message,
+    whether it ends it, whether it is text."""
+
+    def __init__(self, link: Link, head: bytes, subprotocol: str) -> None:
+        """`head`: the whole request. InvalidInput where the handshake is wrong; else the answer is sent."""
+        self.link = link
+        self.on_piece: Callable[[bytes | bytearray | memoryview, bool, bool, bool], None]
+        self.on_lost: Callable[[], None]
+        self.on_writable: Callable[[], None]
+        self._text = False
+        self._pings = Rate(200, 20)
+        self._protocol = _Protocol(subprotocol)
+        self._protocol.receive_data(head)
+        requests = self._protocol.events_received()
+        if not requests or not isinstance(requests[0], Request):
+            raise InvalidInput("no WebSocket handshake")
+        response = self._protocol.accept(requests[0])
+        if response.status_code != _SWITCHING:
+            raise InvalidInput((response.body or b"").decode(errors="replace").strip().splitlines()[0])
+        self._protocol.send_response(response)
+        self._flush()
+
+    def received(self, view: memoryview) -> None:
+        self._protocol.receive_data(bytes(view))
+        for event in self._protocol.events_received():
+            if isinstance(event, Frame):
+                self._on_frame(event)
+        self._flush()
+        if self._protocol.close_expected() and self._protocol.state is not State.OPEN:
+            self.link.close()
+            self.on_lost()
+
+    def writable(self) -> None:
+        self.on_writable()
+
+    def lost(self) -> None:
+        self.on_lost()
+
+    def send(self, *parts: bytes | memoryview) -> None:
+        """One binary message."""
+        if self._protocol.state is State.OPEN:
+            self._protocol.send_binary(b"".join(parts))
+            self._flush()
+
+    def send_text(self, data: bytes) -> None:
+        """One text message, of ASCII."""
+        if self._protocol.state is State.OPEN:
+            self._protocol.send_text(data)
+            self._flush()
+
+    def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> None:
+        """The closing handshake, after all that was sent."""
+        if self._protocol.state is State.OPEN:
+            self._protocol.send_close(code, reason[:120])
+            self._flush()
+        self.link.close()
+
+    def _flush(self) -> None:
+        for data in self._protocol.data_to_send():
+            if data:  # an empty piece stands for the end, which the link takes care of
+                self.link.write(data)
+
+    def _on_frame(self, frame: Frame) -> None:
+        match frame.opcode:
+            case Opcode.TEXT | Opcode.BINARY:
+                self._text = frame.opcode is Opcode.TEXT
+                self.on_piece(frame.data, True, frame.fin, self._text)
+            case Opcode.CONT:
+                self.on_piece(frame.data, False, frame.fin, self._text)
+            case Opcode.PING if not self._pings.take(time.monotonic()):
+                self._protocol.fail(CloseCode.POLICY_VIOLATION, "pings come faster than anybody needs them")
+            case _:
+                pass

@@ -1,0 +1,77 @@
+"""What /proc says of a process, as text: who it is and what it may. Reads only; decides nothing."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from kernel.supervisor.privileges.workers import CAPABILITIES
+
+_NAMES = {number: name for name, number in CAPABILITIES.items()}
+_SECCOMP = {"0": "disabled", "1": "strict", "2": "filter"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """Some lines of /proc/PID/status."""
+
+    uid: int
+    capabilities: tuple[str, ...]
+    """Effective, without CAP_."""
+    seccomp: str
+    no_new_privs: bool
+
+
+def parse_status(text: str) -> Status:
+    """The lines of /proc/PID/status that `crisp workers` shows."""
+    fields = dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
+    return Status(
+        uid=int(fields["Uid"].split()[1]),
+        capabilities=capability_names(int(fields["CapEff"], 16)),
+        seccomp=_SECCOMP.get(fields["Seccomp"].strip(), "disabled"),
+        no_new_privs=fields["NoNewPrivs"].strip() == "1",
+    )
+
+
+def capability_names(mask: int) -> tuple[str, ...]:
+    """The names of a mask's bits; a bit that is newer than our list is named by its number."""
+    return tuple(_NAMES.get(bit, str(bit)) for bit in range(mask.bit_length()) if mask >> bit & 1)
+
+
+def status(pid: int) -> Status:
+    """A process's status; ProcessLookupError or FileNotFoundError where it has gone."""
+    return parse_status(Path(f"/proc/{pid}/status").read_text())
+
+
+def start_time(pid: int) -> int:
+    """Field 22 of /proc/PID/stat: with the pid, the identity of a process. FileNotFoundError where it has gone."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+
+
+def main_thread_cpu(pid: int) -> float:
+    """Seconds of CPU that the main thread of a process has used; nothing where it has gone."""
+    try:
+        fields = Path(f"/proc/{pid}/task/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # utime and stime, fields 14 and 15
+
+
+def uptime(started: int) -> float:
+    """Seconds since a start time."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - started / os.sysconf("SC_CLK_TCK")
+
+
+def pss(pid: int) -> int:
+    """Proportional set size in bytes. Needs the privileges of a process that may trace `pid`: the spawner's."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def boot_id() -> str:
+    """This boot's id."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

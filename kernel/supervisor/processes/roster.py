@@ -1,0 +1,71 @@
+"""The workers that run, on disk: how a new supervisor finds those that an earlier one started.
+
+One small file, replaced as a whole. A process is known by pid and start time; an entry whose process is another one
+or has gone counts for nothing. A file that does not read back is as good as none: workers that it named are then
+started anew, and take over their sockets.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from kernel.supervisor.privileges import reality
+
+_LOG = logging.getLogger(__name__)
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """One worker's process."""
+
+    name: str
+    pid: int
+    """0 while it is down."""
+    start_time: int
+    """Field 22 of /proc/PID/stat."""
+    restarts: int
+
+
+def entry(name: str, pid: int, restarts: int) -> Entry:
+    """The entry of a process that lives: this one, or an unreaped child's."""
+    return Entry(name=name, pid=pid, start_time=reality.start_time(pid), restarts=restarts)
+
+
+def save(path: Path, entries: Iterable[Entry]) -> None:
+    """Replace the file."""
+    fresh = path.with_name(f"{path.name}.new")
+    fresh.write_bytes(msgspec.json.encode(list(entries)))
+    fresh.rename(path)
+
+
+def load(path: Path) -> dict[str, Entry]:
+    """What the file says, by name."""
+    try:
+        entries = msgspec.json.decode(path.read_bytes(), type=list[Entry])
+    except FileNotFoundError:
+        return {}
+    except (OSError, msgspec.DecodeError) as error:
+        _LOG.warning("%s does not read back, so no worker is adopted: %s", path, error)
+        return {}
+    return {one.name: one for one in entries}
+
+
+def adopt(known: Entry) -> int | None:
+    """A pidfd of the entry's process, where it still runs."""
+    if known.pid <= 0:
+        return None
+    try:
+        pidfd = os.pidfd_open(known.pid)
+    except ProcessLookupError:
+        return None
+    try:
+        if reality.start_time(known.pid) == known.start_time:  # read after the pidfd was taken: it is that process's
+            return pidfd
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    os.close(pidfd)
+    return None

@@ -1,0 +1,210 @@
+"""The supervisor's side of the spawner: ask it for workers, hear of deaths, replace it when it dies.
+
+A spawner that dies shows as end of file on the link. A new one is started by exec with the other end of a fresh link
+and a descriptor of the host's network namespace (the supervisor has left that). Requests that were under way are
+asked again of the new one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from kernel.config.sections import PROXIES
+from kernel.errors import DeadlineExceeded, Internal
+from kernel.host import process
+from kernel.host.aio import Deadline, Tasks
+from kernel.supervisor.privileges import reality
+from kernel.supervisor.processes import notify, restart_policy, spawner_link
+
+_LOG = logging.getLogger(__name__)
+_FORK_SECONDS = 20.0
+
+
+class Process:
+    """A worker's process: known by a pidfd, so that nobody else's is ever signalled. Make it inside a running loop."""
+
+    def __init__(self, pid: int, pidfd: int) -> None:
+        self.pid = pid
+        self.start_time = 0
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended already, as the pidfd will say
+            self.start_time = reality.start_time(pid)
+        self.gone = asyncio.Event()
+        self._pidfd = pidfd
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(pidfd, self._on_end)
+
+    def signal(self, number: int) -> None:
+        """Send a signal; nothing where it has gone."""
+        if not self.gone.is_set():
+            with suppress(ProcessLookupError):  # it ended this moment
+                signal.pidfd_send_signal(self._pidfd, number)
+
+    def _on_end(self) -> None:
+        self._loop.remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        self.gone.set()
+
+
+class Spawning:
+    """The link to the spawner. Make it inside a running loop."""
+
+    def __init__(
+        self,
+        end: socket.socket,
+        *,
+        config_file: Path,
+        source: Path,
+        netns: int,
+        on_died: Callable[[spawner_link.Died], None],
+        on_stop: Callable[[], None],
+        on_hangup: Callable[[], None],
+        on_replaced: Callable[[], None],
+    ) -> None:
+        self.pid = os.getppid()
+        self.start_time = reality.start_time(self.pid)
+        self.restarts = 0
+        self._config_file = config_file
+        self._source = source
+        self._netns = netns
+        self._on_died = on_died
+        self._on_stop = on_stop
+        self._on_hangup = on_hangup
+        self._on_replaced = on_replaced
+        self._tasks = Tasks()
+        self._loop = asyncio.get_running_loop()
+        self._forks: dict[str, asyncio.Future[Process]] = {}
+        self._measures: list[tuple[tuple[int, ...], asyncio.Future[dict[int, int]]]] = []
+        self._deaths: tuple[restart_policy.Death, ...] = ()
+        self._closed = False
+        self._end: socket.socket | None = None
+        self._attach(end)
+
+    @property
+    def up(self) -> bool:
+        """Whether there is a spawner now."""
+        return self._end is not None
+
+    async def spawn(self, name: str) -> Process:
+        """A new process of a worker. One at a time for each name."""
+        future: asyncio.Future[Process] = self._loop.create_future()
+        self._forks[name] = future
+        try:
+            self._send(spawner_link.Spawn(name))
+            async with asyncio.timeout(_FORK_SECONDS):
+                return await future
+        except TimeoutError as error:
+            raise DeadlineExceeded(f"the spawner did not fork the {name} worker in time") from error
+        finally:
+            self._forks.pop(name, None)
+
+    async def measure(self, pids: tuple[int, ...], deadline: Deadline) -> dict[int, int]:
+        """PSS in bytes by pid."""
+        future: asyncio.Future[dict[int, int]] = self._loop.create_future()
+        self._measures.append((pids, future))
+        self._send(spawner_link.Measure(pids))
+        async with deadline.limit("reading memory"):
+            return await future
+
+    def reread(self) -> None:
+        """The effective configuration has changed. A spawner that is being replaced reads it at its start."""
+        self._send(spawner_link.Reread())
+
+    async def close(self, status: int) -> None:
+        """Tell the spawner to end too."""
+        self._closed = True
+        self._send(spawner_link.Bye(status))
+        await self._tasks.close()
+        self._detach()
+
+    def _attach(self, end: socket.socket) -> None:
+        end.setblocking(False)
+        self._end = end
+        self._loop.add_reader(end.fileno(), self._on_ready)
+
+    def _detach(self) -> None:
+        if self._end is not None:
+            self._loop.remove_reader(self._end.fileno())
+            self._end.close()
+            self._end = None
+
+    def _send(self, message: spawner_link.ToSpawner) -> None:
+        if self._end is not None:
+            with suppress(OSError):  # it died: what is under way is asked again of the next one
+                spawner_link.send(self._end, message)
+
+    def _on_ready(self) -> None:
+        assert self._end is not None  # the reader is removed with it
+        try:
+            message, fds = spawner_link.receive_from_spawner(self._end)
+        except BlockingIOError:
+            return
+        except ConnectionResetError:
+            message, fds = None, []
+        match message:
+            case None:
+                self._detach()
+                if not self._closed:
+                    self._tasks.start(self._replace(), "replace the spawner")
+            case spawner_link.Started(name, pid):
+                self._on_started(name, pid, fds[0])
+            case spawner_link.Failed(name, why):
+                if (future := self._forks.get(name)) is not None and not future.done():
+                    future.set_exception(Internal(f"the {name} worker cannot be forked: {why}"))
+            case spawner_link.Measured(memory):
+                _, measured = self._measures.pop(0)
+                if not measured.done():
+                    measured.set_result(memory)
+            case spawner_link.Died():
+                self._on_died(message)
+            case spawner_link.Stop():
+                self._on_stop()
+            case spawner_link.Hangup():
+                self._on_hangup()
+
+    def _on_started(self, name: str, pid: int, pidfd: int) -> None:
+        started = Process(pid, pidfd)
+        future = self._forks.get(name)
+        if future is None or future.done():  # whoever asked has given up: it must not run beside the next one
+            started.signal(signal.SIGKILL)
+        else:
+            future.set_result(started)
+
+    async def _replace(self) -> None:
+        self._deaths = restart_policy.remember(self._deaths, restart_policy.Death(time.monotonic(), ready=True))
+        verdict = restart_policy.judge(self._deaths)
+        _LOG.error("the spawner died; a new one follows after %.1f s", verdict.after)
+        await asyncio.sleep(verdict.after)
+        ours, theirs = spawner_link.pair()
+        environment = {
+            **process.ENVIRONMENT,
+            **notify.environment(),
+            **{name: os.environ[name] for names in PROXIES.values() for name in names if name in os.environ},
+            "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
+        }
+        started = await process.start(
+            (
+                sys.executable, "-P", "-m", "kernel.supervisor.spawner", "--config", str(self._config_file),
+                "--source", str(self._source), "--adopt", str(theirs.fileno()), "--netns", str(self._netns),
+            ),
+            stderr=2,
+            env=environment,
+            pass_fds=(theirs.fileno(), self._netns),
+        )  # fmt: skip
+        theirs.close()
+        self.pid, self.start_time = started.pid, reality.start_time(started.pid)
+        self.restarts += 1
+        self._attach(ours)
+        self._on_replaced()
+        for name in self._forks:
+            self._send(spawner_link.Spawn(name))
+        for pids, _ in self._measures:
+            self._send(spawner_link.Measure(pids))

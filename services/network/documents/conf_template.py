@@ -1,0 +1,53 @@
+"""A network configuration with places for the node's pod CIDR, as UpdateRuntimeConfig brings it. Pure.
+
+A template is a configuration (a list or a single plugin) in which whole strings stand for values, under the names
+that containerd's templates use: `{{.PodCIDR}}` the first CIDR, `{{.PodCIDRRanges}}` host-local's ranges of all of
+them, `{{.Routes}}` a default route of each family. Only values are put in: what the kubelet says cannot become
+another key.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+
+import msgspec
+
+from kernel.errors import FailedPrecondition, InvalidInput
+from services.network.documents import conflist
+
+FILES = ("10-crisp-pods.conflist", "10-crisp-pods.conf")
+"""What it is written to, in the folder of configurations: a list, or a single plugin."""
+
+
+def render(template: bytes, file: str, ranges: Sequence[str]) -> tuple[str, bytes]:
+    """Name and content of the configuration; FailedPrecondition where the template does not become one."""
+    try:
+        tree = msgspec.json.decode(template)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise FailedPrecondition(f"network.config_template {file}: not JSON: {error}") from error
+    try:
+        networks = [ipaddress.ip_network(each) for each in ranges]
+    except ValueError as error:
+        raise InvalidInput(f"pod_cidrs: {str(error)[:200]}") from error
+    versions = dict.fromkeys(network.version for network in networks)
+    values: dict[str, object] = {
+        "{{.PodCIDR}}": ranges[0],
+        "{{.PodCIDRRanges}}": [[{"subnet": each}] for each in ranges],
+        "{{.Routes}}": [{"dst": "0.0.0.0/0" if version == 4 else "::/0"} for version in versions],
+    }
+    name = FILES[0] if isinstance(tree, dict) and "plugins" in tree else FILES[1]
+    made = msgspec.json.format(msgspec.json.encode(_filled(tree, values)), indent=2) + b"\n"
+    try:
+        conflist.parse(made, name)
+    except InvalidInput as error:
+        raise FailedPrecondition(f"network.config_template {file}: {error.message}", hint=error.hint) from error
+    return name, made
+
+
+def _filled(tree: object, values: dict[str, object]) -> object:
+    if isinstance(tree, dict):
+        return {key: _filled(value, values) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_filled(value, values) for value in tree]
+    return values.get(tree.replace(" ", ""), tree) if isinstance(tree, str) else tree

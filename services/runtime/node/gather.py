@@ -1,0 +1,164 @@
+"""What the node's configuration and its administrator's folders add to a container, read from the host.
+
+Run by the runtime worker, in a throw-away thread. `defaults`, `cdi` and `hooks_d` decide; this reads for them. The
+folders are read anew for each container: what is put there holds from the next one on, without a reload.
+"""
+
+from __future__ import annotations
+
+import glob
+import logging
+import os
+import resource
+import stat
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kernel.config.sections import RuntimeSection
+from kernel.contracts.runtime import CreateRequest, PodRequest
+from kernel.errors import FailedPrecondition
+from services.runtime.cgroups.hierarchies import Hierarchies
+from services.runtime.node import admin_files, blockio, cdi, defaults, hooks_d, resource_class
+from services.runtime.spec import oci_spec
+from services.runtime.spec.additions import Edits, Spec
+from services.runtime.spec.limits import Write
+
+_LOG = logging.getLogger(__name__)
+RESCTRL = "/sys/fs/resctrl"
+
+
+def of_every_container(config: RuntimeSection, pod: PodRequest, *, may_raise: bool) -> oci_spec.Defaults:
+    """The defaults of the configuration; `may_raise`: whether hard limits above the daemon's own can be set."""
+    return oci_spec.Defaults(
+        capabilities=config.default_capabilities,
+        pids_limit=config.default_pids_limit,
+        env=defaults.env(config.default_env),
+        rlimits=tuple(defaults.rlimits(config.default_ulimits, {} if may_raise else _own_hard_limits())),
+        umask=defaults.umask(config.umask),
+        sysctls=defaults.sysctls(config.default_sysctls, pod),
+    )
+
+
+def mounts(config: RuntimeSection) -> tuple[tuple[str, str], ...]:
+    """Target and source of the default mounts and of the time zone; a source that is missing is left out, and told."""
+    found = []
+    path = config.default_mounts_file
+    if path:
+        try:
+            text = Path(path).read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise FailedPrecondition(f"configuration: runtime.default_mounts_file: {path}: {error}") from error
+        for target, source in defaults.mounts(text, path):
+            if os.path.exists(source):
+                found.append((target, os.path.realpath(source)))
+            else:
+                _LOG.warning("%s: %s does not exist: no container gets it", path, source)
+    zone = defaults.time_zone(config.timezone)
+    if zone:
+        if not os.path.isfile(zone):
+            raise FailedPrecondition(f"configuration: runtime.timezone: {zone} does not exist")
+        found.append((defaults.LOCALTIME, os.path.realpath(zone)))
+    return tuple(found)
+
+
+def cdi_edits(config: RuntimeSection, request: CreateRequest) -> Edits:
+    """What the request's CDI devices add."""
+    wanted = cdi.asked(request.cdi_devices, request.annotations)
+    if not wanted:
+        return Edits()
+    return cdi.resolve(wanted, admin_files.read(config.cdi_spec_dirs, cdi.SUFFIXES))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Classes:
+    """What the container's classes of block I/O and RDT add."""
+
+    edits: Edits = field(default_factory=Edits)
+    writes: tuple[Write, ...] = ()
+    """Weights of the kernel's newer scheduler, which not every OCI runtime knows to write on cgroup v1."""
+
+
+def classes(config: RuntimeSection, pod: PodRequest, request: CreateRequest, found: Hierarchies) -> Classes:
+    """What a container's classes are on this host."""
+    io, rdt = resource_class.asked("blockio", pod, request), resource_class.asked("rdt", pod, request)
+    intel_rdt = resource_class.rdt(rdt, _groups(RESCTRL)) if rdt else {}
+    if io is None:
+        return Classes(edits=Edits(intel_rdt=intel_rdt))
+    parts, numbers = _block_io(config.blockio_config_file, io)
+    if not found.limits_block_io():
+        _LOG.warning("pod %s: left out: block I/O class %s: the host has no such controller", pod.sandbox, io.name)
+        return Classes(edits=Edits(intel_rdt=intel_rdt))
+    weight = found.block_io_weight()
+    if not weight and any(part.weight is not None for part in parts):
+        _LOG.warning("pod %s: left out: weights of block I/O class %s: the kernel has none", pod.sandbox, io.name)
+    late = weight == blockio.BFQ
+    block_io = blockio.plan(parts, numbers, weights=bool(weight) and not late)
+    return Classes(
+        edits=Edits(intel_rdt=intel_rdt, block_io=block_io), writes=blockio.bfq(parts, numbers) if late else ()
+    )
+
+
+def _block_io(
+    path: str, wanted: resource_class.Asked
+) -> tuple[tuple[blockio.Part, ...], dict[str, list[blockio.Number]]]:
+    """What the file says of a class, and the devices that its patterns stand for."""
+    if not path:
+        raise FailedPrecondition(
+            f"{wanted.field}: this node has no classes of block I/O",
+            hint="name their file in runtime.blockio_config_file, or leave the annotation out",
+        )
+    file = admin_files.one(path)
+    if file.trouble:
+        raise FailedPrecondition(f"block I/O classes {path}: {file.trouble}")
+    known = blockio.parse(file.content, path)
+    if wanted.name not in known:
+        raise resource_class.unknown(wanted, known)
+    parts = known[wanted.name]
+    numbers = {pattern: block_devices(pattern) for part in parts for pattern in part.devices}
+    for pattern, devices in numbers.items():
+        if not devices:
+            _LOG.warning("block I/O classes %s: %s is no block device of this host", path, pattern)
+    return parts, numbers
+
+
+def block_devices(pattern: str) -> list[blockio.Number]:
+    """The block devices that a path with wildcards leads to."""
+    found: dict[blockio.Number, None] = {}
+    for path in sorted(glob.iglob(pattern)) if pattern.startswith("/") else ():
+        with suppress(OSError):  # it was taken off meanwhile
+            status = os.stat(path)
+            if stat.S_ISBLK(status.st_mode):
+                found[os.major(status.st_rdev), os.minor(status.st_rdev)] = None
+    return list(found)
+
+
+def _groups(resctrl: str) -> list[str] | None:
+    """The groups of resctrl; None where it is not mounted."""
+    if not os.path.exists(f"{resctrl}/schemata"):
+        return None
+    return [entry.name for entry in os.scandir(resctrl) if entry.is_dir(follow_symlinks=False)]
+
+
+def hook_edits(config: RuntimeSection, annotations: Mapping[str, str], spec: Spec, *, has_bind_mounts: bool) -> Edits:
+    """The hooks of the folders that are wanted for a container."""
+    files = admin_files.read(config.hooks_dirs, (".json",))
+    if not files:
+        return Edits()
+    process = spec["process"]
+    assert isinstance(process, dict)
+    return hooks_d.edits(
+        files, annotations=annotations, command=str(process["args"][0]), has_bind_mounts=has_bind_mounts
+    )
+
+
+def _own_hard_limits() -> dict[str, int]:
+    """The daemon's own hard limits by name, where it has one."""
+    found = {}
+    for name in dir(resource):
+        if name.startswith("RLIMIT_"):
+            hard = resource.getrlimit(getattr(resource, name))[1]
+            if hard != resource.RLIM_INFINITY:
+                found[name.removeprefix("RLIMIT_").lower()] = hard
+    return found

@@ -1,0 +1,93 @@
+"""Reads seccomp profiles from the host: the kubelet's folder, and the files that the configuration names.
+
+Run by the runtime worker, in a throw-away thread. Rules kept: a name from a request never leaves its folder, not by
+`..`, not by a link; only a plain file is read, and not without measure; what every container gets may be written by
+root alone.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from kernel.errors import FailedPrecondition, InvalidInput
+from kernel.host import syscalls
+from services.runtime.spec import seccomp
+from services.runtime.spec.seccomp import Profile
+
+HOST_DEFAULT = Path("/usr/share/containers/seccomp.json")
+BUILTIN = Path(__file__).with_name("seccomp_default.json")
+_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
+
+
+def localhost(root: Path, ref: str, field: str) -> Profile:
+    """The profile `ref`, which lies below `root`; InvalidInput names the field."""
+    what = f"{field}: {ref[:256]!r}"
+    below = os.path.relpath(os.path.normpath(ref), root) if ref.startswith("/") else ref
+    if not below or below == "." or ".." in below.split("/") or "\0" in below:
+        raise InvalidInput(f"{what} is not a file below {root}")
+    try:
+        top = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise InvalidInput(f"{what}: the folder {root}: {error.strerror}") from error
+    try:
+        fd = syscalls.openat2(top, below, _FLAGS, syscalls.RESOLVE_BENEATH | syscalls.RESOLVE_NO_SYMLINKS)
+    except OSError as error:
+        raise InvalidInput(f"{what}: {error.strerror}") from error
+    finally:
+        os.close(top)
+    return seccomp.parse(_content(fd, what), what)
+
+
+class Files:
+    """Profiles of the configuration, each read again only when its file changed."""
+
+    def __init__(self) -> None:
+        self._read: dict[Path, tuple[tuple[int, int, int], Profile]] = {}
+
+    def default(self, configured: str) -> Profile:
+        """The RuntimeDefault profile."""
+        if configured == "builtin":
+            return self.get(BUILTIN)
+        if configured:
+            return self.get(Path(configured))
+        return self.get(HOST_DEFAULT if HOST_DEFAULT.is_file() else BUILTIN)
+
+    def get(self, path: Path) -> Profile:
+        """A profile by its path; FailedPrecondition where it is missing, wrong or open to others."""
+        what = f"seccomp profile {path}"
+        try:
+            fd = os.open(path, _FLAGS | os.O_CLOEXEC)
+        except OSError as error:
+            raise FailedPrecondition(f"{what}: {error.strerror}") from error
+        info = os.fstat(fd)
+        key = (info.st_ino, info.st_ctime_ns, info.st_size)
+        known = self._read.get(path)
+        if known is not None and known[0] == key:
+            os.close(fd)
+            return known[1]
+        try:
+            content = _content(fd, what)
+            if path != BUILTIN and (info.st_uid or info.st_mode & 0o022):
+                raise InvalidInput(f"{what}: may be written by others than root")
+            profile = seccomp.parse(content, what)
+        except InvalidInput as error:
+            raise FailedPrecondition(error.message, hint="mend it, or take it out of the configuration") from error
+        self._read[path] = (key, profile)
+        return profile
+
+
+def _content(fd: int, what: str) -> bytes:
+    """A plain file's content, and the descriptor closed."""
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise InvalidInput(f"{what}: is not a plain file")
+        content = b""
+        while len(content) <= seccomp.LIMIT and (part := os.read(fd, seccomp.LIMIT + 1 - len(content))):
+            content += part
+    finally:
+        os.close(fd)
+    if len(content) > seccomp.LIMIT:
+        raise InvalidInput(f"{what}: is larger than {seccomp.LIMIT} bytes")
+    return content

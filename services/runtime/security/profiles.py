@@ -1,0 +1,121 @@
+"""Finds what confines a container: reads profiles and policies, and has the default ones loaded.
+
+Run by the runtime worker, before a container is planned. Host files are read in a throw-away thread. What the daemon
+cannot give (a capability that it lacks, a negative OOM score) is left out and logged, once per kind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from kernel.contracts.runtime import CreateRequest, PodRequest, SelinuxOptions
+from kernel.host.aio import Deadline
+from services.runtime import thread
+from services.runtime.context import Setting
+from services.runtime.security import profile_file, selinux
+from services.runtime.security.apparmor import AppArmor
+from services.runtime.security.profile_file import Files
+from services.runtime.security.selinux import Selinux
+from services.runtime.spec import capabilities, confinement, limits, oci_spec, seccomp
+from services.runtime.spec.confinement import Confinement
+from services.runtime.spec.oci_spec import Host
+
+_LOG = logging.getLogger(__name__)
+
+
+class Profiles:
+    """The profiles of this host."""
+
+    def __init__(self, setting: Setting) -> None:
+        self._config = setting.config.runtime
+        self._files = Files()
+        self._apparmor = AppArmor(self._config.apparmor_profile)
+        self._selinux = Selinux(setting.root / "pods")
+        system = os.uname()
+        self._machine = seccomp.machine(system.machine, system.release)
+        self._told: set[str] = set()
+
+    async def find(self, pod: PodRequest, request: CreateRequest, deadline: Deadline) -> Confinement:
+        """A container's confinement; errors name the field of the request."""
+        security = request.security
+        what = f"container {request.container}: profiles"
+        source = confinement.seccomp_source(security.seccomp, privileged=security.privileged, config=self._config)
+        profile = None
+        if source != "none":
+            profile = await thread.run(lambda: self._seccomp(source, pod, request), deadline, what)
+        apparmor = await self._apparmor.choose(security.apparmor, privileged=security.privileged, deadline=deadline)
+        process_label, mount_label = await self._labels(pod, security.selinux, privileged=security.privileged)
+        return Confinement(
+            seccomp=profile, machine=self._machine, apparmor=apparmor, process_label=process_label,
+            mount_label=mount_label,
+        )  # fmt: skip
+
+    def labelled(self) -> bool:
+        """Whether containers get SELinux labels at all."""
+        return self._config.selinux == "auto" and self._selinux.enabled()
+
+    async def mount_label(self, pod: PodRequest, options: SelinuxOptions | None, *, privileged: bool) -> str:
+        """The label of a container's files; empty for none."""
+        return (await self._labels(pod, options, privileged=privileged))[1]
+
+    async def _labels(self, pod: PodRequest, options: SelinuxOptions | None, *, privileged: bool) -> tuple[str, str]:
+        if self._config.selinux == "ignore":
+            return "", ""
+        asked = options or pod.selinux
+        if not self._selinux.enabled():  # nothing is read: no thread is needed for that
+            return self._selinux.labels(pod.sandbox, asked, privileged=privileged)
+        return await asyncio.to_thread(self._selinux.labels, pod.sandbox, asked, privileged=privileged)
+
+    async def relabel(
+        self, pod: PodRequest, files: Iterable[Path], request: CreateRequest, found: Confinement, deadline: Deadline
+    ) -> None:
+        """Give the mounts that ask for it the container's label, and the files that the pod's containers share the
+        pod's."""
+        if not found.mount_label:
+            return
+        shared = await self.mount_label(pod, None, privileged=False)
+        for path in files:
+            if path.exists():
+                await selinux.change(f"pod {pod.sandbox}", str(path), shared, deadline)
+        for index, mount in enumerate(request.mounts):
+            if mount.selinux_relabel and mount.host_path:
+                await selinux.relabel(index, mount.host_path, found.mount_label, deadline)
+
+    def tell(self, request: CreateRequest, host: Host) -> None:
+        """Log what the request asks for and the daemon does not hold, or the host does not have, once per kind."""
+        security, score = request.security, request.resources.oom_score_adj
+        lacking = capabilities.lacking(
+            security.add_capabilities, privileged=security.privileged, bounding=host.bounding
+        )
+        if lacking:
+            self._once(f"containers run without {', '.join(lacking)}: the daemon itself has not got it")
+        if score < host.oom_score_adj and not host.may_lower_oom_score:
+            self._once(f"containers' oom_score_adj is {host.oom_score_adj} at the least: CAP_SYS_RESOURCE is missing")
+
+        for note in limits.left_out(request.resources, oci_spec.support(host)):
+            self._once(f"containers run without what they ask of {note}")
+
+    def _once(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            _LOG.warning("%s", text)
+
+    def _seccomp(
+        self, source: confinement.SeccompSource, pod: PodRequest, request: CreateRequest
+    ) -> seccomp.Profile | None:
+        config, asked = self._config, request.security.seccomp
+        match source:
+            case "default":
+                handler = config.handlers.get(pod.handler or config.default_handler)
+                own = handler.seccomp_profile if handler is not None else ""
+                return self._files.default(own or config.seccomp_profile)
+            case "privileged":
+                return self._files.get(Path(config.privileged_seccomp_profile))
+            case "localhost" if asked is not None:
+                return profile_file.localhost(Path(config.seccomp_root), asked.ref, asked.field)
+            case _:
+                return None

@@ -1,0 +1,69 @@
+"""CreateContainer with workers that fail."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from kernel.cri.generated import cri_pb2 as cri
+from kernel.errors import Internal, InvalidInput, NotFound
+from kernel.front.context import Front
+from tests.harness.fakes import pod_workers as fakes
+
+
+async def test_equal_creations_are_one(front: Front, host: fakes.Host, pod: str) -> None:
+    first, second = await asyncio.gather(fakes.create(front, pod), fakes.create(front, pod))
+    assert first == second == await fakes.create(front, pod)
+    assert host.count("create") == 1
+    assert await fakes.create(front, pod, fakes.container_config(attempt=1)) != first
+
+
+@pytest.mark.parametrize("step", ["mount", "create", "commit"])
+async def test_a_creation_that_fails_leaves_nothing(front: Front, host: fakes.Host, pod: str, step: str) -> None:
+    host.fail[step] = [None, Internal("broken")] if step == "commit" else [Internal("broken")]
+    with pytest.raises(Internal, match="broken"):
+        await fakes.create(front, pod)
+    assert (host.mounts, host.containers, host.disk.containers, host.disk.intents) == (set(), {}, {}, {})
+    assert await fakes.create(front, pod) in host.containers
+
+
+async def test_what_a_creation_refuses(front: Front, host: fakes.Host, pod: str) -> None:
+    with pytest.raises(NotFound, match="pull it first"):
+        await fakes.create(front, pod, fakes.container_config(image="quay.io/none:1"))
+    with pytest.raises(InvalidInput, match=r"config\.image"):
+        await fakes.create(front, pod, fakes.container_config(image=""))
+    with pytest.raises(NotFound):
+        await fakes.create(front, "f" * 64)
+    config = fakes.container_config()
+    config.linux.security_context.namespace_options.pid = cri.TARGET
+    config.linux.security_context.namespace_options.target_id = "e" * 64
+    with pytest.raises(InvalidInput, match="target_id"):
+        await fakes.create(front, pod, config)
+    assert host.mounts == set()
+    assert not host.disk.intents
+
+
+async def test_an_image_is_known_by_id_tag_and_digest(front: Front, pod: str) -> None:
+    names = [
+        "busybox", "docker.io/library/busybox:latest", fakes.IMAGE.id, fakes.IMAGE.id.removeprefix("sha256:"),
+        fakes.IMAGE.id.removeprefix("sha256:")[:12], fakes.IMAGE.digests[0],
+    ]  # fmt: skip
+    for attempt, name in enumerate(names):
+        container = await fakes.create(front, pod, fakes.container_config(image=name, attempt=attempt))
+        record = front.replica.container(container)
+        assert (record.image_id, record.image_ref) == (fakes.IMAGE.id, fakes.IMAGE.digests[0])
+    by_id = next(one for one in front.replica.containers.values() if one.attempt == 2)
+    assert by_id.image_name == "docker.io/library/busybox:latest"
+
+
+async def test_a_creation_waits_for_a_removal_of_its_image(front: Front, host: fakes.Host, pod: str) -> None:
+    async with front.locks.hold(fakes.IMAGE.id):  # as a removal does, from its look for users on
+        creation = asyncio.get_running_loop().create_task(fakes.create(front, pod))
+        await asyncio.sleep(0.01)
+        assert not host.disk.containers
+        image = front.replica.images.pop(fakes.IMAGE.id)
+    with pytest.raises(NotFound, match="removed meanwhile"):
+        await creation
+    front.replica.images[image.id] = image
+    assert (host.mounts, host.disk.containers, host.disk.intents) == (set(), {}, {})

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from typing import cast
+
+import msgspec
+import pytest
+
+from kernel.contracts.records import Container, ContainerState, Gone, Sandbox, SandboxState
+from kernel.contracts.supervisor import Snapshot
+from kernel.cri.generated import cri_pb2 as cri
+from kernel.errors import ResourceExhausted, Unavailable
+from kernel.front.memory.replica import Committer, Replica
+from kernel.front.node import events
+from kernel.front.node.events import CREATED, DELETED, STARTED, STOPPED, Subscriber
+from kernel.ids import ContainerId, ImageId, SandboxId
+
+
+def container(state: str, started_at: int = 0) -> Container:
+    return Container(
+        id=ContainerId("c" * 64), sandbox=SandboxId("a" * 64), name="c", attempt=0, state=ContainerState(state),
+        created_at=0, config=b"", image_id=ImageId("sha256:" + "0" * 64), image_ref="", image_name="",
+        started_at=started_at,
+    )  # fmt: skip
+
+
+def sandbox(state: str) -> Sandbox:
+    return Sandbox(
+        id=SandboxId("a" * 64), name="n", namespace="ns", uid="u", attempt=0, state=SandboxState(state), created_at=0,
+        handler="", config=b"",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kinds"),
+    [
+        (None, container("creating"), []),
+        (container("creating"), None, []),
+        (container("creating"), container("created"), [CREATED]),
+        (container("created"), container("running", 1), [STARTED]),
+        (container("running", 1), container("running", 2), []),
+        (container("running", 1), container("exited", 1), [STOPPED]),
+        (container("created"), container("exited", 1), [STARTED, STOPPED]),
+        (container("created"), container("exited"), [STOPPED]),
+        (container("running", 1), container("unknown", 1), []),
+        (container("unknown", 1), container("running", 1), []),
+        (container("exited", 1), container("exited", 2), []),
+        (container("exited", 1), None, [DELETED]),
+        (container("running", 1), None, [STOPPED, DELETED]),
+    ],
+)
+def test_what_a_containers_record_tells(before: Container | None, after: Container | None, kinds: list[int]) -> None:
+    assert list(events.of_container(before, after)) == kinds
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kinds"),
+    [
+        (None, sandbox("creating"), []),
+        (sandbox("creating"), None, []),
+        (sandbox("creating"), sandbox("ready"), [CREATED, STARTED]),
+        (sandbox("ready"), sandbox("not_ready"), [STOPPED]),
+        (sandbox("not_ready"), sandbox("not_ready"), []),
+        (sandbox("not_ready"), None, [DELETED]),
+        (sandbox("ready"), None, [STOPPED, DELETED]),
+    ],
+)
+def test_what_a_sandboxs_record_tells(before: Sandbox | None, after: Sandbox | None, kinds: list[int]) -> None:
+    assert list(events.of_sandbox(before, after)) == kinds
+
+
+async def test_a_subscriber_that_falls_behind_is_ended_and_told_so() -> None:
+    slow = Subscriber(2)
+    for event in (b"1", b"2", b"3"):
+        slow.tell(event)
+    with pytest.raises(ResourceExhausted, match="more than 2 events behind"):
+        await anext(slow.follow())
+
+
+async def test_what_was_told_before_the_end_is_still_read() -> None:
+    one = Subscriber(2)
+    one.tell(b"1")
+    one.end()
+    stream = one.follow()
+    assert await anext(stream) == b"1"
+    with pytest.raises(Unavailable):
+        await anext(stream)
+
+
+async def test_what_was_removed_before_a_start_is_replayed_and_what_was_never_listed_is_not() -> None:
+    replica = Replica(cast("Committer", None))
+    one, pod = container("exited"), sandbox("not_ready")
+    never = msgspec.structs.replace(container("creating"), id=ContainerId("d" * 64))
+    told = events.Events()
+    told.begin(Snapshot(
+        sandboxes=(), containers=(), images=(), intents=(), exits=(),
+        gone=(Gone(at=1, container=never), Gone(at=1, container=one), Gone(at=2, sandbox=pod)),
+    ))  # fmt: skip
+    stream = told.follow(replica)
+    found = [cri.ContainerEventResponse.FromString(await anext(stream)) for _ in range(4)]
+    assert [(event.container_id, event.container_event_type) for event in found] == [
+        (one.id, STOPPED), (one.id, DELETED), (pod.id, STOPPED), (pod.id, DELETED),
+    ]  # fmt: skip
+    assert {event.pod_sandbox_status.id for event in found} == {pod.id}
+    told.close()
+    with pytest.raises(Unavailable):
+        await anext(stream)

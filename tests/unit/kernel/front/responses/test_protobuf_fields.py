@@ -1,0 +1,15 @@
+"""Fields by hand are what protobuf writes."""
+
+from __future__ import annotations
+
+import pytest
+
+from kernel.cri.generated import cri_pb2 as cri
+from kernel.front.responses import protobuf_fields
+
+
+@pytest.mark.parametrize("size", [0, 1, 127, 128, 16383, 16384, 1 << 21])
+def test_a_field_is_what_protobuf_writes(size: int) -> None:
+    item = cri.PodSandbox(id="x" * size)
+    whole = cri.ListPodSandboxResponse(items=[item]).SerializeToString()
+    assert protobuf_fields.field(1, item.SerializeToString()) == whole

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import struct
+
+import pytest
+
+from services.runtime.exits.proc_connector import ProcConnector
+
+
+def event(what: int, thread: int, process: int, status: int, at: int = 5) -> bytes:
+    return bytes(36) + struct.pack("=IIQIII", what, 0, at, thread, process, status)
+
+
+async def test_ends_of_processes_are_noted_and_others_are_not() -> None:
+    connector = ProcConnector()
+    connector._on_event(event(0x80000000, 5, 5, 7 << 8))
+    connector._on_event(event(0x80000000, 6, 6, 9))
+    connector._on_event(event(0x80000000, 8, 5, 0))
+    connector._on_event(event(1, 5, 5, 0))
+    connector._on_event(b"short")
+    assert (await connector.exit_code(5, 4), await connector.exit_code(6, 5)) == (7, 137)
+    with connector.listen(), connector.listen():
+        assert os.getpid() not in connector._codes
+    assert connector._codes == {}
+
+
+async def test_an_earlier_process_of_the_same_number_is_another_one() -> None:
+    connector = ProcConnector()
+    connector._on_event(event(0x80000000, 5, 5, 7 << 8, at=5))
+    waiting = asyncio.ensure_future(connector.exit_code(5, 6))
+    await asyncio.sleep(0)
+    connector._on_event(event(0x80000000, 5, 5, 3 << 8, at=8))
+    assert await waiting == 3
+    with connector.listen() as first:
+        with connector.listen():
+            connector._on_event(event(0x80000000, 7, 7, 0, at=first - 1))
+            connector._on_event(event(0x80000000, 9, 9, 0, at=first + 1))
+        assert set(connector._codes) == {5, 7, 9}  # a later listener's end lets nothing of the first go
+    assert connector._codes == {}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the kernel tells root alone")
+async def test_the_kernel_gives_ends_of_processes_and_nothing_else() -> None:
+    connector, kinds = ProcConnector(), list[tuple[int, bool]]()
+    noted = connector._on_event
+
+    def look(message: bytes) -> None:
+        what, _, _, thread, process, _ = struct.unpack_from("=IIQIII", message, 36)
+        if what:  # the kernel's answer to the subscription is none
+            kinds.append((what, thread == process))
+        noted(message)
+
+    connector._on_event = look  # type: ignore[method-assign]
+    with connector.listen() as since:
+        if connector._socket is None:
+            pytest.skip("this kernel tells of no ends")
+        started = await asyncio.create_subprocess_exec("sh", "-c", "(exit 3); exit 4")
+        async with asyncio.timeout(20):
+            assert await connector.exit_code(started.pid, since) == 4
+        await started.wait()
+    assert set(kinds) == {(0x80000000, True)}
+    assert len(kinds) >= 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the kernel tells root alone")
+async def test_what_the_kernel_keeps_is_read_when_somebody_wants_it() -> None:
+    connector = ProcConnector()
+    with connector.listen() as since:
+        if connector._socket is None:
+            pytest.skip("this kernel tells of no ends")
+        early = await asyncio.create_subprocess_exec("sh", "-c", "exit 5")
+        await early.wait()
+        assert connector._codes == {}
+        with connector.listen():
+            assert connector._codes[early.pid][0] == 5  # a later listener makes room
+        late = await asyncio.create_subprocess_exec("sh", "-c", "exit 6")
+        await late.wait()
+        async with asyncio.timeout(20):
+            assert await connector.exit_code(early.pid, since) == 5
+            assert await connector.exit_code(late.pid, since) == 6
+    assert not connector._reading

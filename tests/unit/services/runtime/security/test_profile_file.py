@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from kernel.errors import FailedPrecondition, InvalidInput
+from services.runtime.security import profile_file
+from services.runtime.security.profile_file import Files
+
+GOOD = '{"defaultAction": "SCMP_ACT_ALLOW"}'
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = tmp_path / "seccomp"
+    (folder / "team").mkdir(parents=True)
+    (folder / "team" / "good.json").write_text(GOOD)
+    (tmp_path / "seccomp-else.json").write_text(GOOD)
+    return folder
+
+
+def test_a_name_or_a_whole_path_below_the_folder(root: Path) -> None:
+    for ref in ("team/good.json", f"{root}/team/good.json", f"{root}//team/./good.json"):
+        assert profile_file.localhost(root, ref, "field").default_action == "SCMP_ACT_ALLOW"
+
+
+@pytest.mark.parametrize(
+    "ref", ["", ".", "..", "../seccomp-else.json", "/etc/passwd", "{root}", "{root}/..", "{root}-else.json", "a\0b",
+            "{root}/team/../../seccomp-else.json", "link", "folder/good.json", "team", "pipe", "none"],
+)  # fmt: skip
+def test_whatever_leads_elsewhere_is_refused(root: Path, ref: str) -> None:
+    (root / "link").symlink_to("team/good.json")
+    (root / "folder").symlink_to("team")
+    os.mkfifo(root / "pipe")
+    with pytest.raises(InvalidInput, match=r"^field: "):
+        profile_file.localhost(root, ref.replace("{root}", str(root)), "field")
+
+
+def test_the_folder_may_be_missing(root: Path) -> None:
+    with pytest.raises(InvalidInput, match="No such file"):
+        profile_file.localhost(root / "none", "x.json", "field")
+
+
+def test_no_descriptor_stays_open(root: Path) -> None:
+    (root / "bad.json").write_text("x")
+    before = len(os.listdir("/proc/self/fd"))
+    for ref in ("team/good.json", "bad.json", "team", "none"):
+        with suppress(InvalidInput):
+            profile_file.localhost(root, ref, "field")
+    files = Files()
+    for _ in range(3):
+        files.default("builtin")
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_the_default_is_the_configured_file_or_the_hosts_or_the_one_built_in(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = root / "team" / "good.json"
+    files = Files()
+    assert files.default(str(own)).default_action == "SCMP_ACT_ALLOW"
+    monkeypatch.setattr(profile_file, "HOST_DEFAULT", own)
+    assert files.default("").default_action == "SCMP_ACT_ALLOW"
+    assert files.default("builtin").default_action == "SCMP_ACT_ERRNO"
+    monkeypatch.setattr(profile_file, "HOST_DEFAULT", root / "none")
+    assert files.default("").default_action == "SCMP_ACT_ERRNO"
+
+
+def test_a_changed_file_is_read_again_and_a_wrong_one_is_never_ignored(root: Path) -> None:
+    own = root / "own.json"
+    own.write_text(GOOD)
+    files = Files()
+    first = files.get(own)
+    assert files.get(own) is first
+    own.write_text('{"defaultAction": "SCMP_ACT_LOG"}')
+    assert files.get(own).default_action == "SCMP_ACT_LOG"
+    for change in (lambda: own.chmod(0o622), lambda: own.write_text("no"), own.unlink):
+        change()
+        with pytest.raises(FailedPrecondition, match=str(own)):
+            files.get(own)
