@@ -112,7 +112,7 @@ def test_without_the_row_the_attempts_succeed(roots: Config) -> None:
     """The control: the probes do fail because of the confinement."""
     base = Path(roots.root).parent
     code = (
-        "import sys; from kernel.supervisor import confine; confine.apply = lambda *_: None;"
+        "import sys; from kernel.supervisor.privileges import enforce; enforce.apply = lambda *_: None;"
         "from tests.confine import probe; probe.main()"
     )
     with subprocess.Popen(["sleep", "100"]) as foreign:

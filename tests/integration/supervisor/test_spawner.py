@@ -40,7 +40,7 @@ async def test_a_worker_that_cannot_be_imported_does_not_hold_up_the_others(syst
     mine = Daemon(network=False)
     code = (
         "import sys; from dataclasses import replace; from pathlib import Path\n"
-        "from kernel.supervisor import workers\n"
+        "from kernel.supervisor.privileges import workers\n"
         "broken = replace(workers.NETWORK, entry='services.network.gone:create')\n"
         "workers.WORKERS = tuple(broken if one is workers.NETWORK else one for one in workers.WORKERS)\n"
         "from kernel.supervisor import spawner\n"
