@@ -23,6 +23,11 @@ lower case and with no full stop; `hint` says what to do about it.
 
 from __future__ import annotations
 
+import errno
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Error numbers of a file system that has no room: full, over its quota, or a file beyond the largest size."""
+
 
 class CrispError(Exception):
     """Base of all errors of ours; raise one of its subclasses."""
@@ -115,3 +120,10 @@ KINDS: dict[str, type[CrispError]] = {
         Internal,
     )
 }
+
+
+def from_os(error: OSError, what: str, otherwise: type[CrispError] = Internal) -> CrispError:
+    """Return `what: reason` for a failed operation on a file of ours: ResourceExhausted if there is no room for it,
+    else `otherwise`. The caller raises it `from error`."""
+    kind = ResourceExhausted if error.errno in FULL else otherwise
+    return kind(f"{what}: {error.strerror or error}")

@@ -34,6 +34,11 @@ def new_id() -> str:
     return secrets.token_hex(32)
 
 
+def short(id_: str) -> str:
+    """Return the first 13 characters of an id: enough for a person to tell it from the others on a node."""
+    return id_[:13]
+
+
 def sandbox_id(text: str) -> SandboxId:
     """Check a whole sandbox id; InvalidInput where it is not one."""
     if not _ID.fullmatch(text):

@@ -1,15 +1,21 @@
-"""Deadlines, named tasks with a parent, and one-at-a-time by key."""
+"""Deadlines, named tasks with a parent, attempts that later callers join, and one-at-a-time by key.
+
+No error of a task is lost. A task is started in one of two ways, by what its starter means to do with the result:
+`Tasks.run` if somebody awaits it, `Tasks.spawn` if nobody does. The error of a spawned task is logged and counted in
+`FAILURES` as soon as the task ends; so is an error that nobody retrieved from a task that was run, when Python drops
+the task (`report_lost_errors`, which every process calls as its loop starts).
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Generic, TypeVar
 
-from kernel.errors import DeadlineExceeded
+from kernel.errors import CrispError, DeadlineExceeded
 
 _T = TypeVar("_T")
 _K = TypeVar("_K")
@@ -48,30 +54,97 @@ class Deadline:
             raise DeadlineExceeded(f"{what}: the deadline passed") from error
 
 
+class Failures:
+    """How many errors reached nobody in this process. Both numbers only grow."""
+
+    def __init__(self) -> None:
+        self.errors = 0
+        """Errors of the host or of another process (CrispError), logged as warnings."""
+        self.bugs = 0
+        """Errors of crisp's own code, logged as critical with their tracebacks."""
+
+    def report(self, what: str, error: BaseException) -> None:
+        """Log the error of `what` and count it."""
+        if isinstance(error, CrispError):
+            self.errors += 1
+            _LOG.warning("%s failed: %s", what, error)
+        else:
+            self.bugs += 1
+            _LOG.critical("%s failed", what, exc_info=error)
+
+
+FAILURES = Failures()
+"""The counts of this process, which its answer to `hello` carries."""
+
+
+def report_lost_errors() -> None:
+    """Have the running loop report each error that reached nobody to FAILURES.
+
+    These are the errors of callbacks, and those that nobody retrieved from a task before it was dropped. asyncio's
+    own handler would log them as errors of the logger `asyncio`, and nobody would count them.
+    """
+    asyncio.get_running_loop().set_exception_handler(_on_lost_error)
+
+
+def _on_lost_error(_loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+    source = context.get("task") or context.get("future") or context.get("handle")
+    name = source.get_name() if isinstance(source, asyncio.Task) else str(source or "the event loop")
+    error = context.get("exception")
+    if isinstance(error, BaseException):
+        FAILURES.report(name, error)
+    else:  # asyncio itself complains, of a task that was dropped while it ran for one
+        FAILURES.bugs += 1
+        _LOG.critical("%s: %s", name, context.get("message"))
+
+
+class Spawned:
+    """A task that nobody awaits. It can only be cancelled."""
+
+    __slots__ = ("_task",)
+
+    def __init__(self, task: asyncio.Task[object]) -> None:
+        self._task = task
+
+    def cancel(self) -> None:
+        """Cancel the task, which ends at its next await. Does nothing if it has ended."""
+        self._task.cancel()
+
+
 class Tasks:
-    """The parent of background tasks: each has a name, a reference, and a log line if it fails."""
+    """The parent of background tasks: it names each, holds a reference to it, and cancels it at the end."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[object]] = set()
 
-    def start(self, coroutine: Coroutine[object, object, _T], name: str) -> asyncio.Task[_T]:
-        """Run `coroutine` beside the caller."""
+    def run(self, coroutine: Coroutine[object, object, _T], name: str) -> asyncio.Task[_T]:
+        """Run `coroutine` beside the caller, who awaits the task or hands it to somebody who does."""
         task = asyncio.get_running_loop().create_task(coroutine, name=name)
         self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._tasks.discard)
         return task
 
-    def _ended(self, task: asyncio.Task[_T]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None and task.get_coro() is not None:
-            _LOG.debug("task %s failed: %s", task.get_name(), error)
+    def spawn(self, coroutine: Coroutine[object, object, object], name: str) -> Spawned:
+        """Run `coroutine` beside everything else; nobody awaits it. Its error is logged and counted (`FAILURES`)."""
+        task = self.run(coroutine, name)
+        task.add_done_callback(_report)
+        return Spawned(task)
+
+    def start(self, coroutine: Coroutine[object, object, _T], name: str) -> asyncio.Task[_T]:
+        """Run `coroutine`, as `run` does. This goes away once each of its callers says `run` or `spawn`."""
+        return self.run(coroutine, name)
 
     async def close(self) -> None:
-        """Cancel all and wait for them."""
+        """Cancel all tasks and wait until they have ended. An error that one ends with is reported as any other."""
         pending = list(self._tasks)
         for task in pending:
             task.cancel()
-        await asyncio.gather(*pending, return_exceptions=True)
+        if pending:
+            await asyncio.wait(pending)
+
+
+def _report(task: asyncio.Task[_T]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        FAILURES.report(f"task {task.get_name()}", error)
 
 
 class KeyedLock(Generic[_K]):
@@ -97,30 +170,88 @@ class KeyedLock(Generic[_K]):
 
 
 class Joins(Generic[_K, _T]):
-    """One attempt per key: whoever asks while it runs waits for its result, also after the first asker left.
+    """One attempt per key: a caller that comes while it runs waits for its result, even after the first caller left.
 
-    The attempt runs as a task of `tasks`, so a caller that is cancelled does not end it.
+    An attempt runs as a task of `tasks`, so a caller that is cancelled does not end it. Its error is raised in every
+    caller that waits for it; if none does any more, it is reported as the error of a task that nobody awaits.
     """
 
     def __init__(self, tasks: Tasks) -> None:
         self._tasks = tasks
         self._running: dict[_K, asyncio.Task[_T]] = {}
+        self._waiting: dict[_K, int] = {}
+        """How many callers wait for the attempt under way."""
 
     def running(self, key: _K) -> bool:
-        """Whether an attempt for `key` is under way."""
+        """Return whether an attempt for `key` is under way."""
         return key in self._running
 
     def any_running(self, wanted: Callable[[_K], bool]) -> bool:
-        """Whether an attempt is under way for one of the keys that are wanted."""
+        """Return whether an attempt is under way for one of the keys that `wanted` accepts."""
         return any(wanted(key) for key in self._running)
 
+    async def join(self, key: _K, attempt: Callable[[], Coroutine[object, object, _T]], name: str) -> _T:
+        """Return the result of the attempt under way for `key`; if there is none, begin one, in a task named `name`.
+
+        `attempt` is called only then, before anything else can run: what it raises itself, rather than the coroutine
+        that it returns, is raised in this caller alone, and nothing has begun.
+        """
+        self.ensure(key, attempt, name)
+        return await self.wait(key)
+
+    def ensure(self, key: _K, attempt: Callable[[], Coroutine[object, object, _T]], name: str) -> bool:
+        """Begin an attempt unless one is under way, and do not wait for it. Return whether one began."""
+        if key in self._running:
+            return False
+        self.begin(key, attempt(), name)
+        return True
+
     def begin(self, key: _K, attempt: Coroutine[object, object, _T], name: str) -> asyncio.Task[_T]:
-        """Start an attempt under `key`; the caller has checked that none runs."""
-        task = self._tasks.start(attempt, name)
+        """Begin an attempt and return its task; the caller has checked that none runs. Prefer `join` or `ensure`."""
+        task = self._tasks.run(attempt, name)
         self._running[key] = task
-        task.add_done_callback(lambda _: self._running.pop(key, None))
+        self._waiting[key] = 0
+        task.add_done_callback(lambda _: self._ended(key, task))
         return task
 
     async def wait(self, key: _K) -> _T:
-        """The result of the attempt under way."""
-        return await asyncio.shield(self._running[key])
+        """Return the result of the attempt under way, or raise its error. KeyError if there is none."""
+        task = self._running[key]
+        self._waiting[key] += 1
+        try:
+            await asyncio.wait((task,))  # unlike shield(), this takes no error off a task whose callers have all left
+        finally:
+            if self._running.get(key) is task:
+                self._waiting[key] -= 1
+        return task.result()
+
+    def _ended(self, key: _K, task: asyncio.Task[_T]) -> None:
+        if self._running.get(key) is not task:
+            return
+        del self._running[key]
+        if not self._waiting.pop(key):
+            _report(task)
+
+
+async def keep_trying(
+    attempt: Callable[[], Awaitable[bool]], what: str, *, first: float = 1.0, longest: float = 60.0, at_once: bool
+) -> None:
+    """Call `attempt` again and again until it returns True, with pauses that double from `first` to `longest` seconds.
+
+    An attempt that raises a CrispError is logged and repeated; one that returns False has logged its reason itself.
+    Anything else that it raises is a bug, and ends the loop. `at_once`: whether the first attempt comes before the
+    first pause. `what` names the work in the log.
+    """
+    pause, failed = first, not at_once
+    while True:
+        if failed:
+            await asyncio.sleep(pause)  # a pause, not a wait: no event tells that the host or a registry has recovered
+            pause = min(pause * 2, longest)
+        try:
+            if await attempt():
+                break
+        except CrispError as error:
+            _LOG.warning("%s failed, again in %.0f s: %s", what, pause, error)
+        failed = True
+    if failed:
+        _LOG.info("%s succeeded at last", what)

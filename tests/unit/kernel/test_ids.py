@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kernel.errors import InvalidInput
-from kernel.ids import container_id, digest, digest_hex, new_id, new_session, sandbox_id, session_id
+from kernel.ids import container_id, digest, digest_hex, new_id, new_session, sandbox_id, session_id, short
 
 HEX = "0123456789abcdef" * 4
 
@@ -40,3 +40,8 @@ def test_a_session_id_has_128_bits_and_is_never_told() -> None:
         with pytest.raises(InvalidInput) as caught:
             session_id(text)
         assert not text or text not in str(caught.value)
+
+
+def test_people_see_the_beginning_of_an_id() -> None:
+    assert short("0123456789abcdef" * 4) == "0123456789abc"
+    assert short("short") == "short"
