@@ -1,6 +1,6 @@
-"""The caller's side of the bus: the front's, the supervisor's and the command line's. No service imports it.
+"""The caller's side of the bus, for the front, the supervisor and the command line. No service imports it.
 
-A call whose worker dies is asked again as soon as the worker is back, until the deadline: the caller sees a delay.
+A call whose worker dies is sent again as soon as the worker is back, until the deadline: the caller sees a delay.
 """
 
 from __future__ import annotations
@@ -16,20 +16,19 @@ import msgspec
 from kernel.bus.calls import Calls
 from kernel.bus.endpoint import dealer
 from kernel.bus.envelope import (
-    Answer,
-    Ask,
     Body,
     Cancel,
     Failed,
+    Frames,
+    Progress,
+    Request,
     ToCaller,
-    Told,
-    body,
     error_of,
     pack,
     unpack_for_caller,
 )
 from kernel.contracts.contract import HELLO, Contract, Message, Method
-from kernel.errors import DeadlineExceeded, InvalidInput, Unavailable
+from kernel.errors import CrispError, DeadlineExceeded, InvalidInput, Unavailable
 from kernel.host.aio import Deadline
 from kernel.log import TRACE
 
@@ -39,22 +38,22 @@ _Reply = TypeVar("_Reply", bound=Message)
 
 
 class _Open:
-    """An open call: what to send, and whom to tell."""
+    """An open call: what to send, and who waits for its end."""
 
-    __slots__ = ("frame", "future", "id", "method", "on_progress")
+    __slots__ = ("frames", "future", "id", "method", "on_progress")
 
     def __init__(
-        self, call: bytes, method: Method[Message, Message], frame: bytes, on_progress: Callable[[Message], None]
+        self, call: bytes, method: Method[Message, Message], frames: Frames, on_progress: Callable[[Message], None]
     ) -> None:
         self.id = call
         self.method = method
-        self.frame = frame
+        self.frames = frames
         self.on_progress = on_progress
         self.future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
 
 
 class Client:
-    """Calls to one worker. Make it inside a running loop; close it there."""
+    """Calls to one worker. Make it inside a running loop, and close it there."""
 
     def __init__(self, contract: Contract, address: str) -> None:
         self.worker = contract.worker
@@ -66,17 +65,7 @@ class Client:
             self._replies[name] = Body(method.reply)
             if method.progress is not None:
                 self._events[name] = Body(method.progress)
-        self._connected = asyncio.Event()
         self._socket, self._monitor = dealer(address, self._on_message, self._on_connected, self._on_lost)
-
-    @property
-    def up(self) -> bool:
-        """Whether the worker is connected now."""
-        return self._calls.up
-
-    async def wait_up(self) -> None:
-        """Wait until the worker is connected."""
-        await self._connected.wait()
 
     async def call(
         self,
@@ -86,7 +75,12 @@ class Client:
         deadline: Deadline | None = None,
         on_progress: Callable[[Message], None] | None = None,
     ) -> _Reply:
-        """The worker's reply, or its error. Ends at `deadline` or after the method's own, whichever is earlier."""
+        """Return the worker's reply, or raise the error that it reports.
+
+        Waits until `deadline` or for the method's own, whichever is earlier, and then raises DeadlineExceeded. Raises
+        Unavailable if the worker dies during a call that may not be repeated. `on_progress` is called with each
+        progress message.
+        """
         until = deadline.earlier(method.deadline) if deadline else Deadline.after(method.deadline)
         opened = self._open(cast("Method[Message, Message]", method), request, until.at_ns, on_progress or _ignore)
         try:
@@ -99,7 +93,10 @@ class Client:
             self._abandon(opened)
 
     async def watch(self, method: Method[_Request, _Reply], request: _Request) -> AsyncIterator[Message]:
-        """Events without end. After the worker's death the watch starts anew: its first message is whole again."""
+        """Yield events without end, until the caller stops; raises the error that the worker reports.
+
+        After the worker's death the watch starts again: the next event is the whole state.
+        """
         events: asyncio.Queue[Message | None] = asyncio.Queue()
         opened = self._open(cast("Method[Message, Message]", method), request, 0, events.put_nowait)
         opened.future.add_done_callback(lambda _: events.put_nowait(None))
@@ -111,7 +108,7 @@ class Client:
             self._abandon(opened)
 
     async def close(self) -> None:
-        """Fail open calls with Unavailable and close the socket."""
+        """Fail the open calls with Unavailable and close the socket."""
         self._monitor.close()
         self._socket.close()
         for opened in [*self._calls.lost(), *self._calls.connected()]:
@@ -126,30 +123,28 @@ class Client:
         on_progress: Callable[[Message], None],
     ) -> _Open:
         call = os.urandom(16)
-        ask = Ask(id=call, method=method.name, deadline_ns=deadline_ns, trace=TRACE.get(), body=body(request))
-        opened = _Open(call, method, pack(ask), on_progress)
+        header = Request(id=call, method=method.name, deadline_ns=deadline_ns, trace=TRACE.get())
+        opened = _Open(call, method, pack(header, request), on_progress)
         if self._calls.add(call, opened, repeat=method.repeat):
             self._send(opened)
         return opened
 
     def _send(self, opened: _Open) -> None:
-        if not self._socket.send(opened.frame):
+        if not self._socket.send(*opened.frames):
             self._calls.unsent(opened.id)
 
     def _abandon(self, opened: _Open) -> None:
         if self._calls.settle(opened.id) is not None and self._calls.up:
-            self._socket.send(pack(Cancel(id=opened.id)))
+            self._socket.send(*pack(Cancel(id=opened.id)))
         if opened.future.done() and not opened.future.cancelled():
-            opened.future.exception()  # seen, whoever waited has gone
+            opened.future.exception()  # marks it as retrieved: whoever waited has gone
         opened.future.cancel()
 
     def _on_connected(self) -> None:
-        self._connected.set()
         for opened in self._calls.connected():
             self._send(opened)
 
     def _on_lost(self) -> None:
-        self._connected.clear()
         for opened in self._calls.lost():
             if not opened.future.done():
                 opened.future.set_exception(
@@ -158,29 +153,28 @@ class Client:
 
     def _on_message(self, frames: list[bytes]) -> None:
         try:
-            self._on_reply(unpack_for_caller(frames[-1]))
+            self._on_reply(*unpack_for_caller(frames))
         except InvalidInput as error:
             _LOG.error("a message of the %s worker is refused: %s", self.worker, error)
 
-    def _on_reply(self, message: ToCaller) -> None:
-        opened = self._calls.find(message.id)
+    def _on_reply(self, header: ToCaller, body: bytes) -> None:
+        opened = self._calls.find(header.id)
         if opened is None:
             return  # it was cancelled or answered already
         name = opened.method.name
-        if isinstance(message, Told):
+        if isinstance(header, Progress):
             if name in self._events:
-                opened.on_progress(cast("Message", self._events[name].decode(message.body)))
+                opened.on_progress(cast("Message", self._events[name].decode(body)))
             return
-        reply = cast("Message", self._replies[name].decode(message.body)) if isinstance(message, Answer) else None
-        self._calls.settle(message.id)
+        outcome = error_of(body) if isinstance(header, Failed) else cast("Message", self._replies[name].decode(body))
+        self._calls.settle(header.id)
         if opened.future.done():
             return
-        if isinstance(message, Failed):
-            opened.future.set_exception(error_of(message))
+        if isinstance(outcome, CrispError):
+            opened.future.set_exception(outcome)
         else:
-            assert reply is not None  # an Answer has one
-            opened.future.set_result(reply)
+            opened.future.set_result(outcome)
 
 
 def _ignore(_: msgspec.Struct) -> None:
-    """Nobody asked for progress."""
+    """Drop a progress message: the caller gave no `on_progress`."""

@@ -1,7 +1,7 @@
 """A ZeroMQ socket on the event loop: a callback per message, sends that never block. The only importer of zmq.
 
-ZeroMQ's descriptor signals by edges: after every wake and every send the socket is read until it is empty. A message
-is one frame, and on a worker's socket the sender's routing id before it.
+ZeroMQ's descriptor signals by edges: after every wake and every send the socket is read until it is empty. On a
+worker's socket the sender's routing id precedes the frames of a message.
 """
 
 from __future__ import annotations
@@ -14,16 +14,19 @@ from pathlib import Path
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
-from kernel.bus.envelope import MAX_FRAME
+from kernel.bus.envelope import FRAMES, MAX_FRAME
 
-_EVENTS, _READABLE = int(zmq.EVENTS), int(zmq.POLLIN)
+_EVENTS, _READABLE, _HAS_MORE = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.RCVMORE)
 _NOBLOCK, _MORE = int(zmq.NOBLOCK), int(zmq.SNDMORE)
 _RECONNECT_MS = 5
 _RECONNECT_MAX_MS = 40
+"""Milliseconds between attempts to reach a worker that is down: the first wait, and the longest."""
+_KEPT_FRAMES = 1 + FRAMES + 1
+"""Frames of a received message that are handed on: the routing id, those of a message, and one that shows excess."""
 
 
 class Endpoint:
-    """One socket. Make it inside a running loop."""
+    """One socket. Make it inside a running loop, and close it there."""
 
     def __init__(self, socket: zmq.Socket[bytes], on_message: Callable[[list[bytes]], None]) -> None:
         self._socket = socket
@@ -40,13 +43,25 @@ class Endpoint:
     def _drain(self) -> None:
         while self._readable():
             try:
-                frames = self._socket.recv_multipart(_NOBLOCK)
+                frames = self._receive()
             except zmq.Again:
                 return
             self._on_message(frames)
 
+    def _receive(self) -> list[bytes]:
+        """Read one message; the frames that no message has are read and dropped."""
+        frames = [self._socket.recv(_NOBLOCK)]
+        while self._socket.getsockopt(_HAS_MORE):
+            frame = self._socket.recv(_NOBLOCK)
+            if len(frames) < _KEPT_FRAMES:
+                frames.append(frame)
+        return frames
+
     def send(self, *frames: bytes) -> bool:
-        """Whether the message was taken: not where no peer is connected, the peer is gone or reads too slowly."""
+        """Send a message, whole or not at all, without waiting.
+
+        Returns False if no peer is connected, if the peer has gone, or if it reads so slowly that its queue is full.
+        """
         *first, last = frames
         try:
             for frame in first:
@@ -61,7 +76,7 @@ class Endpoint:
         return True
 
     def close(self) -> None:
-        """Close at once; what is unsent is dropped."""
+        """Close now; what is not sent within 100 ms is dropped."""
         if not self._closed:
             self._closed = True
             self._loop.remove_reader(self._fd)
@@ -74,7 +89,7 @@ def dealer(
     on_connected: Callable[[], None],
     on_lost: Callable[[], None],
 ) -> tuple[Endpoint, Endpoint]:
-    """A caller's socket, which reconnects by itself, and the monitor that tells when."""
+    """Return a caller's socket, which reconnects by itself, and the monitor that calls `on_connected` and `on_lost`."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
     socket: zmq.Socket[bytes] = context.socket(zmq.DEALER)
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME)
@@ -98,7 +113,7 @@ def dealer(
 
 
 def router(address: str, on_message: Callable[[list[bytes]], None]) -> Endpoint:
-    """A worker's socket; its group, which the folder gives, may connect."""
+    """Return a worker's socket. Its group, which it inherits from the folder, may connect; others may not."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
     socket: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME)

@@ -57,7 +57,7 @@ class Method(Generic[Request, Reply]):
 
 
 class Contract:
-    """A worker's methods by name. `uids_may_call` is held by the folder's permissions, not here."""
+    """A worker's methods by name. Who may call is decided by the permissions of its socket's folder, not here."""
 
     def __init__(self, worker: str, *methods: Method[Message, Message] | Method) -> None:  # type: ignore[type-arg]
         self.worker = worker

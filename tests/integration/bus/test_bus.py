@@ -6,15 +6,26 @@ import asyncio
 import os
 from pathlib import Path
 
-import msgspec
+import msgpack
 import pytest
 import zmq
+import zmq.asyncio
 
 from kernel.bus.client import Client
+from kernel.bus.envelope import MARK
 from kernel.bus.worker import Call, Server
 from kernel.contracts.contract import HELLO, Contract, Message, Method, Nothing
 from kernel.errors import DeadlineExceeded, Internal, NotFound, Unavailable
 from kernel.host.aio import Deadline
+
+ID = bytes(range(16))
+
+
+def header(**fields: object) -> bytes:
+    """A request's header by plain msgpack, with some of its fields replaced."""
+    request = {"type": "request", "id": ID, "method": "say", "deadline_ns": 0, "trace": "-"}
+    packed: bytes = msgpack.packb(request | fields)
+    return packed
 
 
 class Say(Message, frozen=True, kw_only=True):
@@ -79,6 +90,49 @@ async def test_a_reply_an_error_and_progress(address: str) -> None:
     assert (await client.call(HELLO, Nothing())).pid == os.getpid()
     await client.close()
     await server.close()
+
+
+async def test_any_languages_msgpack_calls_and_reads_a_worker(address: str) -> None:
+    server = Server(CONTRACT, Parrot(), address)
+    with zmq.asyncio.Context() as context, context.socket(zmq.DEALER) as plain:
+        plain.connect(address)
+        await plain.send_multipart([b"crisp/2", header(method="hello"), msgpack.packb({})])
+        mark, answer, body = await asyncio.wait_for(plain.recv_multipart(), 5)
+        assert mark == b"crisp/2"
+        assert msgpack.unpackb(answer) == {"type": "answer", "id": ID}
+        assert msgpack.unpackb(body)["pid"] == os.getpid()
+        await plain.send_multipart([b"crisp/2", header(method="none"), msgpack.packb({})])
+        _, failed, body = await asyncio.wait_for(plain.recv_multipart(), 5)
+        assert msgpack.unpackb(failed) == {"type": "failed", "id": ID}
+        assert msgpack.unpackb(body)["kind"] == "NotFound"
+    await server.close()
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [b""],
+        [MARK, msgpack.packb({"type": "answer", "id": ID})],
+        [MARK, header(), b"\x80"],
+        [MARK, msgpack.packb({"type": "answer", "id": ID}), *[b""] * 1000],
+        [MARK, b"\xdf\xff\xff\xff\xff", b""],
+    ],
+    ids=range(5),
+)
+async def test_a_hostile_worker_is_refused_and_harmless(
+    address: str, frames: list[bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    with zmq.asyncio.Context() as context, context.socket(zmq.ROUTER) as hostile:
+        hostile.bind(address)
+        client = Client(CONTRACT, address)
+        asking = asyncio.get_running_loop().create_task(client.call(SAY, Say(word="hello")))
+        sender, mark, request, body = await asyncio.wait_for(hostile.recv_multipart(), 5)
+        await hostile.send_multipart([sender, *frames])
+        answer = msgpack.packb({"type": "answer", "id": msgpack.unpackb(request)["id"]})
+        await hostile.send_multipart([sender, mark, answer, body])
+        assert (await asking).word == "hello"
+        assert "a message of the parrot worker is refused" in caplog.text
+        await client.close()
 
 
 async def test_a_bug_in_a_handler_is_internal_and_the_worker_lives(
@@ -162,25 +216,34 @@ async def test_a_watch_starts_anew_with_a_new_worker(address: str) -> None:
     "frames",
     [
         [b""],
-        [b"crisp/1"],
-        [b"crisp/9\x80"],
-        [b"crisp/1\xc1"],
-        [b"crisp/1" + b"\x91" * 5000],
-        [b"crisp/1" + msgspec.msgpack.encode({"type": "ask", "id": 5, "method": "say", "deadline_ns": 0})],
-        [b"crisp/1" + msgspec.msgpack.encode({"type": "answer", "id": b"5"})],
+        [b"crisp/1" + msgpack.packb({"type": "ask", "id": ID, "method": "say", "deadline_ns": 0, "body": None})],
+        [MARK],
+        [MARK, header()],
+        [MARK, b"", b""],
+        [b"crisp/9", header(), b""],
+        [MARK, b"\xc1", b""],
+        [MARK, b"\x91" * 5000, b""],
+        [MARK, b"\x81\xa1x" * 80, b""],
+        [MARK, header(id=5), b""],
+        [MARK, header(deadline_ns=0.0), b""],
+        [MARK, header(trace=msgpack.Timestamp(0)), b""],
+        [MARK, header(type="answer"), b""],
+        [MARK, header(), b"", b""],
+        [MARK, header(), *[b""] * 100_000],
         [b"x"] * 1000,
     ],
-    ids=range(8),
+    ids=range(16),
 )
 async def test_a_frame_that_does_not_fit_is_refused_and_harmless(
     address: str, frames: list[bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
     server, client = Server(CONTRACT, Parrot(), address), Client(CONTRACT, address)
     with zmq.Context() as context, context.socket(zmq.DEALER) as hostile:
+        hostile.setsockopt(zmq.ROUTING_ID, b"\x05\x06")
         hostile.connect(address)
         hostile.send_multipart(frames)
         async with asyncio.timeout(5):
-            while "is refused" not in caplog.text:
+            while "a message from 0506 is refused" not in caplog.text:
                 await asyncio.sleep(0.001)
     assert (await client.call(SAY, Say(word="hello"))).word == "hello -"
     await client.close()
