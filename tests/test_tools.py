@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 TREE = Path(__file__).resolve().parents[1]
-SHELL_SCRIPTS = [".ci/run", "deploy/up", "deploy/down", "deploy/test", "deploy/steps.sh"]
+SHELL_SCRIPTS = [".ci/run", "deploy/check", "deploy/up", "deploy/down", "deploy/test", "deploy/steps.sh"]
 
 
 def run(tool: str, *arguments: str) -> None:
@@ -44,6 +44,10 @@ def test_mypy_finds_nothing() -> None:
 
 def test_imports_go_one_way() -> None:
     run("lint-imports")
+
+
+def test_codespell_finds_nothing() -> None:
+    run("codespell")
 
 
 def test_shellcheck_finds_nothing() -> None:

@@ -12,6 +12,8 @@ from services.runtime.security.profile_file import Files
 
 GOOD = '{"defaultAction": "SCMP_ACT_ALLOW"}'
 
+owned_by_root = pytest.mark.skipif(os.geteuid() != 0, reason="files must belong to root")
+
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
@@ -56,6 +58,7 @@ def test_no_descriptor_stays_open(root: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+@owned_by_root
 def test_the_default_is_the_configured_file_or_the_hosts_or_the_one_built_in(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -69,6 +72,7 @@ def test_the_default_is_the_configured_file_or_the_hosts_or_the_one_built_in(
     assert files.default("").default_action == "SCMP_ACT_ERRNO"
 
 
+@owned_by_root
 def test_a_changed_file_is_read_again_and_a_wrong_one_is_never_ignored(root: Path) -> None:
     own = root / "own.json"
     own.write_text(GOOD)
