@@ -1,0 +1,45 @@
+"""Documents name what exists: links lead to files, paths in backquotes are there, and each decision is in the index."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+TREE = Path(__file__).resolve().parents[2]
+DOCUMENTS = sorted(
+    path.relative_to(TREE)
+    for pattern in ("*.md", "docs/**/*.md", "kernel/**/*.md", "services/**/*.md", "tests/**/*.md")
+    for path in TREE.glob(pattern)
+)
+LINK = re.compile(r"\]\(([^)\s#]+)(?:#[^)]*)?\)")
+PATH = re.compile(r"`((?:kernel|services|tests|deploy|docs)/[A-Za-z0-9_./-]+)`")
+SECTIONS = ["Context", "Decision", "Consequences", "Measured"]
+DECISIONS = sorted((TREE / "docs" / "decisions").glob("[0-9]*.md"))
+
+
+def name(path: Path) -> str:
+    return str(path)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
+def test_links_lead_somewhere(document: Path) -> None:
+    targets = [target for target in LINK.findall((TREE / document).read_text()) if "://" not in target]
+    missing = [target for target in targets if not (TREE / document.parent / target).exists()]
+    assert not missing, f"{document} links to what is not there"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
+def test_paths_in_backquotes_exist(document: Path) -> None:
+    missing = [path for path in PATH.findall((TREE / document).read_text()) if not (TREE / path).exists()]
+    assert not missing, f"{document} names what is not there"
+
+
+@pytest.mark.parametrize("page", DECISIONS, ids=lambda page: page.stem)
+def test_a_decision_has_its_parts_and_is_in_the_index(page: Path) -> None:
+    text = page.read_text()
+    assert text.startswith(f"# {page.name[:4]} ")
+    headings = [line.removeprefix("## ") for line in text.splitlines() if line.startswith("## ")]
+    assert [heading for heading in headings if heading in SECTIONS] == SECTIONS
+    assert f"]({page.name}) |" in (TREE / "docs" / "decisions" / "README.md").read_text()
