@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from kernel.config import Config
+
 TREE = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted(
     path.relative_to(TREE)
@@ -15,6 +17,7 @@ DOCUMENTS = sorted(
 )
 LINK = re.compile(r"\]\(([^)\s#]+)(?:#[^)]*)?\)")
 PATH = re.compile(r"`((?:kernel|services|tests|deploy|docs)/[A-Za-z0-9_./-]+)`")
+KEY = re.compile(r"`(image|storage|network|runtime|stream)\.([a-z_]+)`")
 SECTIONS = ["Context", "Decision", "Consequences", "Measured"]
 DECISIONS = sorted((TREE / "docs" / "decisions").glob("[0-9]*.md"))
 
@@ -43,3 +46,10 @@ def test_a_decision_has_its_parts_and_is_in_the_index(page: Path) -> None:
     headings = [line.removeprefix("## ") for line in text.splitlines() if line.startswith("## ")]
     assert [heading for heading in headings if heading in SECTIONS] == SECTIONS
     assert f"]({page.name}) |" in (TREE / "docs" / "decisions" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("document", [path for path in DOCUMENTS if path.parent == Path("docs")], ids=name)
+def test_keys_of_the_configuration_exist(document: Path) -> None:
+    keys = KEY.findall((TREE / document).read_text())
+    unknown = [f"{section}.{key}" for section, key in keys if not hasattr(getattr(Config(), section), key)]
+    assert not unknown, f"{document} names keys that the configuration does not have"
