@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kernel.config import Config
+from kernel.config.sections import Config
 
 TREE = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted(

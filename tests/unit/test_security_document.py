@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kernel.config import Config
-from kernel.supervisor.workers import PROCESSES, Filter, Landlock, Net, Row, Sockets
+from kernel.config.sections import Config
+from kernel.supervisor.privileges.workers import PROCESSES, Filter, Landlock, Net, Row, Sockets
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "SECURITY.md"
 COLUMNS = ("process", "user", "capabilities", "seccomp refuses", "Landlock", "network", "memory", "called by")
