@@ -2,7 +2,10 @@
 # shellcheck shell=bash disable=SC2034 # the names are for the scripts that source this
 
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 HOME="${HOME:-/root}"
-export DEBIAN_FRONTEND=noninteractive
+# Nobody is there to answer: debconf, needrestart, apt-listchanges, apt-listbugs and ucf ask nothing and keep what is.
+export DEBIAN_FRONTEND=noninteractive DEBIAN_PRIORITY=critical NEEDRESTART_SUSPEND=1 UCF_FORCE_CONFFOLD=1
+export APT_LISTCHANGES_FRONTEND=none APT_LISTBUGS_FRONTEND=none
+unset PYTHONHOME PYTHONPATH # of another Python
 umask 022
 
 CHECKOUT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
@@ -15,6 +18,17 @@ LOG=/var/log/crisp/crisp.log
 PID_FILE=/run/crisp-daemon.pid
 LINK=/usr/local/bin/crisp
 UNIT=/etc/systemd/system/crisp.service
+LOCK_FILE=/run/lock/crisp-deploy.lock
+# What deploy/up wrote, as sha256sum writes it: a file that still fits its line is ours and unchanged.
+WRITTEN=/var/lib/crisp-deploy.sha256
+POLICY_RC=/usr/sbin/policy-rc.d
+DPKG_UPDATES=/var/lib/dpkg/updates
+
+# A configuration file that a package brings and that is here already stays as it is: the package's own copy then lies
+# beside it, named .dpkg-dist. Otherwise dpkg would ask, and fail because nobody answers.
+DPKG_OPTIONS=(--force-confdef --force-confold)
+APT_OPTIONS=(-qq -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold)
+LOCK_LIMIT=300 # seconds to wait for another program that installs packages
 
 # The Debian packages that crisp needs, each with a probe that says whether what we want of it is here already,
 # from whatever package: a machine with another vendor's runc keeps it.
@@ -46,8 +60,9 @@ require_debian() {
 
 # One run of these scripts at a time. Whatever is started in the background must close descriptor 9.
 lock_deploy() {
-    exec 9>/run/lock/crisp-deploy.lock
-    flock -w 600 9 || fail "another deploy script has been running for ten minutes" "see what it does: fuser -v /run/lock/crisp-deploy.lock"
+    mkdir -p "$(dirname "$LOCK_FILE")"
+    exec 9>"$LOCK_FILE"
+    flock -w 600 9 || fail "another deploy script has been running for ten minutes" "see what it does: fuser -v $LOCK_FILE"
 }
 
 is_here() {
@@ -62,9 +77,10 @@ is_here() {
     esac
 }
 
-# install_packages PACKAGE=PROBE...: install those whose probe fails; no apt-get where none is missing.
+# install_packages PACKAGE=PROBE...: install those whose probe fails; no apt-get if none is missing.
 install_packages() {
-    local item name missing=()
+    local item name missing=() names=() updated=1 result=0
+    mend_packages
     for item in "$@"; do
         is_here "${item#*=}" || missing+=("${item%%=*}")
     done
@@ -74,27 +90,75 @@ install_packages() {
     fi
     command -v apt-get >/dev/null || fail "apt-get is missing, and so are: ${missing[*]}" "install them by hand"
     note "installing ${missing[*]}"
-    apt-get update -qq </dev/null || note "apt-get update failed; going on with the package lists that are here"
-    local names=()
+    unlocked apt-get update "${APT_OPTIONS[@]}" || updated=
+    [ -n "$updated" ] || note "apt-get update failed; going on with the package lists that are here"
     for name in "${missing[@]}"; do
-        # Debian 13 and later renamed a few libraries; the newer name is taken where it exists.
+        # Debian 13 and later renamed a few libraries; the newer name is taken if it exists.
         if apt-cache show "${name}t64" >/dev/null 2>&1; then name+=t64; fi
         names+=("$name")
     done
-    # No service of these packages is to start by itself, so a policy says no while they are installed.
-    local policy=/usr/sbin/policy-rc.d made=
-    if [ ! -e $policy ]; then
-        printf '#!/bin/sh\nexit 101\n' >$policy
-        chmod 755 $policy
-        made=1
+    hold_services
+    unlocked apt-get install -y --no-install-recommends "${APT_OPTIONS[@]}" "${names[@]}" || result=$?
+    release_services
+    if [ $result != 0 ]; then
+        [ -n "$updated" ] || fail "apt-get update, and then apt-get install ${names[*]}" "see whether the network works and whether apt's sources are the ones that your site needs; then run this again"
+        fail "apt-get install ${names[*]}" "read what apt says above; often the network or a held package; then run this again"
     fi
-    local result=0
-    apt-get install -y -qq --no-install-recommends -o DPkg::Lock::Timeout=300 "${names[@]}" </dev/null || result=$?
-    if [ -n "$made" ]; then rm -f $policy; fi
-    [ $result = 0 ] || fail "apt-get install ${names[*]}" "read what apt says above; often the network or a held package; then run this again"
     for item in "$@"; do
         is_here "${item#*=}" || fail "package ${item%%=*} is installed and does not give ${item#*=}" "look at: dpkg -L ${item%%=*}"
     done
+}
+
+# Finish an installation that was interrupted, by these scripts or another program: until then apt-get installs nothing.
+mend_packages() {
+    packages_are_broken || return 0
+    note "finishing an installation of packages that was interrupted"
+    hold_services
+    # A package that was not wholly unpacked cannot be configured: apt-get fetches it again.
+    if ! unlocked dpkg --configure -a "${DPKG_OPTIONS[@]}" || packages_are_broken; then
+        unlocked apt-get install -y --fix-broken --no-install-recommends "${APT_OPTIONS[@]}" ||
+            note "some packages are still half installed; going on: see dpkg --audit"
+    fi
+    release_services
+}
+
+packages_are_broken() {
+    command -v dpkg >/dev/null || return 1
+    [ -n "$(dpkg --audit 2>/dev/null)" ] || compgen -G "$DPKG_UPDATES/[0-9]*" >/dev/null
+}
+
+# unlocked COMMAND...: run it without input; again as long as another program, such as a daily upgrade, has apt's locks.
+unlocked() {
+    local end=$((SECONDS + LOCK_LIMIT)) noted='' result errors
+    errors=$(mktemp)
+    while true; do
+        result=0
+        "$@" </dev/null 2>"$errors" || result=$?
+        if [ $result = 0 ] || [ $SECONDS -ge $end ] || ! grep -qiE 'could not get lock|unable to (acquire|lock)|lock (was|is) locked' "$errors"; then break; fi
+        [ -n "$noted" ] || note "waiting for another program that installs packages"
+        noted=1
+        sleep 1
+    done
+    cat "$errors" >&2
+    rm -f "$errors"
+    return $result
+}
+
+# No service of the packages is to start by itself, so a policy forbids it while they are installed: as long as the lock
+# of these scripts is held, which apt-get inherits. What a killed run leaves behind forbids nothing.
+hold_services() {
+    if [ -e "$POLICY_RC" ] && ! grep -qF "$LOCK_FILE" "$POLICY_RC"; then return; fi # the administrator's own
+    cat >"$POLICY_RC.crisp" <<EOF
+#!/bin/sh
+# Written by crisp's deploy scripts while they install packages. Without them it forbids nothing and can be removed.
+exec flock --nonblock --conflict-exit-code 101 $LOCK_FILE true
+EOF
+    chmod 755 "$POLICY_RC.crisp"
+    mv "$POLICY_RC.crisp" "$POLICY_RC"
+}
+
+release_services() {
+    if grep -qsF "$LOCK_FILE" "$POLICY_RC"; then rm -f "$POLICY_RC"; fi
 }
 
 # The Python to use: Debian's own where it is new enough, else the newest of 3.11 and later.
@@ -124,12 +188,39 @@ make_venv() {
         return
     fi
     rm -f "$VENV/stamp"
-    if ! "$VENV/bin/python" -m pip --version >/dev/null 2>&1; then
-        "$python" -m venv --clear "$VENV" || fail "cannot make $VENV with $python" "apt-get install python3-venv, or see whether the disk is full"
+    # An environment that a killed run left half made may look whole to pip: it is made again from nothing.
+    if [ -e "$VENV/unfinished" ] || ! "$VENV/bin/python" -m pip --version >/dev/null 2>&1; then
+        { "$python" -m venv --clear --without-pip "$VENV" && touch "$VENV/unfinished" &&
+            "$VENV/bin/python" -m ensurepip --upgrade --default-pip >/dev/null; } ||
+            fail "cannot make $VENV with $python" "apt-get install python3-venv, or see whether the disk is full"
     fi
-    "$VENV/bin/python" -m pip install -q --disable-pip-version-check --no-input -c "$LOCK" -e "$CHECKOUT${extras:+[$extras]}" </dev/null ||
-        fail "pip install" "it needs PyPI or a mirror of it: set PIP_INDEX_URL (and PIP_CERT) as your site does, then run this again"
+    touch "$VENV/unfinished"
+    PIP_USER=0 "$VENV/bin/python" -m pip install -q --disable-pip-version-check --no-input -c "$LOCK" -e "$CHECKOUT${extras:+[$extras]}" </dev/null || {
+        rm "$VENV/unfinished" # pip undoes what it could not end
+        fail "pip install" "it needs PyPI or a mirror of it: run this again with your site's settings, as in: sudo PIP_INDEX_URL=URL PIP_CERT=FILE $0"
+    }
     printf '%s\n' "$want $extras" >"$VENV/stamp"
+    rm "$VENV/unfinished"
+}
+
+# put_file TARGET: make it of what comes in, whole or not at all, and remember that it is ours.
+put_file() {
+    local target=$1 new
+    mkdir -p "$(dirname "$target")"
+    new=$(dirname "$target")/.crisp-deploy.new # hidden: no program takes it for a configuration
+    cat >"$new"
+    {
+        grep -svF "  $target" "$WRITTEN" || true
+        sha256sum <"$new" | sed "s#-\$#$target#"
+    } >"$WRITTEN.new"
+    mv "$WRITTEN.new" "$WRITTEN"
+    mv "$new" "$target"
+    note "wrote $target"
+}
+
+# is_ours TARGET: whether deploy/up wrote it and nobody changed it since.
+is_ours() {
+    [ -f "$1" ] && [ ! -L "$1" ] && grep -sF "  $1" "$WRITTEN" | sha256sum --status --check 2>/dev/null
 }
 
 make_users() {

@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 TREE = Path(__file__).resolve().parents[1]
-SHELL_SCRIPTS = [".ci/run", "deploy/check", "deploy/up", "deploy/down", "deploy/test", "deploy/steps.sh"]
+SHELL_SCRIPTS = [
+    ".ci/run", "deploy/check", "deploy/up", "deploy/down", "deploy/test", "deploy/fresh", "deploy/steps.sh",
+]  # fmt: skip
 
 
 def run(tool: str, *arguments: str) -> None:
