@@ -15,7 +15,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import grpc
@@ -262,6 +263,28 @@ def _program(name: str) -> str:
     path = shutil.which(name, path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
     assert path, f"{name} is not installed: deploy/up installs it"
     return path
+
+
+@contextmanager
+def serving(daemon: Daemon, *, wait: bool = True, **sections: dict[str, object]) -> Iterator[Daemon]:
+    """Run the body with `daemon` started, its configuration changed by `sections`.
+
+    After the body its pods are removed, and nothing of them may be left on the host. It is taken down in any case.
+    """
+    try:
+        for name, keys in sections.items():
+            before = daemon.config.get(name, {})
+            assert isinstance(before, dict)
+            daemon.config[name] = {**before, **keys}
+        daemon.write_config()
+        daemon.start(wait=wait)
+        yield daemon
+        daemon.remove_pods()
+        leaks = daemon.leaks()
+        daemon.stop()
+        assert not leaks, "left on the host after the last pod:\n" + "\n".join(leaks)
+    finally:
+        daemon.close()
 
 
 def _files(folder: Path) -> list[Path]:

@@ -15,7 +15,7 @@ import pytest
 from deploy.demo_image import Image, Layer, busybox_layer, image
 from tests.harness import host
 from tests.harness.cri import Cri, Pod
-from tests.harness.daemon import Daemon
+from tests.harness.daemon import Daemon, serving
 from tests.harness.registry import Registry
 
 USERS = ("crisp", "crisp-image", "crisp-stream")
@@ -72,15 +72,8 @@ def registry(busybox: Image) -> Iterator[Registry]:
 def daemon(system_users: None, registry: Registry) -> Iterator[Daemon]:
     """A daemon that knows the registry; at the end of the module nothing of its pods may be left on the host."""
     mine = Daemon(insecure(registry.address))
-    try:
-        mine.start()
+    with serving(mine):
         yield mine
-        mine.remove_pods()
-        leaks = mine.leaks()
-        mine.stop()
-        assert not leaks, "left on the host after the last pod:\n" + "\n".join(leaks)
-    finally:
-        mine.close()
 
 
 @pytest.fixture

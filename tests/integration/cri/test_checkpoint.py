@@ -23,7 +23,7 @@ from deploy.demo_image import MANIFEST, Image, Layer, image
 from kernel.cri.generated import cri_pb2 as pb
 from tests.harness import host
 from tests.harness.cri import Cri, Pod, container_config, outcome, refused
-from tests.harness.daemon import Daemon
+from tests.harness.daemon import Daemon, serving
 from tests.harness.registry import Registry
 from tests.integration.conftest import insecure
 
@@ -49,19 +49,8 @@ needs_criu = pytest.mark.skipif(bool(WHY_NOT), reason=f"CRIU does not work here:
 def daemon(system_users: None, registry: Registry) -> Iterator[Daemon]:
     """A daemon that restores from images of one repository; at the end nothing may be left on the host."""
     mine = Daemon(insecure(registry.address))
-    runtime = mine.config["runtime"]
-    assert isinstance(runtime, dict)
-    runtime["checkpoint_images"] = [f"{registry.address}/checkpoints"]
-    mine.write_config()
-    try:
-        mine.start()
+    with serving(mine, runtime={"checkpoint_images": [f"{registry.address}/checkpoints"]}):
         yield mine
-        mine.remove_pods()
-        leaks = mine.leaks()
-        mine.stop()
-        assert not leaks, "left on the host after the last pod:\n" + "\n".join(leaks)
-    finally:
-        mine.close()
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pytest
 
 from kernel.cri.generated import cri_pb2 as pb
 from tests.harness.cri import INVALID, Cri, Pod, refused
-from tests.harness.daemon import Daemon
+from tests.harness.daemon import Daemon, serving
 from tests.integration.conftest import insecure
 
 GPU = {
@@ -41,12 +41,11 @@ def daemon(system_users: None, registry) -> Iterator[Daemon]:
         folder.mkdir()
         folder.chmod(0o755)
     (mine.folder / "given" / "file").write_text("of the vendor\n")
-    runtime = mine.config["runtime"]
-    assert isinstance(runtime, dict)
-    runtime["additional_devices"] = ["/dev/full:/dev/always:rw"]
-    runtime["cdi_spec_dirs"] = [str(first), str(second)]
-    runtime["device_ownership_from_security_context"] = True
-    mine.write_config()
+    settings = {
+        "additional_devices": ["/dev/full:/dev/always:rw"],
+        "cdi_spec_dirs": [str(first), str(second)],
+        "device_ownership_from_security_context": True,
+    }
     (first / "gpu.json").write_text(json.dumps(GPU))
     hook = {"hookName": "createRuntime", "path": "/bin/sh", "args": ["sh", "-c", f"cat > {mine.folder}/hooked"]}
     mount = {"hostPath": str(mine.folder / "given"), "containerPath": "/given", "options": ["ro", "rbind"]}
@@ -73,15 +72,8 @@ devices: [{name: both, containerEdits: {env: ["FROM=second"]}}]
     loose.write_text(json.dumps({"cdiVersion": "0.5.0", "kind": "v.com/loose", "devices": [{"name": "a"}]}))
     loose.chmod(0o666)
     (first / "broken.json").write_text("{")
-    try:
-        mine.start()
+    with serving(mine, runtime=settings):
         yield mine
-        mine.remove_pods()
-        leaks = mine.leaks()
-        mine.stop()
-        assert not leaks, "left on the host after the last pod:\n" + "\n".join(leaks)
-    finally:
-        mine.close()
 
 
 def device(path: str, source: str, permissions: str = "rwm") -> pb.Device:

@@ -13,7 +13,7 @@ import pytest
 from deploy.demo_image import Layer, image
 from tests.harness import host
 from tests.harness.cri import Cri
-from tests.harness.daemon import Daemon
+from tests.harness.daemon import Daemon, serving
 from tests.harness.registry import Registry
 from tests.integration.conftest import insecure
 
@@ -22,7 +22,7 @@ SOON = 10.0
 
 
 def small(folder: Path, **options: object) -> None:
-    """Mount a small file system in memory; the daemon's end takes it down."""
+    """Mount a small file system in memory."""
     folder.mkdir(parents=True, exist_ok=True)
     host.run(
         "mount", "-t", "tmpfs", "-o", ",".join(f"{key}={value}" for key, value in options.items()), "small", str(folder)
@@ -33,14 +33,12 @@ def small(folder: Path, **options: object) -> None:
 def daemon(system_users: None, registry: Registry) -> Iterator[Daemon]:
     """A daemon whose blobs and layers each have a small file system of their own."""
     mine = Daemon(insecure(registry.address))
-    try:
-        small(mine.root / "image" / "blobs", size="6m", nr_inodes=40)
-        small(mine.root / "storage" / "layers", size="12m", nr_inodes=400)
-        mine.start()
+    blobs, layers = mine.root / "image" / "blobs", mine.root / "storage" / "layers"
+    small(blobs, size="6m", nr_inodes=40)
+    small(layers, size="12m", nr_inodes=400)
+    with serving(mine):
         yield mine
-        mine.stop()
-    finally:
-        mine.close()
+        host.run("umount", "--lazy", str(blobs), str(layers))
 
 
 def used(daemon: Daemon) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ import pytest
 
 from kernel.cri.generated import cri_pb2 as pb
 from tests.harness.cri import INVALID, Cri, Pod, container_config, pod_config, refused
-from tests.harness.daemon import Daemon
+from tests.harness.daemon import Daemon, serving
 from tests.integration.conftest import insecure
 
 
@@ -45,9 +45,7 @@ def daemon(system_users: None, registry) -> Iterator[Daemon]:
     hook_file(hooks, "noted", {"annotations": {"^hook\\.test/": "^yes$"}}, "prestart")
     hook_file(hooks, "bound", {"hasBindMounts": True}, "poststop")
     hook_file(hooks, "both", {"hasBindMounts": True, "commands": ["^sleep$"]})
-    runtime = mine.config["runtime"]
-    assert isinstance(runtime, dict)
-    runtime.update({
+    settings = {
         "hooks_dirs": [str(mine.folder / "none"), str(hooks)],
         "default_mounts_file": str(mine.folder / "mounts.conf"),
         "default_ulimits": ["nofile=512:1024", "core=0"],
@@ -56,17 +54,9 @@ def daemon(system_users: None, registry) -> Iterator[Daemon]:
         "timezone": "Asia/Tokyo" if Path("/usr/share/zoneinfo/Asia/Tokyo").exists() else "Local",
         "umask": "0077",
         "shm_size": 1 << 20,
-    })  # fmt: skip
-    mine.write_config()
-    try:
-        mine.start()
+    }
+    with serving(mine, runtime=settings):
         yield mine
-        mine.remove_pods()
-        leaks = mine.leaks()
-        mine.stop()
-        assert not leaks, "left on the host after the last pod:\n" + "\n".join(leaks)
-    finally:
-        mine.close()
 
 
 def ran(daemon: Daemon, name: str) -> list[str]:

@@ -20,7 +20,7 @@ from deploy.demo_image import INDEX, Image, Layer, busybox_layer, digest, image
 from kernel.cri.generated import cri_pb2 as pb
 from tests.harness import host
 from tests.harness.cri import INVALID, Cri, Pod, outcome
-from tests.harness.daemon import Daemon
+from tests.harness.daemon import Daemon, serving
 from tests.integration.image.lying import Answer, Handler, Lying, guarded, redirect, reply, stalling
 
 SECRET = "canary-4711"
@@ -36,22 +36,11 @@ LOSS, AWAY, NOT_NOW, DENIED, LOGIN, FULL = (
 def daemon(system_users: None) -> Iterator[Daemon]:
     """A daemon that gives up early."""
     mine = Daemon()
-    section = mine.config["image"]
-    assert isinstance(section, dict)
-    section.update(progress_timeout=1.0, download_retries=0)
-    mine.write_config()
-    try:
-        mine.start()
+    with serving(mine, image={"progress_timeout": 1.0, "download_retries": 0}):
         pids = mine.workers()
         yield mine
-        mine.remove_pods()
-        leaks, log = mine.leaks(), mine.log.read_text()
         assert mine.workers() == pids, "a worker died of it"
-        mine.stop()
-        assert not leaks, "left on the host:\n" + "\n".join(leaks)
-        assert SECRET not in log
-    finally:
-        mine.close()
+        assert SECRET not in mine.log.read_text()
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import pytest
 from kernel.cri.generated import cri_pb2 as pb
 from tests.harness import host
 from tests.harness.cri import INVALID, NOT_FOUND, Cri, Pod, container_config, outcome, pod_config, refused
-from tests.harness.daemon import Daemon
+from tests.harness.daemon import Daemon, serving
 from tests.integration.conftest import insecure
 
 FAILED = grpc.StatusCode.FAILED_PRECONDITION
@@ -31,19 +31,8 @@ Change = Callable[[object], object]
 def daemon(system_users: None, registry) -> Iterator[Daemon]:
     """One that takes cgroup parents below its own alone."""
     mine = Daemon(insecure(registry.address))
-    runtime = mine.config["runtime"]
-    assert isinstance(runtime, dict)
-    runtime["cgroup_roots"] = [mine.cgroup_parent]
-    mine.write_config()
-    try:
-        mine.start()
+    with serving(mine, runtime={"cgroup_roots": [mine.cgroup_parent]}):
         yield mine
-        mine.remove_pods()
-        leaks = mine.leaks()
-        mine.stop()
-        assert not leaks, "left on the host after the last pod:\n" + "\n".join(leaks)
-    finally:
-        mine.close()
 
 
 def holdings(daemon: Daemon) -> tuple[object, ...]:

@@ -13,7 +13,7 @@ import pytest
 from deploy.demo_image import Layer, busybox_layer, image
 from tests.harness import host
 from tests.harness.cri import Pod, refused
-from tests.harness.daemon import Daemon
+from tests.harness.daemon import Daemon, serving
 from tests.harness.registry import Registry
 from tests.integration.conftest import insecure
 from tests.integration.storage.disk import Disk, small_disk
@@ -28,14 +28,8 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Disk]:
 @pytest.fixture(scope="module")
 def daemon(system_users: None, registry: Registry, disk: Disk) -> Iterator[Daemon]:
     mine = Daemon(insecure(registry.address), storage={"image_store": str(disk.mounted / "store")})
-    try:
-        mine.start()
+    with serving(mine):
         yield mine
-        mine.remove_pods()
-        assert not mine.leaks()
-        mine.stop()
-    finally:
-        mine.close()
 
 
 def test_both_file_systems_are_told(daemon: Daemon, disk: Disk, registry: Registry) -> None:

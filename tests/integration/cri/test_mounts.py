@@ -17,7 +17,7 @@ from kernel.cri.generated import cri_pb2 as pb
 from kernel.host import syscalls
 from tests.harness import host
 from tests.harness.cri import INVALID, Cri, Pod, container_config, pod_config, refused
-from tests.harness.daemon import Daemon
+from tests.harness.daemon import Daemon, serving
 from tests.integration.conftest import insecure
 
 PRECONDITION = grpc.StatusCode.FAILED_PRECONDITION
@@ -27,17 +27,8 @@ PRECONDITION = grpc.StatusCode.FAILED_PRECONDITION
 def daemon(system_users: None, registry) -> Iterator[Daemon]:
     """One that may not make a certain source."""
     mine = Daemon(insecure(registry.address))
-    mine.config["runtime"]["absent_mount_sources_to_reject"] = [str(mine.folder / "never-made")]  # type: ignore[index]
-    mine.write_config()
-    try:
-        mine.start()
+    with serving(mine, runtime={"absent_mount_sources_to_reject": [str(mine.folder / "never-made")]}):
         yield mine
-        mine.remove_pods()
-        leaks = mine.leaks()
-        mine.stop()
-        assert not leaks, "left on the host after the last pod:\n" + "\n".join(leaks)
-    finally:
-        mine.close()
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import pytest
 
 from tests.harness import host
 from tests.harness.cri import Cri, outcome, pod_config, refused
-from tests.harness.daemon import Daemon
+from tests.harness.daemon import Daemon, serving
 
 PASS = "cat | sed 's/.*\"prevResult\"://; s/}$//'"
 """A plugin that answers with the result before."""
@@ -61,20 +61,9 @@ class Net:
 @pytest.fixture(scope="module")
 def net(system_users: None) -> Iterator[Net]:
     mine = Daemon()
-    try:
-        mine.config["network"] = {
-            "config_dir": str(mine.folder / "cni"), "timeout": 20,
-            "plugin_dirs": [str(mine.folder / "bin"), "/usr/lib/cni", "/opt/cni/bin"],
-        }  # fmt: skip
-        mine.write_config()
-        made = Net(mine)
-        mine.start()
+    made = Net(mine)
+    with serving(mine, network={"plugin_dirs": [str(mine.folder / "bin"), "/usr/lib/cni", "/opt/cni/bin"]}):
         yield made
-        mine.remove_pods()
-        assert mine.leaks() == []
-        mine.stop()
-    finally:
-        mine.close()
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ import pytest
 from kernel.cri.generated import cri_pb2 as pb
 from tests.harness import host
 from tests.harness.cri import Cri, pod_config, refused
-from tests.harness.daemon import Daemon
+from tests.harness.daemon import Daemon, serving
 
 
 def tell(cri: Cri, cidr: str) -> None:
@@ -29,14 +29,11 @@ def test_without_a_template_nothing_happens(daemon: Daemon, cri: Cri) -> None:
 
 def test_a_template_becomes_the_nodes_network(system_users: None) -> None:
     mine = Daemon(network=False)
-    try:
-        template = mine.folder / "template"
-        ipam = {"type": "host-local", "dataDir": str(mine.leases), "ranges": "{{.PodCIDRRanges}}"}
-        plugin = {"type": "bridge", "bridge": mine.bridge, "isGateway": True, "ipam": ipam}
-        template.write_text(json.dumps({"cniVersion": "1.0.0", "name": mine.name, "plugins": [plugin]}))
-        mine.config["network"] = {"config_dir": str(mine.folder / "cni"), "config_template": str(template)}
-        mine.write_config()
-        mine.start(wait=False)
+    template = mine.folder / "template"
+    ipam = {"type": "host-local", "dataDir": str(mine.leases), "ranges": "{{.PodCIDRRanges}}"}
+    plugin = {"type": "bridge", "bridge": mine.bridge, "isGateway": True, "ipam": ipam}
+    template.write_text(json.dumps({"cniVersion": "1.0.0", "name": mine.name, "plugins": [plugin]}))
+    with serving(mine, wait=False, network={"config_template": str(template)}):
         host.until("it serves", lambda: mine.socket.exists() and mine.cri.status(wait_for_ready=True))
         with pytest.raises(grpc.RpcError, match="No CNI configuration file"):
             mine.cri.run_pod(pod_config(mine.logs, "early"))
@@ -45,8 +42,3 @@ def test_a_template_becomes_the_nodes_network(system_users: None) -> None:
         pod = mine.cri.run_pod(pod_config(mine.logs, "late"))
         address = ipaddress.ip_address(mine.cri.pod(pod).network.ip)
         assert address in ipaddress.ip_network(f"{mine.subnet}.64/28")
-        mine.remove_pods()
-        assert mine.leaks() == []
-        mine.stop()
-    finally:
-        mine.close()

@@ -21,7 +21,7 @@ from deploy.demo_image import Image, Layer, digest, image
 from kernel.cri.generated import cri_pb2 as pb
 from tests.harness import host
 from tests.harness.cri import Cri, Pod, refused
-from tests.harness.daemon import Daemon
+from tests.harness.daemon import Daemon, serving
 from tests.harness.registry import Registry
 from tests.integration.conftest import insecure
 
@@ -55,27 +55,20 @@ def locked() -> Iterator[Registry]:
 def daemon(system_users: None, registry: Registry) -> Iterator[Daemon]:
     """A daemon with an auth file, a folder of them by namespace, and credential helpers."""
     mine = Daemon(insecure(registry.address))
-    section = mine.config["image"]
-    assert isinstance(section, dict)
     for name in ("auth", "namespaces", "helpers"):
         (mine.folder / name).mkdir()
-    section["global_auth_file"] = str(mine.folder / "auth" / "auth.json")
-    section["namespaced_auth_dir"] = str(mine.folder / "namespaces")
-    section["credential_helper_dir"] = str(mine.folder / "helpers")
-    mine.write_config()
+    settings = {
+        "global_auth_file": str(mine.folder / "auth" / "auth.json"),
+        "namespaced_auth_dir": str(mine.folder / "namespaces"),
+        "credential_helper_dir": str(mine.folder / "helpers"),
+    }
     os.environ["HTTPS_PROXY"] = "http://ann:pw-of-proxy@127.0.0.1:1"
-    try:
-        mine.start()
+    with serving(mine, image=settings):
         del os.environ["HTTPS_PROXY"]
         yield mine
-        leaks = mine.leaks()
         log = mine.log.read_text()
-        mine.stop()
-        assert not leaks, "left on the host:\n" + "\n".join(leaks)
         assert SECRET not in log
         assert "pw-of-proxy" not in log
-    finally:
-        mine.close()
 
 
 def auth_file(path: Path, content: dict[str, object]) -> None:

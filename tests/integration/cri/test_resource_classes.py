@@ -10,7 +10,7 @@ import pytest
 
 from kernel.cri.generated import cri_pb2 as pb
 from tests.harness.cri import INVALID, Cri, pod_config, refused
-from tests.harness.daemon import Daemon
+from tests.harness.daemon import Daemon, serving
 from tests.integration.conftest import Pods, insecure
 
 MIB = 1 << 20
@@ -38,20 +38,8 @@ def daemon(system_users: None, registry) -> Iterator[Daemon]:
     mine = Daemon(insecure(registry.address))
     file = mine.folder / "blockio.yaml"
     file.write_text(CLASSES)
-    runtime = mine.config["runtime"]
-    assert isinstance(runtime, dict)
-    runtime["blockio_config_file"] = str(file)
-    runtime["default_pids_limit"] = 77
-    mine.write_config()
-    try:
-        mine.start()
+    with serving(mine, runtime={"blockio_config_file": str(file), "default_pids_limit": 77}):
         yield mine
-        mine.remove_pods()
-        leaks = mine.leaks()
-        mine.stop()
-        assert not leaks, "left on the host after the last pod:\n" + "\n".join(leaks)
-    finally:
-        mine.close()
 
 
 def limits(cri: Cri, container: str) -> dict[str, str]:

@@ -13,7 +13,7 @@ import pytest
 
 from kernel.cri.generated import cri_pb2 as pb
 from tests.harness.cri import INVALID, Cri, Pod, container_config, pod_config, refused
-from tests.harness.daemon import Daemon
+from tests.harness.daemon import Daemon, serving
 from tests.harness.registry import Registry
 from tests.integration.conftest import Pods, insecure
 
@@ -38,20 +38,9 @@ def daemon(system_users: None, registry: Registry) -> Iterator[Daemon]:
     mine = Daemon(insecure(registry.address))
     folder = mine.folder / "seccomp"
     folder.mkdir()
-    runtime = mine.config["runtime"]
-    assert isinstance(runtime, dict)
-    mine.config["runtime"] = {**runtime, "seccomp_root": str(folder), "seccomp_profile": "builtin"}
-    mine.write_config()
     _profiles(folder)
-    try:
-        mine.start()
+    with serving(mine, runtime={"seccomp_root": str(folder), "seccomp_profile": "builtin"}):
         yield mine
-        mine.remove_pods()
-        leaks = mine.leaks()
-        mine.stop()
-        assert not leaks, "left on the host after the last pod:\n" + "\n".join(leaks)
-    finally:
-        mine.close()
 
 
 def _profiles(folder: Path) -> None:
@@ -201,13 +190,8 @@ def test_the_configuration_can_give_everyone_a_profile(
     mine = Daemon(insecure(registry.address))
     own = mine.folder / "own.json"
     own.write_text(json.dumps(NO_CHMOD))
-    runtime = mine.config["runtime"]
-    assert isinstance(runtime, dict)
     profiles = {"seccomp_profile": str(own), "privileged_seccomp_profile": str(own), "unset_seccomp": "default"}
-    mine.config["runtime"] = {**runtime, **profiles}
-    mine.write_config()
-    try:
-        mine.start()
+    with serving(mine, runtime=profiles):
         mine.cri.pull(busybox_ref)
         config = pod_config(mine.logs)
         config.linux.security_context.privileged = True
@@ -219,9 +203,6 @@ def test_the_configuration_can_give_everyone_a_profile(
         with refused(PRECONDITION, str(own), "others than root"):
             pod.create("true")
         pod.remove()
-        mine.stop()
-    finally:
-        mine.close()
 
 
 # AppArmor and SELinux

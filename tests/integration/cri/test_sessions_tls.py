@@ -14,7 +14,7 @@ import pytest
 from kernel.cri.generated import cri_pb2 as pb
 from tests.harness import host
 from tests.harness.cri import Pod, pod_config
-from tests.harness.daemon import CHECKOUT, Daemon
+from tests.harness.daemon import CHECKOUT, Daemon, serving
 from tests.harness.registry import Registry
 from tests.harness.streams import Command
 from tests.integration.conftest import insecure
@@ -39,18 +39,11 @@ def certificate(folder: Path, name: str) -> None:
 def daemon(system_users: None, registry: Registry) -> Iterator[Daemon]:
     """A daemon of its own, with TLS."""
     mine = Daemon(insecure(registry.address))
-    try:
-        tls = mine.folder / "tls"
-        tls.mkdir()
-        certificate(tls, "first")
-        mine.config["stream"] = {"tls_cert": str(tls / "cert.pem"), "tls_key": str(tls / "key.pem")}
-        mine.write_config()
-        mine.start()
+    tls = mine.folder / "tls"
+    tls.mkdir()
+    certificate(tls, "first")
+    with serving(mine, stream={"tls_cert": str(tls / "cert.pem"), "tls_key": str(tls / "key.pem")}):
         yield mine
-        mine.remove_pods()
-        mine.stop()
-    finally:
-        mine.close()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.harness.daemon import Daemon
+from tests.harness.daemon import Daemon, serving
 from tests.harness.registry import Registry
 from tests.integration.conftest import insecure
 
@@ -15,14 +15,8 @@ from tests.integration.conftest import insecure
 @pytest.fixture(scope="module")
 def daemon(system_users: None, registry: Registry) -> Iterator[Daemon]:
     mine = Daemon(insecure(registry.address), storage={"driver": "vfs"})
-    try:
-        mine.start()
+    with serving(mine):
         yield mine
-        mine.remove_pods()
-        assert not mine.leaks()
-        mine.stop()
-    finally:
-        mine.close()
 
 
 @pytest.mark.parametrize("handler", ["runc", "crun"])
