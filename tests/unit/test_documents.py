@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,16 @@ def test_keys_of_the_configuration_exist(document: Path) -> None:
     keys = KEY.findall((TREE / document).read_text())
     unknown = [f"{section}.{key}" for section, key in keys if not hasattr(getattr(Config(), section), key)]
     assert not unknown, f"{document} names keys that the configuration does not have"
+
+
+def test_the_floors_are_those_of_the_import_rules() -> None:
+    """Each `layers` contract of a whole package is a row of the table in docs/architecture.md."""
+    rules = tomllib.loads((TREE / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    page = (TREE / "docs" / "architecture.md").read_text()
+    for rule in rules:
+        package = rule.get("containers", ["kernel"])[0]
+        if rule["type"] != "layers" or package.count(".") > 1:
+            continue
+        floors = [layer.replace("kernel.", "").replace("|", "\\|") for layer in rule["layers"]]
+        row = f"| {package.rpartition('.')[2]} | {' / '.join(floors)} |\n"
+        assert row in page, f"docs/architecture.md: the floors of {package} are now\n{row}"
