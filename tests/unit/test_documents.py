@@ -19,6 +19,7 @@ DOCUMENTS = sorted(
 LINK = re.compile(r"\]\(([^)\s#]+)(?:#[^)]*)?\)")
 PATH = re.compile(r"`((?:kernel|services|tests|deploy|docs)/[A-Za-z0-9_./-]+)`")
 KEY = re.compile(r"`(image|storage|network|runtime|stream)\.([a-z_]+)`")
+MODULE = re.compile(r"`([a-z_]+\.py)`")
 SECTIONS = ["Context", "Decision", "Consequences", "Measured"]
 DECISIONS = sorted((TREE / "docs" / "decisions").glob("[0-9]*.md"))
 
@@ -38,6 +39,15 @@ def test_links_lead_somewhere(document: Path) -> None:
 def test_paths_in_backquotes_exist(document: Path) -> None:
     missing = [path for path in PATH.findall((TREE / document).read_text()) if not (TREE / path).exists()]
     assert not missing, f"{document} names what is not there"
+
+
+@pytest.mark.parametrize(
+    "document", [path for path in DOCUMENTS if path.parts[0] not in ("kernel", "services")], ids=name
+)
+def test_modules_in_backquotes_exist(document: Path) -> None:
+    modules = {path.name for folder in ("kernel", "services", "tests") for path in (TREE / folder).rglob("*.py")}
+    missing = set(MODULE.findall((TREE / document).read_text())) - modules
+    assert not missing, f"{document} names modules that are not there"
 
 
 @pytest.mark.parametrize("page", DECISIONS, ids=lambda page: page.stem)
