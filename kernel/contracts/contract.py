@@ -1,7 +1,7 @@
 """How a contract is written: a name and its methods, each with typed request and reply. Pure.
 
-Structures are frozen, take keywords only and refuse unknown fields; msgspec checks every field's type on
-decoding, so a frame that does not fit its contract never reaches a handler.
+Structures are frozen, take keywords only and refuse unknown fields. msgspec checks every field's type on decoding, so
+a body that does not fit its contract never reaches a handler.
 """
 
 from __future__ import annotations
@@ -15,22 +15,23 @@ Reply = TypeVar("Reply", bound="Message")
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of all that crosses the bus."""
+    """Base of all structures that cross the bus."""
 
 
 class Nothing(Message, frozen=True):
-    """A request or reply with nothing to say."""
+    """A request or reply without fields."""
 
 
 class Method(Generic[Request, Reply]):
-    """One thing that a worker does.
+    """One thing that a worker can be asked to do.
 
-    `deadline`: seconds the step may take where the caller gives no earlier moment.
-    `repeat`: whether the caller's side may send it again after the worker died in the middle. A handler of
-    such a method must be idempotent, keyed by the id in the request, and must join or wait for an earlier
-    call on the same id that still runs.
-    `progress`: messages sent before the reply, if any. `watch`: the reply never comes; progress is the point,
-    and after the worker's death the caller's side asks again.
+    `deadline`: seconds that the call may take, unless the caller's own deadline is earlier.
+    `repeat`: whether the caller's side sends the request again if the worker dies in the middle. The handler of such a
+    method must be idempotent, keyed by the id in the request, and must join or wait for an earlier call on the same id
+    that is still under way.
+    `progress`: the type of the messages that are sent before the reply, if any.
+    `watch`: the reply never comes, and progress messages report events; after the worker's death the caller's side
+    sends the request again.
     """
 
     __slots__ = ("deadline", "name", "progress", "repeat", "reply", "request", "watch")
@@ -52,12 +53,12 @@ class Method(Generic[Request, Reply]):
         self.deadline = deadline
         self.repeat = repeat
         self.progress = progress
-        """The type (or union of types) of a progress message; None where there is none."""
+        """The type, or union of types, of a progress message; None if the method sends none."""
         self.watch = watch
 
 
 class Contract:
-    """A worker's methods by name. Who may call is decided by the permissions of its socket's folder, not here."""
+    """A worker's methods by name. Who may call them is decided by the permissions of its socket's folder, not here."""
 
     def __init__(self, worker: str, *methods: Method[Message, Message] | Method) -> None:  # type: ignore[type-arg]
         self.worker = worker
@@ -65,12 +66,13 @@ class Contract:
 
 
 class Hello(Message, frozen=True, kw_only=True):
-    """What every worker answers to the built-in method `hello`: it is up, and this is who it is."""
+    """The answer of a worker that serves to the built-in method `hello`."""
 
     pid: int
+    """Its process id, in the host's PID namespace."""
     started_ns: int
-    """CLOCK_BOOTTIME, nanoseconds."""
+    """When it began to serve, in nanoseconds of CLOCK_BOOTTIME."""
 
 
 HELLO = Method("hello", Nothing, Hello, deadline=3.0)
-"""Built into every worker: readiness and heartbeat."""
+"""Tell whether the worker serves: the supervisor's check of readiness, and its heartbeat. Every worker has it."""

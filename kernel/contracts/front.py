@@ -1,4 +1,4 @@
-"""The front on the bus: only the built-in `hello`, for the supervisor's heartbeat. Its work comes over gRPC."""
+"""The front's contract: only the built-in `hello`, for the supervisor's heartbeat. The front is called over gRPC."""
 
 from __future__ import annotations
 

@@ -1,9 +1,11 @@
 """The image worker: references, registries and blobs, with no privilege.
 
-What it says is never trusted: the front computes the configuration's digest itself, storage hashes what it
-unpacks. Errors: InvalidInput (reference), NotFound (no such image at any endpoint), Unauthenticated,
-PermissionDenied, Unavailable (registry away, stalled, truncated), Corrupt (a digest lied), ResourceExhausted,
-FailedPrecondition (no manifest for the platform, blocked registry, media type not supported). Every error of a
+Nothing that it returns is trusted: the front computes the configuration's digest itself, and storage hashes what it
+unpacks.
+
+Errors: InvalidInput (the reference), NotFound (no endpoint has the image), Unauthenticated, PermissionDenied,
+Unavailable (a registry is away, stalls or breaks off), Corrupt (content does not match its digest), ResourceExhausted,
+FailedPrecondition (no manifest for the platform, a blocked registry, an unsupported media type). Every error of a
 registry names its host and the reason.
 """
 
@@ -15,98 +17,116 @@ from kernel.ids import Digest
 
 
 class ResolveRequest(Message, frozen=True, kw_only=True):
-    """An image by reference, as the user wrote it."""
+    """An image by the reference that the user wrote."""
 
     reference: str
-    """Of a registry: short names have been made whole."""
+    """With its registry: short names have been completed."""
     auth: Auth | None = None
+    """The request's own credentials; None if it has none, and then those of the node count."""
     namespace: str = ""
-    """The Kubernetes namespace of the pod that it is pulled for; empty where there is none."""
+    """Kubernetes namespace of the pod that the image is pulled for; empty if there is none."""
     helped: dict[str, Auth] = {}
-    """What credential helpers gave, by server."""
+    """Credentials that credential helpers returned, by server."""
 
 
 class Wanted(Message, frozen=True, kw_only=True):
-    """What a pull wants of credential helpers: for each server those that may have it, to be asked in turn."""
+    """The credential helpers that a pull needs."""
 
     helpers: dict[str, tuple[str, ...]]
+    """For each server the names of the helpers that may have its credentials, in the order to try."""
 
 
 class Resolved(Message, frozen=True, kw_only=True):
-    """A manifest chosen for the platform, fetched and verified."""
+    """A manifest that was chosen for the platform, fetched and verified."""
 
     name: str
     """The repository with its registry, normalised: `docker.io/library/busybox`."""
     tag: str
-    """Empty where the reference was by digest alone."""
+    """Empty if the reference has a digest alone."""
     digest: Digest
-    """Digest of what the reference names: the index where it is one, else the manifest."""
+    """Digest of what the reference names: of the index if it is one, else of the manifest."""
     manifest_digest: Digest
+    """Digest of the chosen manifest."""
     documents: tuple[bytes, ...]
-    """The manifest as fetched, and before it the index that named it and the one that named that, where there are any:
+    """The manifest as fetched, preceded by the index that named it and the index that named that one, if there are any;
     at most 4 MiB each."""
     config: bytes
-    """The image configuration, at most 4 MiB, as fetched."""
+    """The image configuration as fetched, at most 4 MiB (image-spec, config.md)."""
     layers: tuple[Descriptor, ...]
-    """Compressed layers, lowest first."""
+    """The compressed layers, lowest first."""
 
 
 class SignaturesRequest(Message, frozen=True, kw_only=True):
-    """The signatures of a resolved image, from where registries.d says that they are."""
+    """The signatures of a resolved image, at the places that registries.d names (containers-registries.d(5))."""
 
     reference: str
+    """As in ResolveRequest."""
     digests: tuple[Digest, ...]
-    """Of the manifest, and of the index that named it."""
+    """Digests of the manifest, and of the index that named it."""
     auth: Auth | None = None
+    """As in ResolveRequest."""
     namespace: str = ""
+    """As in ResolveRequest."""
     helped: dict[str, Auth] = {}
+    """As in ResolveRequest."""
 
 
 class Signatures(Message, frozen=True, kw_only=True):
-    """All that were found, unchecked: at most 128, and 256 KiB together."""
+    """The signatures that were found."""
 
     signatures: tuple[Signature, ...]
+    """All of them, unverified: at most 128, and 256 KiB together."""
 
 
 class FetchRequest(Message, frozen=True, kw_only=True):
     """One blob of a resolved image."""
 
     reference: str
-    """As in ResolveRequest: mirrors may be for tags or for digests only."""
+    """As in ResolveRequest: a mirror may serve tags only, or digests only."""
     blob: Descriptor
+    """The blob; its digest and size are verified."""
     auth: Auth | None = None
+    """As in ResolveRequest."""
     namespace: str = ""
+    """As in ResolveRequest."""
     helped: dict[str, Auth] = {}
+    """As in ResolveRequest."""
 
 
 class Progress(Message, frozen=True, kw_only=True):
-    """Bytes of a blob that have arrived so far."""
+    """How much of a blob has arrived."""
 
     digest: Digest
+    """Digest of the blob."""
     done: int
+    """Bytes that have arrived."""
     total: int
+    """Bytes of the whole blob."""
 
 
 class KeepRequest(Message, frozen=True, kw_only=True):
-    """Manifests and the configuration of an image, at most 4 MiB each."""
+    """Manifests and the configuration of an image, to be kept as blobs."""
 
     documents: tuple[bytes, ...]
+    """At most 4 MiB each."""
 
 
 class DropRequest(Message, frozen=True, kw_only=True):
     """Blobs that are no longer needed; one that does not exist is no error."""
 
     digests: tuple[Digest, ...]
+    """Digests of the blobs."""
     partial: bool = False
-    """Whether what broke off of them goes too: where the disk is full."""
+    """Whether unfinished downloads of them go too: set if the disk is full."""
     aside: bool = False
-    """Whether they are kept as if they had broken off: their pull failed, and may be asked for again."""
+    """Whether they are kept as unfinished downloads: set if their pull failed and may be asked for again."""
 
 
 class LoadRequest(Message, frozen=True, kw_only=True):
-    """An archive in the folder `incoming` (an OCI layout or docker-archive tar), by its file name there."""
+    """An archive: the tar of an OCI layout (image-spec, image-layout.md), or a docker-archive."""
 
     archive: str
+    """Its file name in the folder `incoming`."""
 
 
 class LoadedImage(Message, frozen=True, kw_only=True):
@@ -117,35 +137,43 @@ class LoadedImage(Message, frozen=True, kw_only=True):
     manifest_digest: Digest | None
     """None for a docker-archive, which has no manifest of its own."""
     documents: tuple[bytes, ...] = ()
-    """As in Resolved; none for a docker-archive."""
+    """As in Resolved; empty for a docker-archive."""
     config: bytes
+    """The image configuration (image-spec, config.md)."""
     layers: tuple[Descriptor, ...]
+    """The layers, lowest first."""
 
 
 class Loaded(Message, frozen=True, kw_only=True):
-    """The images of an archive; their layers lie as blobs in the blob folder, ready to be unpacked."""
+    """The images of an archive; their layers lie in the blob folder, ready to be unpacked."""
 
     images: tuple[LoadedImage, ...]
+    """All of them."""
 
 
 class Blobs(Message, frozen=True, kw_only=True):
-    """What lies in the blob folder."""
+    """The content of the blob folder."""
 
     blobs: dict[Digest, int]
     """Size in bytes by digest."""
 
 
 WANTED = Method("wanted", ResolveRequest, Wanted, deadline=30)
-"""Which credential helpers a pull may need; no registry is asked."""
+"""Return the credential helpers that a pull may need; no registry is asked."""
 RESOLVE = Method("resolve", ResolveRequest, Resolved, deadline=120)
+"""Find what a reference names, and choose, fetch and verify the manifest for the platform."""
 SIGNATURES = Method("signatures", SignaturesRequest, Signatures, deadline=120)
-"""Without a request to anybody where registries.d names no place for the image's signatures."""
+"""Find the signatures of an image; sends no request if registries.d names no place for them."""
 FETCH = Method("fetch", FetchRequest, Nothing, deadline=3600, progress=Progress)
-"""Download a blob into the blob folder, verified; at once where it lies there already. Equal fetches join."""
+"""Download a blob into the blob folder and verify it; returns at once if it lies there already. Calls for the same blob
+join."""
 KEEP = Method("keep", KeepRequest, Nothing, deadline=60)
 """Put documents among the blobs, each under its digest."""
 LOAD = Method("load", LoadRequest, Loaded, deadline=600)
+"""Read an archive, and put the layers of its images among the blobs."""
 DROP = Method("drop", DropRequest, Nothing, deadline=30)
+"""Remove blobs. A download under way ends if nobody waits for it; one that is awaited goes on."""
 BLOBS = Method("blobs", Nothing, Blobs, deadline=10)
+"""List the blob folder."""
 
 CONTRACT = Contract("image", WANTED, RESOLVE, SIGNATURES, FETCH, KEEP, LOAD, DROP, BLOBS)

@@ -1,9 +1,10 @@
-"""The network worker: pods' network namespaces and CNI.
+"""The network worker: pods' network namespaces and CNI (cni-spec, SPEC.md).
 
-The namespace of a sandbox lies at `Paths.netns`. Errors: FailedPrecondition (no network configuration is ready;
-the message says why), Internal (a plugin failed; the message is the plugin's own, with its name and what it was
-asked), DeadlineExceeded (a plugin hung and was ended), InvalidInput (port mappings), AlreadyExists (a host port that
-another pod has).
+The namespace of a sandbox lies at `Paths.netns`.
+
+Errors: FailedPrecondition (no network configuration is ready; the message says why), Internal (a plugin failed; the
+message is the plugin's own, with its name and the command), DeadlineExceeded (a plugin hung and was ended),
+InvalidInput (port mappings), AlreadyExists (a host port that another pod has).
 """
 
 from __future__ import annotations
@@ -15,66 +16,79 @@ from kernel.ids import SandboxId, SessionId
 
 
 class PortMapping(Message, frozen=True, kw_only=True):
-    """CRI PortMapping, checked: ports 1 to 65535."""
+    """A forwarded port (CRI PortMapping), checked."""
 
     protocol: Literal["tcp", "udp", "sctp"]
     container_port: int
+    """1 to 65535."""
     host_port: int
+    """1 to 65535."""
     host_ip: str = ""
+    """An address of the host; all of them if empty."""
 
 
 class AttachRequest(Message, frozen=True, kw_only=True):
-    """A pod that wants a network namespace of its own on the default network."""
+    """A pod that gets a network namespace of its own on the default network (CRI PodSandboxConfig)."""
 
     sandbox: SandboxId
     name: str
+    """The pod's name."""
     namespace: str
+    """The pod's Kubernetes namespace."""
     uid: str
+    """The pod's uid in Kubernetes."""
     port_mappings: tuple[PortMapping, ...] = ()
     annotations: dict[str, str] = {}
+    """The pod's; `cni.crisp/ips` and `cni.crisp/mac` go to plugins with these capabilities."""
     dns_servers: tuple[str, ...] = ()
+    """For plugins with the capability `dns`, as the next two."""
     dns_searches: tuple[str, ...] = ()
     dns_options: tuple[str, ...] = ()
     cgroup_parent: str = ""
+    """The pod's cgroup, for plugins with the capability `cgroupPath`."""
     user_namespace: bool = False
-    """The pod has one: its network namespace was made with it by the runtime (`Paths.pod_namespace`)."""
+    """Whether the pod has a user namespace: then the runtime worker has made its network namespace together with that
+    one (`Paths.pod_namespace`)."""
 
 
 class Attached(Message, frozen=True, kw_only=True):
-    """The pod's addresses, primary first, without prefix length."""
+    """The addresses of a pod on its network."""
 
     ips: tuple[str, ...]
+    """Without prefix length, the primary one first."""
 
 
 class SandboxRequest(Message, frozen=True, kw_only=True):
-    """A sandbox's network namespace."""
+    """A sandbox by id."""
 
     sandbox: SandboxId
 
 
 class DialRequest(Message, frozen=True, kw_only=True):
-    """A connection into a pod for a port-forward."""
+    """A connection into a pod, for a port-forward."""
 
     session: SessionId
     connection: int
-    """The stream process's own number of it."""
+    """The number that the stream process gave it."""
     sandbox: SandboxId
     port: int
+    """TCP, 1 to 65535."""
     host_network: bool = False
-    """The pod has no network namespace of its own: the port is the host's."""
+    """Whether the port is the host's: the pod has no network namespace of its own."""
 
 
 class ConfigureRequest(Message, frozen=True, kw_only=True):
-    """What the kubelet says of the node's part of the pod network."""
+    """The node's part of the pod network (CRI UpdateRuntimeConfig)."""
 
     pod_cidrs: tuple[str, ...]
+    """IPv4 or IPv6 networks with their prefix length."""
 
 
 class DescribeRequest(Message, frozen=True, kw_only=True):
-    """What to say of pods' networks."""
+    """How closely to look at the pods' networks."""
 
     check: bool = False
-    """Whether the plugins are asked by CHECK."""
+    """Whether to run the plugins with the command CHECK."""
 
 
 class Interface(Message, frozen=True, kw_only=True):
@@ -82,7 +96,9 @@ class Interface(Message, frozen=True, kw_only=True):
 
     name: str
     mac: str
+    """Six pairs of hex digits with colons."""
     mtu: int
+    """Bytes."""
     addresses: tuple[str, ...]
     """With their prefix length."""
 
@@ -91,67 +107,77 @@ class Route(Message, frozen=True, kw_only=True):
     """A route in a pod, as the kernel has it."""
 
     to: str
+    """The network that it leads to, with its prefix length."""
     via: str
-    """Empty for what is on the link."""
+    """The gateway's address; empty if the network is on the link."""
     interface: str
 
 
 class PodNetwork(Message, frozen=True, kw_only=True):
-    """A pod's network."""
+    """The network of one pod."""
 
     sandbox: SandboxId
     pod: str
-    """Namespace and name."""
+    """The pod's Kubernetes namespace and name."""
     network: str
+    """Name of the CNI configuration that it was attached by."""
     ips: tuple[str, ...]
-    """As its plugins gave them, the primary one first."""
+    """As its plugins returned them, the primary one first."""
     interfaces: tuple[Interface, ...] = ()
     routes: tuple[Route, ...] = ()
     host_ports: tuple[str, ...] = ()
-    """`127.0.0.1:8080/tcp -> 80`."""
+    """Each as `127.0.0.1:8080/tcp -> 80`."""
     problem: str = ""
-    """What is not as it should be; empty where all is well."""
+    """What is wrong with it; empty if nothing is."""
 
 
 class Described(Message, frozen=True, kw_only=True):
+    """The networks of all attached pods."""
+
     pods: tuple[PodNetwork, ...]
 
 
 class Readiness(Message, frozen=True, kw_only=True):
-    """CRI NetworkReady: a reason in CamelCase and a message for people where it is not."""
+    """Whether a pod could join the network now (CRI RuntimeCondition, NetworkReady)."""
 
     ready: bool
     reason: str = ""
+    """In CamelCase, for programs; empty if it is ready."""
     message: str = ""
+    """For people; empty if it is ready."""
 
 
 class Inventory(Message, frozen=True, kw_only=True):
     """What the network worker holds on the host."""
 
     namespaces: tuple[SandboxId, ...]
-    """Pinned namespaces."""
+    """Sandboxes whose network namespace is pinned."""
     attachments: tuple[SandboxId, ...]
-    """Sandboxes with an ADD begun and no DEL done."""
+    """Sandboxes for which ADD has begun and DEL has not ended."""
     leases: dict[str, str]
-    """host-local leases below /var/lib/cni whose container id is one of ours: address to sandbox id."""
+    """Sandbox id by address: the leases of the plugin host-local, below /var/lib/cni, that belong to sandboxes of this
+    daemon."""
 
 
 ATTACH = Method("attach", AttachRequest, Attached, deadline=120)
-"""Make the namespace and run ADD; attached already is success, with the same addresses. An ADD that was cut off
-is undone with DEL and made again. After an error nothing is left."""
+"""Make the namespace and run the plugins with ADD. A sandbox that is attached already is success, with the same
+addresses. An ADD that was cut off is undone with DEL and run again. After an error nothing is left."""
 DETACH = Method("detach", SandboxRequest, Nothing, deadline=120)
-"""Run DEL and remove the namespace; gone already is success."""
+"""Run the plugins with DEL and remove the namespace. A sandbox that is gone already is success."""
 CHECK_READY = Method("check_ready", Nothing, Readiness, deadline=10)
+"""Return whether a pod could join the network now."""
 WATCH_READY = Method("watch_ready", Nothing, Nothing, deadline=0, progress=Readiness, watch=True)
-"""The readiness now, then each change."""
+"""Report the readiness now, then each change."""
 INVENTORY = Method("inventory", Nothing, Inventory, deadline=30)
+"""List what the worker holds on the host, for start-up and `crisp doctor`."""
 CONFIGURE = Method("configure", ConfigureRequest, Nothing, deadline=30)
-"""Make the network's configuration of its template; nothing happens without one, or beside another's configuration."""
+"""Make the network's configuration from the template `network.config_template`. Does nothing if there is no template,
+or if the folder has a configuration that crisp did not make."""
 DESCRIBE = Method("describe", DescribeRequest, Described, deadline=120)
-"""Every attached pod's network, read from its namespace."""
+"""Read every attached pod's network from its namespace."""
 DIAL = Method("dial", DialRequest, Nothing, deadline=30)
-"""Connect to the port on 127.0.0.1, then ::1, and hand the connection to the stream process. InvalidInput for a port
-that is none, NotFound for a pod without its namespace, FailedPrecondition with the reason where nobody takes the
-connection, Unavailable where the stream process does not take it."""
+"""Connect to the port on 127.0.0.1, then on ::1, and hand the connection to the stream process. InvalidInput if the
+port is not one, NotFound if the pod's namespace does not exist, FailedPrecondition with the reason if nothing accepts
+the connection, Unavailable if the stream process does not take it."""
 
 CONTRACT = Contract("network", ATTACH, DETACH, CHECK_READY, WATCH_READY, INVENTORY, CONFIGURE, DESCRIBE, DIAL)

@@ -1,4 +1,4 @@
-"""Values of the OCI image specification that more than one contract carries. Pure."""
+"""Values that more than one contract carries, most of them of the OCI image specification. Pure."""
 
 from __future__ import annotations
 
@@ -12,78 +12,90 @@ MASKED_PATHS = (
     "/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap",
     "/sys/firmware",
 )  # fmt: skip
-"""What a container that nobody says anything of does not see; the kubelet sends the same for the usual `procMount`."""
+"""Paths that are hidden in a container whose request names none. The kubelet sends the same ones for the default
+`procMount`."""
 READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+"""Paths that are read-only in a container whose request names none."""
 
 
 class Descriptor(Message, frozen=True, kw_only=True):
-    """A blob by digest (image-spec, descriptor.md)."""
+    """A blob (image-spec, descriptor.md)."""
 
     media_type: str
     digest: Digest
     size: int
+    """Bytes."""
 
 
 class ImageConfig(Message, frozen=True, kw_only=True):
-    """What a container takes from its image (image-spec, config.md, `config`)."""
+    """What a container takes from its image (image-spec, config.md, `config`); empty where the image sets nothing."""
 
     user: str = ""
+    """`user`, `uid`, or either with `:group` or `:gid`."""
     env: tuple[str, ...] = ()
+    """Each as `NAME=VALUE`."""
     entrypoint: tuple[str, ...] = ()
     cmd: tuple[str, ...] = ()
     working_dir: str = ""
     volumes: tuple[str, ...] = ()
+    """Paths in the container."""
     stop_signal: str = ""
+    """By name or number: `SIGTERM`, `15`."""
     labels: dict[str, str] = {}
 
 
 class Layer(Message, frozen=True, kw_only=True):
-    """A layer of an image: the blob in the registry and the uncompressed tar that it must give."""
+    """A layer of an image (image-spec, layer.md)."""
 
     blob: Descriptor
+    """The layer as the registry has it, compressed or not."""
     diff_id: DiffId
+    """Digest of the uncompressed tar that the blob must contain."""
 
 
 class Signature(Message, frozen=True, kw_only=True):
-    """A signature of an image as it was found: what it says and whose it is, nobody has checked yet."""
+    """A signature of an image as it was found: neither its content nor its signer has been verified."""
 
     kind: Literal["simple", "sigstore"]
-    """Simple signing (containers-signature(5)), or cosign's."""
+    """simple: simple signing (containers-signature(5)); sigstore: cosign's."""
     payload: bytes
     """simple: the whole OpenPGP message; sigstore: the document that was signed."""
     signature: bytes = b""
-    """sigstore: the signature of that document."""
+    """sigstore: the signature of that document; empty for simple."""
 
 
 class Auth(Message, frozen=True, kw_only=True):
-    """Credentials of one pull (CRI AuthConfig, normalised). Never logged."""
+    """Credentials of one pull (CRI AuthConfig, normalised); empty where not set. They are never logged."""
 
     username: str = ""
     password: str = ""
     identity_token: str = ""
     """An OAuth2 refresh token."""
     registry_token: str = ""
-    """A bearer token to send as it is."""
+    """A bearer token, sent as it is."""
 
     def __repr__(self) -> str:
         return "Auth(...)"
 
 
 class IdRange(Message, frozen=True, kw_only=True):
-    """CRI IDMapping: `length` ids from `container_id` are those from `host_id` on the host."""
+    """A range of users or groups of a user namespace (CRI IDMapping)."""
 
     container_id: int
+    """The first id inside the namespace."""
     host_id: int
+    """The id on the host that the first one is."""
     length: int
+    """How many ids follow each other in both."""
 
 
 class IdMap(Message, frozen=True, kw_only=True):
-    """The users and groups of a user namespace, one range each, checked."""
+    """The users and groups of a user namespace: one range each, checked."""
 
     uids: IdRange
     gids: IdRange
 
     @property
     def root(self) -> tuple[int, int]:
-        """User and group of the namespace's root as the host sees them."""
+        """The user and group on the host that are root inside the namespace."""
         return self.uids.host_id - self.uids.container_id, self.gids.host_id - self.gids.container_id

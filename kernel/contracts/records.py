@@ -1,5 +1,8 @@
-"""What is remembered: sandboxes, containers, images and intents, as the state on disk and the front's replica
-hold them. Pure. Times are nanoseconds since 1970."""
+"""Records of sandboxes, containers, images and intents, as the state on disk and the front's replica hold them. Pure.
+
+Times are nanoseconds since 1970. The records are on disk as JSON: a new field needs a default, and a field that is
+renamed keeps its stored name.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,10 @@ from kernel.ids import ContainerId, DiffId, Digest, ImageId, SandboxId
 
 
 class SandboxState(enum.Enum):
-    """READY and NOT_READY are the CRI's; CREATING is not listed; a removed sandbox has no record."""
+    """The state of a pod sandbox: READY and NOT_READY are the CRI's.
+
+    A sandbox that is CREATING is in no list, and a removed one has no record.
+    """
 
     CREATING = "creating"
     READY = "ready"
@@ -19,7 +25,7 @@ class SandboxState(enum.Enum):
 
 
 class ContainerState(enum.Enum):
-    """The CRI's states, and CREATING, which is not listed."""
+    """The state of a container: the CRI's states, and CREATING, in which it is in no list."""
 
     CREATING = "creating"
     CREATED = "created"
@@ -29,68 +35,86 @@ class ContainerState(enum.Enum):
 
 
 class Sandbox(Message, frozen=True, kw_only=True):
-    """A pod sandbox. `config` is the CRI PodSandboxConfig as it came, serialised: the truth for status and repeats."""
+    """A pod sandbox."""
 
     id: SandboxId
     name: str
+    """With the next three fields, CRI PodSandboxMetadata: a repeated request has the same."""
     namespace: str
     uid: str
     attempt: int
     state: SandboxState
     created_at: int
     handler: str
-    """As the request named it; empty for the default."""
+    """Runtime handler, as the request named it; empty for the default."""
     config: bytes
+    """The CRI PodSandboxConfig of the request, serialised: status and repeats are answered from it."""
     labels: dict[str, str] = {}
     ips: tuple[str, ...] = ()
+    """The pod's addresses, the primary one first."""
     host_network: bool = False
+    """Whether it has the host's network namespace."""
     network_up: bool = False
-    """An ADD may have happened and its DEL has not."""
+    """Whether ADD may have been run, and DEL has not been."""
     cgroup: str = ""
+    """The pod's cgroup; empty until it is made."""
     boot_id: str = ""
-    """The boot that it was made in; another one means that nothing of it lives."""
+    """The boot that it was made in: in any other one no process, mount or namespace of it is left."""
 
 
 class Container(Message, frozen=True, kw_only=True):
-    """A container. `config` is the CRI ContainerConfig as it came, serialised."""
+    """A container."""
 
     id: ContainerId
     sandbox: SandboxId
+    """Id of its pod sandbox."""
     name: str
+    """With `attempt`, CRI ContainerMetadata: a repeated request has the same."""
     attempt: int
     state: ContainerState
     created_at: int
     config: bytes
+    """The CRI ContainerConfig of the request, serialised."""
     labels: dict[str, str] = {}
     image_id: ImageId
     image_ref: str
     """What the kubelet compares images by: a repo digest, or the image's id."""
     image_name: str
-    """As the user asked for it."""
+    """The image's name in the request."""
     volume_images: tuple[ImageId, ...] = ()
     """The images of its image volumes, in the order of its mounts."""
     log_path: str = ""
     """Absolute; empty for no log."""
     restored_from: str = ""
-    """The archive, or the id of the image, of the checkpoint that its start restores; empty for none."""
+    """The checkpoint that its start restores: the path of an archive, or the id of an image; empty for none."""
     pid: int = 0
+    """Its first process in the host's PID namespace; 0 if there is none."""
     started_at: int = 0
+    """0 until it is started."""
     finished_at: int = 0
+    """0 until it has ended."""
     exit_code: int = 0
+    """0 to 255: 128 plus the signal's number if a signal ended it, 255 if its exit code is unknown."""
     reason: str = ""
+    """Why it ended, in CamelCase (CRI ContainerStatus)."""
     message: str = ""
+    """Why it ended, for people."""
     uid: int = 0
+    """User of its first process, inside the container; with the next two, CRI LinuxContainerUser."""
     gid: int = 0
     supplemental_groups: tuple[int, ...] = ()
     stop_signal: str = ""
+    """The signal that StopContainer sends: `SIGTERM`."""
     boot_id: str = ""
+    """The boot that it was made in."""
 
 
 class ImageLayer(Message, frozen=True, kw_only=True):
-    """A layer that an image is made of, unpacked."""
+    """An unpacked layer of an image."""
 
     diff_id: DiffId
     bytes: int
+    """Its size on disk."""
 
 
 class Image(Message, frozen=True, kw_only=True):
@@ -102,20 +126,23 @@ class Image(Message, frozen=True, kw_only=True):
     digests: tuple[str, ...] = ()
     """Repo digests: `docker.io/library/busybox@sha256:…`."""
     layers: tuple[ImageLayer, ...]
+    """Lowest first, each once."""
     size: int
+    """Bytes."""
     config: ImageConfig
     manifest_digests: tuple[Digest, ...] = ()
+    """Digests of the manifests that it was pulled or loaded by."""
     blobs: tuple[Digest, ...] = ()
-    """What of it lies in the blob folder: its configuration and manifests, and the compressed layers that are kept."""
+    """Its blobs in the blob folder: its configuration and manifests, and the compressed layers that are kept."""
     checkpoint_of: str = ""
-    """The container that this image is a checkpoint of, as its manifest says; empty for an ordinary image."""
+    """Name of the container that this image is a checkpoint of, from its manifest; empty for an ordinary image."""
     pulled_at: int = 0
     signatures: tuple[Signature, ...] = ()
-    """As they were found when it was pulled, for the policy that holds when a container is made of it."""
+    """The signatures that were found when it was pulled, for the policy in force when a container is made from it."""
 
 
 class IntentKind(enum.Enum):
-    """A flow that leaves something on the host. After a crash each is run again from its first step."""
+    """The flows that leave something on the host. After a crash each is run again from its first step."""
 
     RUN_SANDBOX = "run_sandbox"
     STOP_SANDBOX = "stop_sandbox"
@@ -127,32 +154,38 @@ class IntentKind(enum.Enum):
 
 
 class Intent(Message, frozen=True, kw_only=True):
-    """Written before the first step, deleted in the transaction that records the outcome."""
+    """A flow that is under way: written before its first step, deleted in the transaction that records its outcome."""
 
     id: str
-    """The id of the sandbox, container or image it is about: one flow at a time for each."""
+    """Id of the sandbox, container or image that it is about: there is one flow at a time for each."""
     kind: IntentKind
     begun_at: int
     layers: tuple[DiffId, ...] = ()
-    """For PULL_IMAGE: layers that may be on disk and belong to no image yet."""
+    """For PULL_IMAGE: the layers that may be on disk and belong to no image yet."""
 
 
 class Exit(Message, frozen=True, kw_only=True):
-    """A container's end as the supervisor heard of it from the runtime, kept until the container is removed."""
+    """A container's end, as the runtime worker reported it to the supervisor; kept until the container is removed."""
 
     container: ContainerId
+    """Id of the container."""
     exit_code: int
+    """0 to 255: 128 plus the signal's number if a signal ended it, 255 if its exit code is unknown."""
     finished_at: int
     oom_killed: bool
+    """Whether the kernel killed a process of it for want of memory."""
 
 
 GONE_SECONDS = 60
-"""How long it is remembered what was removed: longer than a kubelet takes to come back."""
+"""Seconds for which a removed record is kept: longer than a kubelet takes to restart."""
 
 
 class Gone(Message, frozen=True, kw_only=True):
-    """A sandbox or container that was removed, as its record last was: for events that nobody may have heard."""
+    """A removed sandbox or container, for clients that may have missed the event of its removal: one of the two."""
 
     at: int
+    """When it was removed."""
     sandbox: Sandbox | None = None
+    """Its last record."""
     container: Container | None = None
+    """Its last record."""

@@ -1,7 +1,8 @@
-"""What the runtime worker reads of pods and containers in cgroups and network namespaces. Pure.
+"""Usage of pods and containers, as the runtime worker reads it from cgroups and network namespaces. Pure.
 
-None means that the kernel does not say: a controller that is not mounted, a file that this kernel lacks, a cgroup
-that has gone. Counters are since the cgroup was made; times are nanoseconds, moments nanoseconds since 1970.
+None means that the kernel does not provide the value: the controller is not mounted, this kernel lacks the file, or the
+cgroup has gone. Counters start when the cgroup is made. Memory is in bytes; times are nanoseconds, moments nanoseconds
+since 1970.
 """
 
 from __future__ import annotations
@@ -11,60 +12,68 @@ from kernel.ids import ContainerId, SandboxId
 
 
 class StatsRequest(Message, frozen=True, kw_only=True):
-    """A reading of pods with their containers."""
+    """The pods to read, with their containers."""
 
     sandboxes: tuple[SandboxId, ...] = ()
-    """All where empty; one that is not here is left out of the answer."""
+    """All of them if empty. The reply leaves out those that do not exist."""
     detail: bool = False
-    """With what only metrics show; it takes several times as long."""
+    """Whether to read what only metrics show, which takes several times as long."""
 
 
 class Stall(Message, frozen=True, kw_only=True):
-    """One line of a pressure file: how long tasks waited, and the part of the time in percent."""
+    """One line of a pressure file: how long tasks waited (Linux, accounting/psi)."""
 
     total: int
     """Nanoseconds."""
     avg10: float
+    """Share of the last 10 seconds, in percent."""
     avg60: float
+    """Share of the last 60 seconds, in percent."""
     avg300: float
+    """Share of the last 300 seconds, in percent."""
 
 
 class Pressure(Message, frozen=True, kw_only=True):
-    """Pressure stall information: `some` tasks waited, or all (`full`)."""
+    """Pressure stall information."""
 
     some: Stall
+    """At least one task waited."""
     full: Stall
+    """All tasks waited."""
 
 
 class CgroupUsage(Message, frozen=True, kw_only=True):
-    """What a cgroup and all below it use."""
+    """Usage of a cgroup and of all below it."""
 
     at: int
+    """When it was read."""
     cpu: int | None = None
+    """CPU time used, in nanoseconds."""
     memory: int | None = None
-    """With page cache."""
+    """Page cache included."""
     working_set: int | None = None
-    """Without the page cache that can be dropped first."""
+    """Without the page cache that the kernel drops first."""
     rss: int | None = None
+    """Anonymous memory."""
     page_faults: int | None = None
     major_page_faults: int | None = None
     memory_limit: int | None = None
-    """0: none."""
+    """0 if there is none."""
     swap: int | None = None
     swap_limit: int | None = None
-    """None too where there is none; 0 where nothing may be swapped out."""
+    """None also if there is none; 0 if nothing may be swapped out."""
     cpu_pressure: Pressure | None = None
     memory_pressure: Pressure | None = None
     io_pressure: Pressure | None = None
 
 
 class DeviceUsage(Message, frozen=True, kw_only=True):
-    """What a cgroup read from and wrote to a block device."""
+    """The traffic of a cgroup with one block device."""
 
     major: int
     minor: int
     name: str
-    """Below /dev; empty where nobody knows."""
+    """The device's name below /dev; empty if it is unknown."""
     read_bytes: int = 0
     write_bytes: int = 0
     reads: int = 0
@@ -72,46 +81,56 @@ class DeviceUsage(Message, frozen=True, kw_only=True):
 
 
 class PageSizeUsage(Message, frozen=True, kw_only=True):
-    """Huge pages of one size, in bytes."""
+    """Huge pages of one size."""
 
     size: str
-    """As the kernel's files are named: 2MB."""
+    """As in the names of the kernel's files: `2MB`."""
     usage: int
+    """Bytes."""
     most: int | None = None
+    """The highest usage so far, in bytes."""
 
 
 class Detail(Message, frozen=True, kw_only=True):
-    """What only metrics show of a container."""
+    """The figures of a container that only metrics show."""
 
     cpu_user: int | None = None
+    """Nanoseconds."""
     cpu_system: int | None = None
+    """Nanoseconds."""
     cpu_periods: int | None = None
+    """Periods of the quota that have passed."""
     cpu_throttled_periods: int | None = None
+    """Periods in which the quota was used up."""
     cpu_throttled: int | None = None
     """Nanoseconds."""
     cpu_shares: int | None = None
+    """Relative weight; 1024 is the default."""
     cpu_period: int | None = None
-    """Microseconds, as the quota."""
+    """Microseconds."""
     cpu_quota: int | None = None
-    """0: none."""
+    """Microseconds of CPU time per period; 0 if there is no limit."""
     memory_cache: int | None = None
     memory_mapped_file: int | None = None
     memory_kernel: int | None = None
     memory_most: int | None = None
+    """The highest usage so far."""
     memory_fail_count: int | None = None
+    """How often usage reached the limit."""
     memory_reservation: int | None = None
-    """0: none."""
+    """0 if there is none."""
     own_page_faults: int | None = None
-    """Of the cgroup without those below it, where the kernel tells them apart."""
+    """Those of the cgroup itself without the ones below it, if the kernel counts them apart."""
     own_major_page_faults: int | None = None
     oom_kills: int | None = None
+    """Processes that the kernel killed for want of memory."""
     threads: int | None = None
     threads_limit: int | None = None
-    """0: none."""
+    """0 if there is none."""
     file_descriptors: int = 0
     sockets: int = 0
     open_files_limit: int | None = None
-    """The first process's soft limit."""
+    """The soft limit of the first process."""
     devices: tuple[DeviceUsage, ...] = ()
     huge_pages: tuple[PageSizeUsage, ...] = ()
 
@@ -122,11 +141,13 @@ class ContainerUsage(Message, frozen=True, kw_only=True):
     container: ContainerId
     usage: CgroupUsage
     processes: int
+    """How many it has."""
     detail: Detail | None = None
+    """None unless the request asks for it."""
 
 
 class InterfaceUsage(Message, frozen=True, kw_only=True):
-    """Counters of a network interface in the pod."""
+    """Counters of a network interface in the pod, in bytes and packets."""
 
     name: str
     rx_bytes: int
@@ -144,19 +165,23 @@ class PodUsage(Message, frozen=True, kw_only=True):
 
     sandbox: SandboxId
     usage: CgroupUsage
+    """That of the pod's cgroup."""
     processes: int
+    """How many the pod has."""
     containers: tuple[ContainerUsage, ...]
     interfaces: tuple[InterfaceUsage, ...] | None = None
-    """Without `lo`; None on the host's network."""
+    """All but `lo`; None if the pod is on the host's network."""
 
 
 class FileSystem(Message, frozen=True, kw_only=True):
     """The file system of the containers' writable layers."""
 
     device: str
-    """Below /dev; empty where it lies on none."""
+    """The device's name below /dev; empty if it lies on none."""
     bytes: int
+    """Its size."""
     inodes: int
+    """How many it can have."""
     inodes_free: int
 
 
@@ -165,4 +190,4 @@ class Stats(Message, frozen=True, kw_only=True):
 
     pods: tuple[PodUsage, ...]
     writable_layers: FileSystem | None = None
-    """Only with detail."""
+    """None unless the request asks for detail."""

@@ -1,10 +1,11 @@
-"""The storage worker: layers, mounts and their sizes; no network.
+"""The storage worker: layers, mounts and their sizes; it has no network.
 
-It takes ids and derives every path itself, but that of an archive to restore from. It hashes what it unpacks against
-the diff id: a blob that does not give it is refused (Corrupt) and leaves nothing. Errors: InvalidInput (an entry of the
-tar that would leave the layer, an unknown media type), NotFound (blob or layer missing), Corrupt, ResourceExhausted
-(disk, inodes, limits), FailedPrecondition (a layer that a container still uses), Untrusted (the policy for signatures
-does not accept).
+It takes ids and derives every path itself, except that of an archive to restore from. It hashes what it unpacks and
+compares the digest with the diff id: a blob with another one is refused (Corrupt) and leaves nothing.
+
+Errors: InvalidInput (an entry of the tar that would leave the layer, an unknown media type), NotFound (the blob or
+layer is missing), Corrupt, ResourceExhausted (disk, inodes, limits), FailedPrecondition (a container still uses the
+layer), Untrusted (the policy for signatures does not accept the image).
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ class Usage(Message, frozen=True, kw_only=True):
 
     bytes: int
     inodes: int
+    """Files, folders, links and all others."""
 
 
 class UnpackRequest(Message, frozen=True, kw_only=True):
-    """A layer whose blob lies in the blob folder (`Paths.blob`)."""
+    """A layer to unpack; its blob lies in the blob folder (`Paths.blob`)."""
 
     layer: Layer
 
@@ -36,102 +38,114 @@ class LayerRequest(Message, frozen=True, kw_only=True):
 
 
 class Layers(Message, frozen=True, kw_only=True):
-    """Every layer that is whole on disk, with its size."""
+    """The layers that are whole on disk."""
 
     layers: dict[DiffId, Usage]
+    """Size by diff id."""
 
 
 class LayerState(enum.Enum):
-    """What a check of a layer found."""
+    """The outcome of a check of a layer."""
 
     WHOLE = "whole"
-    """Its files, and all that its tar says of them, give its digest."""
+    """The tar that was made again from its files has its digest."""
     UNPROVEN = "unproven"
-    """It was made before its tar could be made again, or its tar names a file twice: only counted."""
+    """Its files could only be counted: it was unpacked before crisp could make a tar again, or its tar names a file
+    twice."""
     DAMAGED = "damaged"
+    """Its files are not those of its digest."""
     MISSING = "missing"
+    """It is not on disk."""
 
 
 class CheckRequest(Message, frozen=True, kw_only=True):
-    """A layer to be read as a whole."""
+    """A layer to read as a whole."""
 
     diff_id: DiffId
     drop: bool = False
-    """Whether it goes out of LAYERS where it is damaged: then it is to be fetched and unpacked again. Containers that
-    have it go on with its files as they are."""
+    """Whether it goes out of LAYERS if it is damaged: then it must be fetched and unpacked again. Containers that use
+    it go on with its files as they are."""
 
 
 class Checked(Message, frozen=True, kw_only=True):
-    """What a check found."""
+    """The outcome of a check."""
 
     state: LayerState
     why: str = ""
+    """For people; empty if it is whole."""
 
 
 class ExportRequest(Message, frozen=True, kw_only=True):
-    """A layer whose tar is wanted in the folder `Paths.outgoing`, under a name of 32 hex digits and `.tar`."""
+    """A layer to write as a tar into the folder `Paths.outgoing`."""
 
     diff_id: DiffId
     name: str
+    """The tar's file name there: 32 hex digits and `.tar`."""
 
 
 class Exported(Message, frozen=True, kw_only=True):
     """A tar that has the layer's digest."""
 
     size: int
+    """Bytes."""
 
 
 class MountRequest(Message, frozen=True, kw_only=True):
-    """A container's root file system: a writable layer over the image's, lowest first."""
+    """A container's root file system: a writable layer over those of its image."""
 
     container: ContainerId
     layers: tuple[DiffId, ...]
+    """The image's layers, lowest first."""
     volumes: tuple[tuple[DiffId, ...], ...] = ()
     """The layers of further images, each mounted read-only at `Paths.image_volume` by its number here."""
     label: str = ""
-    """The SELinux context of all files in these mounts; their own where empty."""
+    """The SELinux context of all files in these mounts; each file keeps its own if empty."""
     user_namespace: SandboxId | None = None
-    """The pod whose user namespace owns these mounts: files of the layers belong to whom it maps their owners to."""
+    """The pod whose user namespace owns these mounts: it maps the owners of the layers' files. None if the host's
+    does."""
     id_map: IdMap | None = None
-    """Of that namespace."""
+    """The map of that namespace."""
 
 
 class Mounted(Message, frozen=True, kw_only=True):
-    """A root file system mounted at `Paths.rootfs`, and the two files of it that resolve users and groups.
+    """A root file system that is mounted at `Paths.rootfs`, and its two files that resolve users and groups.
 
-    Each file is read inside the root (no link leads out), regular only, at most 10 MiB; empty where missing.
+    Each file is read inside the root, so that no link leads out; it is a regular file of at most 10 MiB, or empty here
+    if it is missing.
     """
 
     passwd: bytes
+    """The content of `/etc/passwd`."""
     group: bytes
+    """The content of `/etc/group`."""
 
 
 class ContainerRequest(Message, frozen=True, kw_only=True):
-    """A container's writable layer and mount."""
+    """A container by id."""
 
     container: ContainerId
 
 
 class Checkpoint(Message, frozen=True, kw_only=True):
-    """Where a checkpoint of a container lies: one of the two."""
+    """The place of a checkpoint of a container: one of the two."""
 
     archive: str = ""
-    """A file of the host's, which only root can have written. The one path that storage is given."""
+    """Path of a file on the host that only root can have written; the only path that storage is given."""
     layers: tuple[DiffId, ...] = ()
-    """Of an image that is one, lowest first."""
+    """Layers of an image that is a checkpoint, lowest first."""
 
 
 class Descriptions(Message, frozen=True, kw_only=True):
-    """What a checkpoint says that it is of. Anybody may have written it."""
+    """A checkpoint's own description of its container. It is not trusted: anybody may have written it."""
 
     config: bytes
-    """config.dump: JSON, as checkpointctl has it."""
+    """config.dump: JSON, as checkpointctl writes it."""
     spec: bytes
-    """spec.dump: the OCI specification that ran."""
+    """spec.dump: the OCI specification that the container ran with, as JSON."""
 
 
 class RestoreRequest(Message, frozen=True, kw_only=True):
-    """A checkpoint to take in for a container whose root file system is mounted."""
+    """A checkpoint to unpack for a container whose root file system is mounted."""
 
     container: ContainerId
     checkpoint: Checkpoint
@@ -141,68 +155,81 @@ class FsInfo(Message, frozen=True, kw_only=True):
     """The file systems of images and of writable layers (CRI FilesystemUsage)."""
 
     images_mountpoint: str
+    """Path of the folder with the images' layers."""
     images: Usage
+    """What the images take."""
     containers_mountpoint: str
+    """Path of the folder with the containers' writable layers."""
     containers: Usage
+    """What the writable layers take."""
     driver: str = "overlay"
-    """How containers' roots are made; `vfs` are copies, where no overlay can be mounted."""
+    """`overlay`, or `vfs` if no overlay can be mounted: then each container gets a copy of its image."""
 
 
 class Inventory(Message, frozen=True, kw_only=True):
-    """What storage holds on the host, for start-up and `crisp doctor`."""
+    """What storage holds on the host; ids may belong to no record."""
 
     layers: tuple[DiffId, ...]
+    """Layers that are whole on disk."""
     containers: tuple[ContainerId, ...]
-    """Containers with a folder here, mounted or not."""
+    """Containers with a folder, mounted or not."""
     mounted: tuple[ContainerId, ...]
+    """Containers whose root file system is mounted."""
     partial: tuple[str, ...]
-    """Left-overs of unpacking: names of temporary folders with no unpack under way."""
+    """Names of temporary folders that an interrupted unpack has left."""
 
 
 class JudgeRequest(Message, frozen=True, kw_only=True):
-    """An image before the node's policy for signatures."""
+    """An image to judge by the node's policy for signatures (containers-policy.json(5))."""
 
     reference: str
-    """The name that it is asked for by, normalised; empty where it has none."""
+    """The normalised name that the image was asked for by; empty if it has none."""
     namespace: str
-    """The pod's, for a policy of its own; empty where there is no pod."""
+    """Kubernetes namespace of the pod, which may have a policy of its own; empty if there is no pod."""
     digests: tuple[Digest, ...]
-    """Of its manifest, and of an index that lists it: computed by the caller, who follows them to the layers."""
+    """Digests of its manifest, and of an index that lists it. The caller has computed them, and has verified that they
+    lead to the layers."""
     signatures: tuple[Signature, ...]
+    """All that were found, unverified."""
 
 
 UNPACK = Method("unpack", UnpackRequest, Usage, deadline=1800)
-"""Unpack a layer once; at once where it is there already. Calls for the same layer join."""
+"""Unpack a layer and return its size; returns at once if it is there already. Calls for the same layer join."""
 LAYERS = Method("layers", Nothing, Layers, deadline=10)
+"""List the layers that are whole on disk."""
 CHECK = Method("check", CheckRequest, Checked, deadline=1800)
-"""Calls for the same layer join, and wait for an unpack of it."""
+"""Read all of a layer and compare it with its digest. Calls for the same layer join, and wait for an unpack of it."""
 EXPORT = Method("export", ExportRequest, Exported, deadline=1800)
-"""Make a layer's tar again; a file of that name is written anew. FailedPrecondition where that cannot be, Corrupt where
-its files are not what they were."""
+"""Make a layer's tar again, in place of any file of that name. FailedPrecondition if that is not possible for this
+layer, Corrupt if its files have changed."""
 SETTLE = Method("settle", Nothing, Nothing, deadline=86400)
-"""Done once each layer is checked that was made just before the host went down, and those that are damaged are out of
-LAYERS. At once where there is none."""
+"""Return once every layer that was unpacked shortly before the host went down is checked, and the damaged ones are out
+of LAYERS. Returns at once if there are none."""
 REMOVE_LAYER = Method("remove_layer", LayerRequest, Nothing, deadline=120)
-"""Gone already is success."""
+"""Delete a layer that no container uses. A layer that is gone already is success."""
 MOUNT = Method("mount", MountRequest, Mounted, deadline=30)
-"""Mounted already is success, with the same answer."""
+"""Mount a container's root file system and read its user and group files. One that is mounted already is success, with
+the same reply."""
 UNMOUNT = Method("unmount", ContainerRequest, Nothing, deadline=60)
-"""Unmount and delete the writable layer; gone already is success."""
+"""Unmount a container's root file system and delete its writable layer. One that is gone already is success."""
 USAGE = Method("usage", ContainerRequest, Usage, deadline=30)
+"""Return the size of a container's writable layer: the known one, or a new count if that is old."""
 WRITE_DIFF = Method("write_diff", ContainerRequest, Nothing, deadline=1800)
-"""What a frozen container changed, into `Paths.checkpoint`: rootfs-diff.tar and deleted.files."""
+"""Write what a frozen container has changed in its root to `Paths.checkpoint`: rootfs-diff.tar and deleted.files."""
 DESCRIBE = Method("describe", Checkpoint, Descriptions, deadline=1800)
-"""NotFound for an archive that is not there; InvalidInput for what is no checkpoint or has more than one's parts;
-PermissionDenied for a file that others than root can write."""
+"""Read which container a checkpoint is of. NotFound if the archive does not exist; InvalidInput if it is not a
+checkpoint, or has parts of more than one; PermissionDenied if others than root can write the file."""
 RESTORE = Method("restore", RestoreRequest, Nothing, deadline=1800)
-"""The checkpoint's files into `Paths.checkpoint`, and what it changed into the container's root. Once more is once."""
+"""Put a checkpoint's files into `Paths.checkpoint`, and its changes into the container's root. A repeated call has the
+same result."""
 FS_INFO = Method("fs_info", Nothing, FsInfo, deadline=10)
+"""Return what images and writable layers take, as last counted; an old count is renewed in the background."""
 INVENTORY = Method("inventory", Nothing, Inventory, deadline=30)
+"""List what storage holds on the host, for start-up and `crisp doctor`."""
 SWEEP = Method("sweep", Nothing, Nothing, deadline=120)
-"""Delete the partial left-overs that INVENTORY lists."""
-
+"""Delete the temporary folders that INVENTORY lists as partial."""
 JUDGE = Method("judge", JudgeRequest, Nothing, deadline=30)
-"""Back where the policy accepts the image; Untrusted says why it does not, also where there is no policy that reads."""
+"""Return if the policy accepts the image. Untrusted gives the reason if it does not, or if no policy can be read."""
 
 CONTRACT = Contract(
     "storage", UNPACK, LAYERS, CHECK, EXPORT, SETTLE, REMOVE_LAYER, MOUNT, UNMOUNT, USAGE, WRITE_DIFF, DESCRIBE,

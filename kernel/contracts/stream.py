@@ -3,8 +3,8 @@
 Descriptors come from the runtime and network workers over a unix socket beside the bus (`Paths.stream_fds`,
 `kernel.host.fdpass`), each message a `Passed`. A session's id is its token: 128 bits in URL-safe letters.
 
-The front says which sessions to expect and hears, by its watch, of clients that came, ports to dial and clients that
-left. A session that is under way needs nobody but the stream process and its client.
+The front announces the sessions to expect, and its watch reports clients that came, ports to dial and clients that
+left. A session that is under way needs only the stream process and its client.
 """
 
 from __future__ import annotations
@@ -19,44 +19,45 @@ from kernel.ids import SessionId
 
 
 class Role(enum.Enum):
-    """What a passed descriptor is."""
+    """The role of a passed descriptor."""
 
     STDIN = "stdin"
     """Write end of a command's standard input; closing it is end of file."""
     STDOUT = "stdout"
+    """Read end of a command's output. A child of the command may hold it open after the command has ended."""
     STDERR = "stderr"
-    """Read ends of a command's output. A child of the command may hold them open after its end."""
+    """Read end of a command's error output; as STDOUT."""
     TERMINAL = "terminal"
     """The controlling side of a command's terminal, for input, output and size (TIOCSWINSZ); EIO is end of file."""
     STATUS = "status"
-    """Comes with every command: a pipe on which its exit code (0 to 255, 128 and the number where a signal ended it)
-    comes in decimal digits and a newline once it has ended. End of file without it: nobody knows how it ended. Closing
-    it ends what is left of the command."""
+    """A pipe that comes with every command. Once the command has ended, its exit code (0 to 255; 128 plus the signal's
+    number if a signal ended it) arrives in decimal digits and a newline. End of file without it means that the exit
+    code is unknown. Closing the pipe ends what is left of the command."""
     ATTACH = "attach"
-    """A container's attach socket (SOCK_SEQPACKET): each packet received is output, its first byte 2 for stdout and 3
-    for stderr; what is sent is input, and shutdown(SHUT_WR) its end. End of file: the container's output has ended."""
+    """A container's attach socket (SOCK_SEQPACKET). Each packet received is output, after a first byte of 2 for stdout
+    and 3 for stderr; each packet sent is input, and shutdown(SHUT_WR) ends it. End of file means that the container's
+    output has ended."""
     CONTROL = "control"
-    """Of an attached container with a terminal: a pipe that takes its size, `1 HEIGHT WIDTH` and a newline, in one
-    write."""
+    """A pipe that takes the size of an attached container's terminal: `1 HEIGHT WIDTH` and a newline, in one write."""
     CONNECTION = "connection"
     """A TCP connection into a pod."""
 
 
 class Passed(Message, frozen=True, kw_only=True):
-    """A message with descriptors, as many as there are roles and in their order."""
+    """A message that carries descriptors: one for each role, in their order."""
 
     session: SessionId
     connection: int = 0
-    """Of a port-forward, the number that the stream process gave it."""
+    """The number that the stream process gave a connection of a port-forward; 0 for exec and attach."""
     roles: tuple[Role, ...]
 
     def encode(self) -> bytes:
-        """As it is sent."""
+        """Return the message as it is sent, in MessagePack."""
         return msgspec.msgpack.encode(self)
 
     @classmethod
     def decode(cls, message: bytes) -> Passed:
-        """Read one; InvalidInput where it is none."""
+        """Read a message; raises InvalidInput if it is not one."""
         try:
             return msgspec.msgpack.decode(message, type=cls)
         except msgspec.DecodeError as error:
@@ -64,7 +65,7 @@ class Passed(Message, frozen=True, kw_only=True):
 
 
 class Kind(enum.Enum):
-    """What a session is for; the first part of its URL's path."""
+    """The purpose of a session, and the first part of its URL's path."""
 
     EXEC = "exec"
     ATTACH = "attach"
@@ -72,34 +73,38 @@ class Kind(enum.Enum):
 
 
 class ExpectRequest(Message, frozen=True, kw_only=True):
-    """A session whose client may come until `expires_ns` (CLOCK_BOOTTIME), once."""
+    """A session whose client may come, once."""
 
     session: SessionId
     kind: Kind
     target: str
-    """The container's id; of a port-forward the pod sandbox's."""
+    """The container's id; for a port-forward the pod sandbox's."""
     tty: bool = False
+    """Whether the client gets a terminal; with the next three fields, CRI ExecRequest and AttachRequest."""
     stdin: bool = False
     stdout: bool = False
     stderr: bool = False
     ports: tuple[int, ...] = ()
-    """Of a port-forward, for clients that do not name any themselves."""
+    """Ports of a port-forward, for clients that do not name any themselves."""
     expires_ns: int
+    """Until when the client may come, in nanoseconds of CLOCK_BOOTTIME."""
 
 
 class Expected(Message, frozen=True, kw_only=True):
-    """Where the client is to come: `http://host:port` or `https://host:port`; `/KIND/SESSION` follows."""
+    """The place where the client must come."""
 
     base_url: str
+    """`http://host:port` or `https://host:port`; `/KIND/SESSION` follows."""
 
 
 class RefuseRequest(Message, frozen=True, kw_only=True):
-    """What a session, or one connection of a port-forward, waits for does not come."""
+    """A session, or a connection of a port-forward, that waits for descriptors which will not come."""
 
     session: SessionId
     connection: int = 0
+    """The connection's number; 0 for exec and attach."""
     message: str
-    """For the client."""
+    """The reason, for the client."""
 
 
 class Dial(Message, frozen=True, kw_only=True, tag="dial"):
@@ -107,8 +112,11 @@ class Dial(Message, frozen=True, kw_only=True, tag="dial"):
 
     session: SessionId
     connection: int
+    """The number that the stream process gave it."""
     target: str
+    """The pod sandbox's id."""
     port: int
+    """TCP, 1 to 65535."""
 
 
 class Opened(Message, frozen=True, kw_only=True, tag="opened"):
@@ -117,29 +125,35 @@ class Opened(Message, frozen=True, kw_only=True, tag="opened"):
     session: SessionId
     kind: Kind
     target: str
+    """The container's id."""
     width: int = 0
+    """Columns of the client's terminal; 0 if unknown."""
     height: int = 0
-    """Of its terminal, where known."""
+    """Rows of the client's terminal; 0 if unknown."""
 
 
 class Ended(Message, frozen=True, kw_only=True, tag="ended"):
-    """A session is over."""
+    """A session has ended."""
 
     session: SessionId
     kind: Kind
 
 
 class Waiting(Message, frozen=True, kw_only=True, tag="waiting"):
-    """All that is waited for at this moment: what a watch begins with."""
+    """All that sessions wait for at this moment: the first message of a watch."""
 
     opened: tuple[Opened, ...] = ()
+    """Clients of exec and attach that wait for descriptors."""
     dials: tuple[Dial, ...] = ()
+    """Connections that port-forwards wait for."""
 
 
 EXPECT = Method("expect", ExpectRequest, Expected, deadline=10)
-"""Expected already is success. ResourceExhausted where too many clients are still to come."""
+"""Announce a session, and return where its client must come. One that is expected already is success.
+ResourceExhausted if too many clients are still to come."""
 REFUSE = Method("refuse", RefuseRequest, Nothing, deadline=10)
-"""The client is told, and the session or connection ends; gone already is success."""
+"""Send the client the reason and end the session or connection. One that is gone already is success."""
 WATCH = Method("watch", Nothing, Nothing, deadline=0, progress=Waiting | Opened | Dial | Ended, watch=True)
+"""Report all that sessions wait for, then each client that comes, each connection to make and each session's end."""
 
 CONTRACT = Contract("stream", EXPECT, REFUSE, WATCH)

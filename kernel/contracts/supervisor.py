@@ -1,5 +1,7 @@
-"""The supervisor: the only writer of the state on disk, and the parent of the workers. Called by the front (state)
-and by the command line (workers)."""
+"""The supervisor: the only writer of the state on disk, and the keeper of the workers.
+
+The front calls it for the state, the command line for the workers.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from kernel.ids import ContainerId, ImageId, SandboxId
 
 
 class Snapshot(Message, frozen=True, kw_only=True):
-    """All that is remembered."""
+    """All records."""
 
     sandboxes: tuple[Sandbox, ...]
     containers: tuple[Container, ...]
@@ -17,15 +19,16 @@ class Snapshot(Message, frozen=True, kw_only=True):
     intents: tuple[Intent, ...]
     exits: tuple[Exit, ...]
     gone: tuple[Gone, ...] = ()
-    """What was removed lately, the earliest first."""
+    """Records that were removed lately, the earliest first."""
     damaged: str = ""
-    """Why the state was rebuilt instead of read; empty where all is well."""
+    """Why the state was rebuilt instead of read; empty if it was read."""
 
 
 class Commit(Message, frozen=True, kw_only=True):
-    """One transaction. A put replaces the record of the same id; deleting what is not there is no error."""
+    """One transaction. Deleting a record that does not exist is no error."""
 
     put_sandboxes: tuple[Sandbox, ...] = ()
+    """Each replaces the record of the same id, as do those of the next three fields."""
     put_containers: tuple[Container, ...] = ()
     put_images: tuple[Image, ...] = ()
     begin: tuple[Intent, ...] = ()
@@ -34,71 +37,84 @@ class Commit(Message, frozen=True, kw_only=True):
     """Their exits go with them."""
     delete_images: tuple[ImageId, ...] = ()
     end: tuple[str, ...] = ()
-    """Ids of intents."""
+    """Ids of intents to delete."""
 
 
 class WorkerStatus(Message, frozen=True, kw_only=True):
-    """A process of crisp, read from /proc and not from the table that made it."""
+    """A process of crisp; its privileges are read from /proc, not from the table that it was started by."""
 
     name: str
     pid: int
     """0 while it is down."""
     uid: int
     capabilities: tuple[str, ...]
-    """Effective, without CAP_."""
+    """The effective ones, without `CAP_`."""
     seccomp: str
-    """disabled, strict or filter."""
+    """`disabled`, `strict` or `filter`."""
     no_new_privs: bool
+    """Whether it and its children can gain no privileges by execve."""
     memory: int
-    """PSS in bytes."""
+    """Its proportional share of memory (PSS), in bytes; 0 if it could not be read."""
     restarts: int
+    """How often it was started again."""
     uptime: float
     """Seconds."""
     state: str
-    """ready, starting, held down."""
+    """`ready`, `starting` or `held down`."""
     reason: str = ""
     """Why it is held down."""
 
 
 class Workers(Message, frozen=True, kw_only=True):
+    """The processes of crisp."""
+
     workers: tuple[WorkerStatus, ...]
+    """The supervisor and the spawner first."""
 
 
 class RestartRequest(Message, frozen=True, kw_only=True):
-    """A worker to end with SIGTERM and start again."""
+    """A worker to restart."""
 
     name: str
 
 
 class Restarted(Message, frozen=True, kw_only=True):
+    """A worker that was restarted."""
+
     pid: int
+    """That of the new process."""
 
 
 class Reloaded(Message, frozen=True, kw_only=True):
-    """What a new reading of the configuration changed."""
+    """What the new configuration changed."""
 
     changed: tuple[str, ...]
-    """Keys, as `runtime.handlers`."""
+    """Keys that have other values now: `runtime.handlers`."""
     restarted: tuple[str, ...]
-    """Workers that were started anew because of them."""
+    """Workers that were restarted because of them."""
 
 
 class Health(Message, frozen=True, kw_only=True):
-    """Workers that are not ready, each with the reason; sent at once and then on each change."""
+    """The workers that are not ready."""
 
     down: dict[str, str]
+    """The reason by the worker's name."""
 
 
 LOAD = Method("load", Nothing, Snapshot, deadline=30)
+"""Return all records."""
 COMMIT = Method("commit", Commit, Nothing, deadline=10)
-"""All of it or none; on disk when the reply comes."""
+"""Write all of a transaction or nothing of it; it is on disk when the reply comes."""
 WORKERS = Method("workers", Nothing, Workers, deadline=10)
+"""List the processes of crisp."""
 RESTART = Method("restart", RestartRequest, Restarted, deadline=30)
-"""Back once the new process is ready. NotFound for an unknown name."""
+"""End a worker with SIGTERM and start it again; returns once the new process is ready. NotFound if there is no worker
+of that name."""
 RELOAD = Method("reload", Nothing, Reloaded, deadline=120)
-"""Read the configuration again, and start anew the workers that it concerns; back once they are ready.
-InvalidInput or FailedPrecondition for one that cannot be: then nothing changes."""
+"""Read the configuration again and restart the workers that it concerns; returns once they are ready. InvalidInput or
+FailedPrecondition if it cannot be used: then nothing changes."""
 WATCH_HEALTH = Method("watch_health", Nothing, Nothing, deadline=0, progress=Health, watch=True)
+"""Report the workers that are not ready: at once, and then on each change."""
 SHUTDOWN = Method("shutdown", Nothing, Nothing, deadline=10)
 """End every process of crisp in order; containers run on. The reply comes before the end."""
 

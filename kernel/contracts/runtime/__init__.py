@@ -3,13 +3,15 @@
 - `pods`: namespaces, cgroup and bundle of a sandbox.
 - `containers`: from their creation to their removal, with limits and checkpoints.
 - `sessions`: commands in a container and connections to it.
-- `node`: the host as the worker finds it: its runtimes, what it holds, what happens there, and usage.
+- `node`: the host's runtimes, what the worker holds there, what happens to it, and what it uses.
 
-A pod's configuration is given once (MAKE_POD) and kept by the worker in its bundle; containers name their
-sandbox. The root file system and network namespace lie where `Paths` says. Field names follow the CRI.
-Errors: InvalidInput (naming the CRI field), NotFound (pod or container), FailedPrecondition (wrong state),
-Internal (conmon or the OCI runtime failed; the message is theirs), DeadlineExceeded, ResourceExhausted.
-Callers import all names from this package: `runtime.CREATE`, `runtime.CreateRequest`.
+A pod's configuration is sent once (MAKE_POD) and kept by the worker in the pod's bundle; containers name their sandbox.
+The root file system and the network namespace lie at the places that `Paths` gives. Field names follow the CRI. Callers
+import all names from this package: `runtime.CREATE`, `runtime.CreateRequest`.
+
+Errors: InvalidInput (naming the CRI field), NotFound (the pod or container), FailedPrecondition (its state does not
+allow the step), Internal (conmon or the OCI runtime failed; the message is theirs), DeadlineExceeded,
+ResourceExhausted.
 """
 
 from __future__ import annotations

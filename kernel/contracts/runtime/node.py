@@ -1,4 +1,4 @@
-"""The host as the runtime worker finds it: its runtimes, what it holds, what happens there, and usage. Pure."""
+"""The host's runtimes, what the runtime worker holds there, what happens to it, and what it uses. Pure."""
 
 from __future__ import annotations
 
@@ -11,47 +11,51 @@ from kernel.ids import ContainerId, SandboxId
 
 
 class ContainerFact(Message, frozen=True, kw_only=True):
-    """What the host says of a container."""
+    """The state of a container on the host."""
 
     container: ContainerId
     sandbox: SandboxId
     state: Literal["created", "running", "exited", "unknown"]
-    """unknown: no process and no exit code is left of it."""
+    """unknown: neither a process nor an exit code is left of it."""
     pid: int = 0
+    """Its first process, in the host's PID namespace; 0 if there is none."""
     started_at: int = 0
+    """Nanoseconds since 1970; 0 until it is started."""
     finished_at: int = 0
-    """Nanoseconds since 1970."""
+    """Nanoseconds since 1970; 0 until it has ended."""
     exit_code: int = 0
+    """0 to 255: 128 plus the signal's number if a signal ended it, 255 if its exit code is unknown."""
     oom_killed: bool = False
+    """Whether the kernel killed a process of it for want of memory."""
     frozen: bool = False
-    """A checkpoint has frozen it, and its archive was not asked for yet."""
+    """Whether a checkpoint has frozen it, and SEAL was not called yet."""
     monitor_lost: bool = False
-    """It runs, and its conmon does not: nothing writes its log or takes an attach; its exit code is still seen."""
+    """Whether it runs without its conmon: nothing writes its log or serves attach; its exit code is still reported."""
 
 
 class PodFact(Message, frozen=True, kw_only=True):
-    """What the host says of a pod."""
+    """The state of a pod on the host."""
 
     sandbox: SandboxId
     ready: bool
-    """Its namespaces are pinned, and its pause process lives where it has one."""
+    """Whether its namespaces are pinned, and its pause process lives if it has one."""
 
 
 class Facts(Message, frozen=True, kw_only=True, tag="facts"):
-    """Everything the worker holds: the first message of a watch. A container not named here is gone."""
+    """All pods and containers of the worker: the first message of a watch. A container not listed here is gone."""
 
     pods: tuple[PodFact, ...]
     containers: tuple[ContainerFact, ...]
 
 
 class Changed(Message, frozen=True, kw_only=True, tag="changed"):
-    """A container's process ended, or was seen in another state."""
+    """A container's process has ended, or was found in another state."""
 
     fact: ContainerFact
 
 
 class PodChanged(Message, frozen=True, kw_only=True, tag="pod_changed"):
-    """A pod's pause process ended."""
+    """A pod's pause process has ended."""
 
     fact: PodFact
 
@@ -61,19 +65,21 @@ class HandlerFact(Message, frozen=True, kw_only=True):
 
     name: str
     version: str
+    """That of its OCI runtime."""
     recursive_read_only_mounts: bool = False
+    """Whether it can make mounts read-only with all below them; with the next one, CRI RuntimeHandlerFeatures."""
     user_namespaces: bool = False
 
 
 class Platform(Message, frozen=True, kw_only=True):
-    """The runtime as it is on this host."""
+    """The runtimes and the kernel's features of this host."""
 
     cgroup_driver: Literal["cgroupfs", "systemd"]
     handlers: tuple[HandlerFact, ...]
     missing: tuple[str, ...] = ()
-    """Programs that are configured and not there, each with the path looked at."""
+    """Configured programs that do not exist, each with the path that was tried."""
     selinux: bool = False
-    """Containers' files are labelled: MOUNT_LABEL says how."""
+    """Whether containers' files are labelled: MOUNT_LABEL returns the label."""
 
 
 class Inventory(Message, frozen=True, kw_only=True):
@@ -82,32 +88,38 @@ class Inventory(Message, frozen=True, kw_only=True):
     pods: tuple[SandboxId, ...]
     containers: tuple[ContainerId, ...]
     cgroups: tuple[str, ...]
-    """Cgroups below the configured parent whose name bears none of those ids."""
+    """Cgroups below the configured parent whose names contain none of those ids."""
 
 
 class HelperRequest(Message, frozen=True, kw_only=True):
-    """A credential helper of the configured folder, and the server that it is asked for."""
+    """A credential helper and the server whose credentials it is asked for."""
 
     helper: str
+    """NAME of the program `docker-credential-NAME` in the configured folder."""
     server: str
+    """Address of the server, at most 512 printable ASCII characters."""
 
 
 class Helped(Message, frozen=True, kw_only=True):
-    """What a credential helper has; empty where that is nothing."""
+    """The credentials that a credential helper returned."""
 
     auth: Auth
+    """Empty if it has none."""
 
     def __repr__(self) -> str:
         return "Helped(...)"
 
 
 PLATFORM = Method("platform", Nothing, Platform, deadline=20)
+"""Return the runtimes and the kernel's features of this host."""
 WATCH = Method("watch", Nothing, Nothing, deadline=0, progress=Facts | Changed | PodChanged, watch=True)
-"""Facts, then each change as it happens."""
+"""Report Facts, then each change as it happens."""
 INVENTORY = Method("inventory", Nothing, Inventory, deadline=30)
+"""List what the worker holds on the host, for start-up and `crisp doctor`."""
 SWEEP = Method("sweep", Nothing, Nothing, deadline=30)
-"""Remove the empty cgroups that INVENTORY lists without an owner."""
+"""Remove the empty ones of the cgroups that INVENTORY lists."""
 STATS = Method("stats", StatsRequest, Stats, deadline=10)
-"""Read from the kernel at this moment, never from memory; calls with the same request join."""
+"""Return the usage of pods and containers, read from the kernel now and never from memory. Calls with the same request
+join."""
 ASK_HELPER = Method("ask_helper", HelperRequest, Helped, deadline=60)
-"""Run a credential helper, as the image worker's user. FailedPrecondition where none may be run."""
+"""Run a credential helper as the image worker's user. FailedPrecondition if the configuration allows none."""

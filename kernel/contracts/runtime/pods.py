@@ -10,32 +10,47 @@ from kernel.ids import SandboxId
 
 
 class NamespaceMode(enum.Enum):
-    """CRI NamespaceMode."""
+    """Whose namespace a container has (CRI NamespaceMode)."""
 
     POD = "pod"
+    """One that all containers of the pod share."""
     CONTAINER = "container"
+    """Its own."""
     NODE = "node"
+    """The host's."""
     TARGET = "target"
+    """That of another container."""
 
 
 class Resources(Message, frozen=True, kw_only=True):
-    """CRI LinuxContainerResources; 0 and empty mean not set."""
+    """Limits of a container or pod (CRI LinuxContainerResources); 0 and empty mean not set."""
 
     cpu_period: int = 0
+    """Microseconds."""
     cpu_quota: int = 0
+    """Microseconds of CPU time per period."""
     cpu_shares: int = 0
+    """Relative weight; 1024 is the kernel's default."""
     memory_limit_in_bytes: int = 0
     oom_score_adj: int = 0
+    """-1000 to 1000 (proc(5))."""
     cpuset_cpus: str = ""
+    """CPUs as a list of ranges: `0-3,7`."""
     cpuset_mems: str = ""
+    """Memory nodes as a list of ranges."""
     hugepage_limits: dict[str, int] = {}
-    """Bytes by page size."""
+    """Bytes by page size: `2MB`."""
     unified: dict[str, str] = {}
+    """Values by the file of cgroup v2 that they are written to."""
     memory_swap_limit_in_bytes: int = 0
+    """Memory and swap together."""
 
 
 class SelinuxOptions(Message, frozen=True, kw_only=True):
-    """CRI SELinuxOption; what is empty comes from the node's policy, the level from the pod."""
+    """Parts of an SELinux context (CRI SELinuxOption).
+
+    Parts that are empty come from the node's policy, the level from the pod.
+    """
 
     user: str = ""
     role: str = ""
@@ -44,66 +59,75 @@ class SelinuxOptions(Message, frozen=True, kw_only=True):
 
 
 class PodRequest(Message, frozen=True, kw_only=True):
-    """A pod to make ready for containers."""
+    """A pod to make ready for containers (CRI PodSandboxConfig and LinuxPodSandboxConfig)."""
 
     sandbox: SandboxId
     name: str
+    """With the next three fields, CRI PodSandboxMetadata."""
     namespace: str
     uid: str
     attempt: int = 0
     handler: str = ""
-    """Runtime handler; the default one where empty."""
+    """Runtime handler; the default one if empty."""
     hostname: str = ""
+    """The pod's name if empty; a pod in the host's network has the host's."""
     log_directory: str = ""
+    """Absolute path of the folder of its containers' logs."""
     cgroup_parent: str = ""
+    """The pod's cgroup or slice, made by the caller; empty if crisp makes one."""
     network: NamespaceMode = NamespaceMode.POD
     pid: NamespaceMode = NamespaceMode.CONTAINER
     ipc: NamespaceMode = NamespaceMode.POD
     user_namespace: IdMap | None = None
-    """Of the pod's user namespace, which owns all its others; None: it has none."""
+    """The map of the pod's user namespace, which owns all its others; None if it has none."""
     dns_servers: tuple[str, ...] = ()
+    """For resolv.conf, as the next two; the host's file is used if all three are empty."""
     dns_searches: tuple[str, ...] = ()
     dns_options: tuple[str, ...] = ()
     sysctls: dict[str, str] = {}
+    """Values by name: `net.core.somaxconn`."""
     privileged: bool = False
+    """Whether it may have privileged containers."""
     selinux: SelinuxOptions | None = None
-    """Of containers that name none themselves."""
+    """The options of containers that name none themselves."""
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
     resources: Resources = Resources()
-    """Of all containers together."""
+    """The limits of all its containers together."""
     overhead: Resources = Resources()
-    """What the pod takes beside them."""
+    """What the pod takes in addition."""
 
 
 class PodMade(Message, frozen=True, kw_only=True):
     """A pod that is ready."""
 
     cgroup: str
-    """The pod's cgroup, as containers' paths start."""
+    """The pod's cgroup: the beginning of its containers' cgroup paths."""
     pause_pid: int = 0
-    """Process 1 of the pod's shared PID namespace; 0 where there is none."""
+    """Process 1 of the pod's shared PID namespace, by its id on the host; 0 if there is none."""
 
 
 class SandboxRequest(Message, frozen=True, kw_only=True):
-    """A pod by sandbox id."""
+    """A pod by its sandbox's id."""
 
     sandbox: SandboxId
 
 
 class UpdatePodRequest(Message, frozen=True, kw_only=True):
-    """New limits of a pod's containers together, and of what the pod takes beside them."""
+    """New limits of a pod (CRI UpdatePodSandboxResources)."""
 
     sandbox: SandboxId
     overhead: Resources
+    """What the pod takes in addition to its containers."""
     resources: Resources
+    """The limits of all its containers together."""
 
 
 MAKE_POD = Method("make_pod", PodRequest, PodMade, deadline=60)
-"""Made already is success."""
+"""Make a pod ready for containers. One that is made already is success."""
 STOP_POD = Method("stop_pod", SandboxRequest, Nothing, deadline=60)
-"""Kill what is left in the pod, its pause process included; the pod stays until it is removed."""
+"""Kill all processes left in the pod, its pause process included. The pod stays until it is removed."""
 REMOVE_POD = Method("remove_pod", SandboxRequest, Nothing, deadline=60)
-"""Remove namespaces, shm, cgroup and bundle; gone already is success."""
+"""Remove a pod's namespaces, shm, cgroup and bundle. One that is gone already is success."""
 UPDATE_POD = Method("update_pod", UpdatePodRequest, Nothing, deadline=30)
-"""Nothing to do where the pod's cgroup belongs to the caller."""
+"""Set a pod's limits. Does nothing if the pod's cgroup belongs to the caller."""

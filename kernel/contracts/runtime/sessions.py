@@ -7,40 +7,46 @@ from kernel.ids import ContainerId, SessionId
 
 
 class ExecRequest(Message, frozen=True, kw_only=True):
-    """A command in a running container."""
+    """A command to run in a container (CRI ExecSyncRequest)."""
 
     container: ContainerId
     cmd: tuple[str, ...]
+    """The program and its arguments."""
     timeout: int
-    """Seconds, after which the process tree is killed; no limit but the caller's deadline where 0."""
+    """Seconds after which the command's process tree is killed; 0: only the caller's deadline ends it."""
 
 
 class Executed(Message, frozen=True, kw_only=True):
-    """Output, each stream cut at 16 MiB."""
+    """The result of a command."""
 
     stdout: bytes
+    """At most 16 MiB; the rest is cut off. So is that of stderr."""
     stderr: bytes
     exit_code: int
+    """0 to 255; 128 plus the signal's number if a signal ended it."""
 
 
 class OpenExecRequest(Message, frozen=True, kw_only=True):
-    """A command in a running container, its input and output to be handed to the stream process."""
+    """A command to run in a container, with its input and output handed to the stream process (CRI ExecRequest)."""
 
     session: SessionId
     container: ContainerId
     cmd: tuple[str, ...]
+    """The program and its arguments."""
     tty: bool = False
+    """Whether it gets a terminal, which stands for its input and both outputs."""
     stdin: bool = False
+    """Whether its input is handed over; /dev/null if not. So are the outputs of the next two."""
     stdout: bool = False
     stderr: bool = False
-    """Those not wanted are /dev/null; a terminal is all three."""
     width: int = 0
+    """Columns of the terminal; 0 if unknown. The size can be set at any time later."""
     height: int = 0
-    """Of the terminal, where it is known already; it can be set at any time later."""
+    """Rows of the terminal; 0 if unknown."""
 
 
 class OpenAttachRequest(Message, frozen=True, kw_only=True):
-    """A connection to a container's own input and output, to be handed to the stream process."""
+    """A connection to a container's own input and output, handed to the stream process (CRI AttachRequest)."""
 
     session: SessionId
     container: ContainerId
@@ -53,12 +59,13 @@ class SessionRequest(Message, frozen=True, kw_only=True):
 
 
 EXEC = Method("exec", ExecRequest, Executed, deadline=3600, repeat=False)
-"""Not repeated: the command may have run."""
+"""Run a command in a running container and wait for its end. It is not repeated, because the command may have run."""
 OPEN_EXEC = Method("open_exec", OpenExecRequest, Nothing, deadline=60, repeat=False)
-"""Start the command and hand its descriptors over (roles stdin, stdout, stderr as asked, or terminal; and status).
-Not repeated: the command may have run. FailedPrecondition where the container does not run, Internal with the OCI
-runtime's words where the command cannot be started, Unavailable where the stream process does not take it."""
+"""Start a command and hand its descriptors over: the roles stdin, stdout and stderr as requested, or terminal; and
+status. It is not repeated, because the command may have run. FailedPrecondition if the container does not run, Internal
+with the OCI runtime's message if the command cannot be started, Unavailable if the stream process does not take the
+descriptors."""
 OPEN_ATTACH = Method("open_attach", OpenAttachRequest, Nothing, deadline=30)
-"""Hand over a new connection to the container's attach socket (role attach, and control where it has a terminal)."""
+"""Hand over a new connection to the container's attach socket: the role attach, and control if it has a terminal."""
 CLOSE_SESSION = Method("close_session", SessionRequest, Nothing, deadline=30)
-"""Kill what is left of the session's command; none of it left, or no such session, is success."""
+"""Kill what is left of the command of a session. Nothing left, and a session that does not exist, are success."""
