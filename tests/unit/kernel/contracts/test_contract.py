@@ -5,10 +5,10 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from kernel.contracts import front, image, network, runtime, storage, supervisor
+from kernel.contracts import front, image, network, runtime, storage, stream, supervisor
 from kernel.contracts.contract import Contract, Message, Method
 
-CONTRACTS = [module.CONTRACT for module in (front, image, network, runtime, storage, supervisor)]
+CONTRACTS = [module.CONTRACT for module in (front, image, network, runtime, storage, stream, supervisor)]
 METHODS = [
     pytest.param(method, id=f"{contract.worker}.{name}")
     for contract in CONTRACTS
