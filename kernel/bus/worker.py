@@ -32,7 +32,7 @@ from kernel.bus.envelope import (
 from kernel.config.sections import Config
 from kernel.contracts.contract import HELLO, Contract, Hello, Message, Method
 from kernel.errors import CrispError, DeadlineExceeded, Internal, InvalidInput, NotFound
-from kernel.host.aio import Deadline, Tasks
+from kernel.host.aio import FAILURES, Deadline, Spawned, Tasks, report_lost_errors, wait_until_ended
 from kernel.log import TRACE
 
 _LOG = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class Call:
         self.deadline = Deadline(header.deadline_ns) if header.deadline_ns else Deadline.after(_NO_DEADLINE_SECONDS)
         """The moment at which the caller gives up."""
         self._send = send
-        self.task: asyncio.Task[None] | None = None
+        self.task: Spawned | None = None
 
     async def progress(self, message: Message) -> None:
         """Send the caller a progress message or, in a watch, an event; a watch ends if its caller has gone."""
@@ -95,8 +95,7 @@ class Server:
         """Take no more calls, and give those under way four seconds; watches are not waited for."""
         self._draining = True
         waiting = [call.task for call in self._running.values() if call.task and not call.method.watch]
-        if waiting:
-            await asyncio.wait(waiting, timeout=_DRAIN_SECONDS)
+        await wait_until_ended(waiting, _DRAIN_SECONDS)
 
     async def close(self) -> None:
         """Cancel what runs and close the socket; callers send their calls again to the next worker."""
@@ -130,12 +129,12 @@ class Server:
             self._socket.send(sender, *pack_failure(header.id, error))
             return
         if header.method == HELLO.name:
-            hello = Hello(pid=os.getpid(), started_ns=self._started_ns)
+            hello = Hello(pid=os.getpid(), started_ns=self._started_ns, errors=FAILURES.errors, bugs=FAILURES.bugs)
             self._socket.send(sender, *pack(Answer(id=header.id), hello))
             return
         call = Call(header, sender, self._contract.methods[header.method], self._socket.send)
         self._running[call.id] = call
-        call.task = self._tasks.start(self._serve(call, request), f"{header.method} {call.id.hex()[:8]}")
+        call.task = self._tasks.spawn(self._serve(call, request), f"{header.method} {call.id.hex()[:8]}")
 
     async def _serve(self, call: Call, request: Message) -> None:
         TRACE.set(call.trace)
@@ -182,6 +181,7 @@ def run(contract: Contract, create: Callable[[Config], Awaitable[Service]], conf
 
 
 async def _live(contract: Contract, create: Callable[[Config], Awaitable[Service]], config: Config) -> None:
+    report_lost_errors()
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

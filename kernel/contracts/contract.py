@@ -72,6 +72,10 @@ class Hello(Message, frozen=True, kw_only=True):
     """Its process id, in the host's PID namespace."""
     started_ns: int
     """When it began to serve, in nanoseconds of CLOCK_BOOTTIME."""
+    errors: int = 0
+    """Background tasks that failed since then because of the host or another process; each left a warning."""
+    bugs: int = 0
+    """Background tasks and callbacks that a bug of crisp has ended since then; each left a traceback in the log."""
 
 
 HELLO = Method("hello", Nothing, Hello, deadline=3.0)

@@ -63,6 +63,10 @@ class WorkerStatus(Message, frozen=True, kw_only=True):
     """`ready`, `starting` or `held down`."""
     reason: str = ""
     """Why it is held down."""
+    errors: int = 0
+    """Background tasks of the process that failed because of the host or another process."""
+    bugs: int = 0
+    """Background tasks and callbacks of the process that a bug of crisp has ended."""
 
 
 class Workers(Message, frozen=True, kw_only=True):

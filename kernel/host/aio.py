@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from typing import Generic, TypeVar
 
@@ -108,6 +108,12 @@ class Spawned:
     def cancel(self) -> None:
         """Cancel the task, which ends at its next await. Does nothing if it has ended."""
         self._task.cancel()
+
+
+async def wait_until_ended(spawned: Iterable[Spawned], seconds: float) -> None:
+    """Wait until spawned tasks have ended, at most `seconds`; how they end is not this caller's business."""
+    if tasks := [one._task for one in spawned]:  # the other half of the class
+        await asyncio.wait(tasks, timeout=seconds)
 
 
 class Tasks:

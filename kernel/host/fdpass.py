@@ -7,7 +7,6 @@ kernel. Neither side ever waits without a deadline, and no descriptor outlives a
 
 from __future__ import annotations
 
-import array
 import asyncio
 import contextlib
 import logging
@@ -18,6 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from kernel.errors import Unavailable
+from kernel.host import rights
 from kernel.host.aio import Deadline
 
 MOST_DESCRIPTORS = 8
@@ -27,7 +27,6 @@ _PATIENCE = 10.0
 """Seconds that a sender may take from its connection to its message."""
 _RETRY = 0.01
 """Seconds between attempts to connect to a receiver whose backlog is full: the kernel tells of no room."""
-_SPACE = socket.CMSG_LEN(MOST_DESCRIPTORS * array.array("i").itemsize)
 _TAKEN = b"\1"
 _CREDENTIALS = struct.Struct("=iII")
 _LOG = logging.getLogger(__name__)
@@ -35,14 +34,13 @@ _LOG = logging.getLogger(__name__)
 
 async def send(path: Path, message: bytes, fds: Sequence[int], deadline: Deadline) -> None:
     """Hand `fds` over; the caller closes its own in any case. Unavailable where they are not taken."""
-    rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))
     loop = asyncio.get_running_loop()
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC) as connection:
         connection.setblocking(False)
         try:
             async with deadline.limit(f"descriptors to {path}"):
                 await connect(connection, path)
-                connection.sendmsg([message], [rights])
+                rights.send(connection, message, fds)
                 answer = await loop.sock_recv(connection, 1)
         except OSError as error:
             raise Unavailable(f"descriptors to {path}: {error.strerror}") from error
@@ -105,18 +103,16 @@ class Receiver:
 
     def _on_message(self, connection: socket.socket) -> None:
         try:
-            message, ancillary, flags, _ = connection.recvmsg(_MOST_BYTES, _SPACE, socket.MSG_CMSG_CLOEXEC)
+            message, fds = rights.receive(connection, _MOST_BYTES, MOST_DESCRIPTORS)
         except BlockingIOError:  # woken for nothing
             return
         except OSError as error:
             _LOG.debug("a sender of descriptors failed: %s", error.strerror)
             self._drop(connection)
             return
-        fds = _descriptors(ancillary)
-        whole = bool(message) and not flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC)
         taken = False
         try:
-            taken = whole and self._take(message, fds)
+            taken = bool(message) and self._take(message, fds)
         finally:
             if not taken:
                 for fd in fds:
@@ -132,12 +128,3 @@ class Receiver:
             timer.cancel()
             self._loop.remove_reader(connection)
             connection.close()
-
-
-def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
-    """Those that a message brought. (`socket.recv_fds` of Python 3.11 does not pass its flags on.)"""
-    fds = array.array("i")
-    for level, kind, data in ancillary:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
-    return list(fds)

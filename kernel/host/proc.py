@@ -57,9 +57,10 @@ def live(pid: int) -> Stat | None:
     return None if found is None or found.ended else found
 
 
-def main_thread(pid: int) -> Stat | None:
-    """Return what /proc has of the main thread of a process, with the time of this thread alone; None if it is gone."""
-    return _stat(f"/proc/{pid}/task/{pid}/stat")
+def main_thread_cpu(pid: int) -> float:
+    """Return the seconds of CPU that the main thread of a process has used; 0 if the process is gone."""
+    found = _stat(f"/proc/{pid}/task/{pid}/stat")
+    return seconds(found.cpu) if found else 0.0
 
 
 def start_time(pid: int) -> int:

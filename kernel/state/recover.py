@@ -25,7 +25,7 @@ from kernel.contracts import network, runtime, storage
 from kernel.contracts.records import Container, ContainerState, Exit, IntentKind, Sandbox, SandboxState
 from kernel.contracts.runtime import ContainerFact, Facts
 from kernel.contracts.supervisor import Commit, Snapshot
-from kernel.ids import Digest
+from kernel.ids import Digest, short
 from kernel.state import lifecycle
 
 
@@ -54,7 +54,7 @@ class ContainerRepair:
 
     def describe(self) -> str:
         """For the log and for people."""
-        return f"container {self.container.id[:13]} is {self.container.state.value}: {self.why}"
+        return f"container {short(self.container.id)} is {self.container.state.value}: {self.why}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +66,7 @@ class SandboxRepair:
 
     def describe(self) -> str:
         """For the log and for people."""
-        return f"pod sandbox {self.sandbox.id[:13]} is {self.sandbox.state.value}: {self.why}"
+        return f"pod sandbox {short(self.sandbox.id)} is {self.sandbox.state.value}: {self.why}"
 
 
 class Orphan(enum.Enum):

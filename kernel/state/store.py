@@ -33,6 +33,7 @@ import msgspec
 from kernel.contracts.records import GONE_SECONDS, Container, Exit, Gone, Image, Intent, Sandbox
 from kernel.contracts.supervisor import Commit, Snapshot
 from kernel.errors import CrispError, FailedPrecondition, Internal, ResourceExhausted
+from kernel.host import files
 from kernel.ids import ContainerId
 
 MIGRATIONS: tuple[str, ...] = (
@@ -166,7 +167,9 @@ class Store:
             fresh.unlink(missing_ok=True)
             raise _translated(error, self._path) from error
         fresh.chmod(0o600)
-        fresh.rename(copied)
+        # Not synced: that could hold up commits for seconds on a busy disk. A crash of the machine may spoil the copy,
+        # but not the database as well, and a spoilt copy is found when it is read.
+        files.put_in_place(fresh, copied, durable=False)
         self._changed = False
         return True
 
@@ -292,7 +295,7 @@ def _take_copy(path: Path, migrations: Sequence[str]) -> str:
     except (OSError, sqlite3.DatabaseError):  # it is as lost as the file
         return ""
     fresh.chmod(0o600)
-    fresh.rename(path)
+    files.put_in_place(fresh, path, durable=True)
     return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(found.st_mtime))
 
 
@@ -316,7 +319,7 @@ def _make(path: Path, migrations: Sequence[str]) -> None:
         Path(f"{fresh}{suffix}").unlink(missing_ok=True)
     _opened(fresh, migrations).close()
     fresh.chmod(0o600)
-    fresh.rename(path)
+    files.put_in_place(fresh, path, durable=True)
 
 
 def _migrate(path: Path, connection: sqlite3.Connection, migrations: Sequence[str]) -> None:

@@ -7,13 +7,15 @@ import os
 from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from kernel.bus.worker import Call
 from kernel.contracts.contract import Nothing
 from kernel.contracts.records import Exit
 from kernel.contracts.supervisor import Commit, Reloaded, Restarted, RestartRequest, Snapshot, Workers, WorkerStatus
 from kernel.errors import DeadlineExceeded
+from kernel.host import proc
+from kernel.host.aio import FAILURES
 from kernel.state.store import Store
 from kernel.supervisor.privileges import reality
 from kernel.supervisor.privileges.workers import SPAWNER, SUPERVISOR
@@ -78,22 +80,18 @@ class Methods:
         supervisor = self._supervisor
         spawning = supervisor.spawning
         rows = [
-            (SUPERVISOR.name, os.getpid(), supervisor.restarts, "ready", ""),
-            (SPAWNER.name, spawning.pid, spawning.restarts, "ready" if spawning.up else "starting", ""),
+            _Row(SUPERVISOR.name, os.getpid(), supervisor.restarts, "ready", "", FAILURES.errors, FAILURES.bugs),
+            _Row(SPAWNER.name, spawning.pid, spawning.restarts, "ready" if spawning.up else "starting"),
         ]
         for name, worker in supervisor.workers.items():
-            pid = worker.process.pid if worker.process and not worker.process.gone.is_set() else 0
-            rows.append((name, pid, worker.restarts, worker.state, worker.down))
-        pids = tuple(pid for _, pid, _, _, _ in rows if pid)
+            pid = worker.process.pid if worker.process and worker.process.alive else 0
+            errors, bugs = (worker.hello.errors, worker.hello.bugs) if worker.hello else (0, 0)
+            rows.append(_Row(name, pid, worker.restarts, worker.state, worker.down, errors, bugs))
+        pids = tuple(row.pid for row in rows if row.pid)
         memory: dict[int, int] = {}
         with suppress(DeadlineExceeded):  # the spawner is being replaced: the rest is worth showing
             memory = await spawning.measure(pids, call.deadline.earlier(_MEASURE_SECONDS))
-        return Workers(
-            workers=tuple(
-                _status(name, pid, restarts, state, reason, memory.get(pid, 0))
-                for name, pid, restarts, state, reason in rows
-            )
-        )
+        return Workers(workers=tuple(_status(row, memory.get(row.pid, 0)) for row in rows))
 
     async def restart(self, request: RestartRequest, call: Call) -> Restarted:
         """End a worker in order and start it again."""
@@ -121,16 +119,30 @@ class Methods:
         return Nothing()
 
 
-def _status(name: str, pid: int, restarts: int, state: str, reason: str, memory: int) -> WorkerStatus:
+class _Row(NamedTuple):
+    """What the supervisor knows of a process, without /proc."""
+
+    name: str
+    pid: int
+    restarts: int
+    state: str
+    reason: str = ""
+    errors: int = 0
+    bugs: int = 0
+
+
+def _status(row: _Row, memory: int) -> WorkerStatus:
     try:
-        found = reality.status(pid)
-        uptime = reality.uptime(reality.start_time(pid))
+        found = reality.status(row.pid)
+        uptime = proc.age(proc.start_time(row.pid))
     except (FileNotFoundError, ProcessLookupError):  # down, or it ended this moment
         return WorkerStatus(
-            name=name, pid=0, uid=0, capabilities=(), seccomp="", no_new_privs=False, memory=0, restarts=restarts,
-            uptime=0.0, state="starting" if state == "ready" else state, reason=reason,
+            name=row.name, pid=0, uid=0, capabilities=(), seccomp="", no_new_privs=False, memory=0,
+            restarts=row.restarts, uptime=0.0, state="starting" if row.state == "ready" else row.state,
+            reason=row.reason,
         )  # fmt: skip
     return WorkerStatus(
-        name=name, pid=pid, uid=found.uid, capabilities=found.capabilities, seccomp=found.seccomp,
-        no_new_privs=found.no_new_privs, memory=memory, restarts=restarts, uptime=uptime, state=state, reason=reason,
+        name=row.name, pid=row.pid, uid=found.uid, capabilities=found.capabilities, seccomp=found.seccomp,
+        no_new_privs=found.no_new_privs, memory=memory, restarts=row.restarts, uptime=uptime, state=row.state,
+        reason=row.reason, errors=row.errors, bugs=row.bugs,
     )  # fmt: skip

@@ -14,6 +14,7 @@ import msgspec
 from kernel.config.sections import Config
 from kernel.contracts.records import Sandbox
 from kernel.errors import FailedPrecondition
+from kernel.ids import short
 
 FIXED = (
     "root", "run", "socket", "user", "image.user", "stream.user", "runtime.cgroup_driver", "storage.image_store",
@@ -51,7 +52,7 @@ def check(before: Config, after: Config, sandboxes: Iterable[Sandbox]) -> tuple[
         if new is None or (old is not None and old.root != new.root):
             what = "taken away" if new is None else "moved to another root"
             raise FailedPrecondition(
-                f"runtime handler {name!r} cannot be {what}: pod sandbox {sandbox.id[:13]} uses it"
+                f"runtime handler {name!r} cannot be {what}: pod sandbox {short(sandbox.id)} uses it"
             )
     return keys
 

@@ -32,7 +32,7 @@ from kernel import log
 from kernel.config import reading as configuration
 from kernel.config.sections import Config
 from kernel.errors import CrispError, FailedPrecondition
-from kernel.host import syscalls
+from kernel.host import proc, syscalls
 from kernel.supervisor.privileges import enforce, reality
 from kernel.supervisor.privileges.workers import WORKERS, Row, row
 from kernel.supervisor.processes import restart_policy, spawner_link
@@ -294,8 +294,8 @@ def _name_process(name: str) -> None:
     """Show `crisp-NAME` in /proc/PID/comm and cmdline."""
     title = f"crisp-{name}"
     syscalls.prctl_name(title)
-    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
-    start, end = int(fields[45]), int(fields[46])  # arg_start and arg_end, fields 48 and 49 of proc(5)
+    found = proc.stat(os.getpid())
+    start, end = found.arguments if found else (0, 0)
     if end > start:
         syscalls.write_memory(start, end, title.encode())
 

@@ -31,16 +31,18 @@ from kernel.bus.worker import Server
 from kernel.config import reading as configuration
 from kernel.config.sections import Config
 from kernel.contracts import runtime
-from kernel.contracts.contract import HELLO, Contract, Message, Nothing
+from kernel.contracts.contract import HELLO, Contract, Hello, Message, Nothing
 from kernel.contracts.records import Exit
 from kernel.contracts.supervisor import CONTRACT, Health, Reloaded
 from kernel.errors import CrispError, FailedPrecondition, NotFound
-from kernel.host.aio import Deadline, KeyedLock, Tasks
+from kernel.host import files, proc
+from kernel.host.aio import Deadline, KeyedLock, Tasks, report_lost_errors
 from kernel.host.process import describe
+from kernel.ids import short
 from kernel.state.store import Store
 from kernel.supervisor import reload
 from kernel.supervisor.methods import Methods, StateThread
-from kernel.supervisor.privileges import enforce, folders, reality
+from kernel.supervisor.privileges import enforce, folders
 from kernel.supervisor.privileges.workers import FRONT, SUPERVISOR, WORKERS, Row
 from kernel.supervisor.processes import notify, restart_policy, roster, spawner_link
 from kernel.supervisor.processes.spawning import Process, Spawning
@@ -68,6 +70,8 @@ class Worker:
         self.process: Process | None = None
         self.restarts = 0
         self.deaths: tuple[restart_policy.Death, ...] = ()
+        self.hello: Hello | None = None
+        """The latest that its process has answered."""
         self.state = "starting"
         """As in WorkerStatus."""
         self.down = "it has not started yet"
@@ -115,11 +119,11 @@ class Supervisor:
         server = Server(CONTRACT, Methods(self, state), self._config.paths.bus("supervisor"))
         self._adopt()
         for worker in self.workers.values():
-            self._keepers[worker.row.name] = self._tasks.start(self._keep(worker), f"keep {worker.row.name}")
-        exits = self._tasks.start(self._record_exits(state), "record exits")
-        self._tasks.start(self._announce(), "announce")
-        self._tasks.start(_copy_now_and_then(state), "copy the state")
-        ending = self._tasks.start(self._ending.wait(), "wait for the end")
+            self._keepers[worker.row.name] = self._tasks.run(self._keep(worker), f"keep {worker.row.name}")
+        exits = self._tasks.run(self._record_exits(state), "record exits")
+        self._tasks.spawn(self._announce(), "announce")
+        self._tasks.spawn(_copy_now_and_then(state), "copy the state")
+        ending = self._tasks.run(self._ending.wait(), "wait for the end")
         done, _ = await asyncio.wait({ending, exits, *self._keepers.values()}, return_when=asyncio.FIRST_COMPLETED)
         for task in done - {ending}:
             task.result()  # a bug of ours ends this process; the next supervisor adopts the workers
@@ -152,7 +156,7 @@ class Supervisor:
             raise NotFound(f"no worker is named {name!r}", hint=f"the workers are {', '.join(self.workers)}")
         async with self._locks.hold(name), deadline.limit(f"restarting the {name} worker"):
             before = worker.process
-            if before is not None and not before.gone.is_set():
+            if before is not None and not before.ended.is_set():
                 worker.told_to_end = True
                 await _end(before, _TERM_SECONDS)
                 worker.ready.clear()
@@ -178,7 +182,7 @@ class Supervisor:
         return Reloaded(changed=keys, restarted=names)
 
     def _begin_reload(self) -> None:
-        self._tasks.start(self._reload_quietly(), "reload")
+        self._tasks.spawn(self._reload_quietly(), "reload")
 
     async def _reload_quietly(self) -> None:
         try:
@@ -196,7 +200,7 @@ class Supervisor:
             if process is not None:
                 if await self._becomes_ready(worker, process):
                     await self._watch(worker, process)
-                await process.gone.wait()
+                await process.ended.wait()
             await self._after_death(worker)
 
     async def _start(self, worker: Worker) -> None:
@@ -210,7 +214,7 @@ class Supervisor:
     async def _becomes_ready(self, worker: Worker, process: Process) -> bool:
         """Wait for the first hello; a worker that does not say it in time is killed."""
         name, until, grace = worker.row.name, Deadline.after(_START_SECONDS), Deadline.after(_GRACE)
-        while not process.gone.is_set():
+        while not process.ended.is_set():
             if await self._says_hello(worker, process, until if worker.down else until.earlier(_GRACE)):
                 worker.state, worker.told_to_end = "ready", False
                 worker.ready.set()
@@ -220,27 +224,30 @@ class Supervisor:
             if until.remaining() <= 0:
                 _LOG.error("the %s worker does not serve %.0f s after its start: it is killed", name, _START_SECONDS)
                 process.signal(signal.SIGKILL)
-                await process.gone.wait()
+                await process.ended.wait()
             elif grace.remaining() <= 0 and not worker.down:
                 self._set_down(worker, "it is starting")
         return False
 
     async def _watch(self, worker: Worker, process: Process) -> None:
         """Heartbeats until the process ends or hangs."""
-        worked = [reality.main_thread_cpu(process.pid)]
-        while not await _within(process.gone, BEAT):
+        worked = [proc.main_thread_cpu(process.pid)]
+        while not await _within(process.ended, BEAT):
             answered = await self._says_hello(worker, process, Deadline.after(_PATIENCE))
-            worked = [*([] if answered else worked), reality.main_thread_cpu(process.pid)]
-            if restart_policy.hangs(worked) and not process.gone.is_set():
+            worked = [*([] if answered else worked), proc.main_thread_cpu(process.pid)]
+            if restart_policy.hangs(worked) and not process.ended.is_set():
                 _LOG.error("the %s worker, pid %d, hangs: it is killed", worker.row.name, process.pid)
                 process.signal(signal.SIGKILL)
 
     async def _says_hello(self, worker: Worker, process: Process, deadline: Deadline) -> bool:
-        call = self._tasks.start(worker.client.call(HELLO, Nothing(), deadline=deadline), f"hello {worker.row.name}")
-        gone = self._tasks.start(process.gone.wait(), f"end of {worker.row.name}")
+        call = self._tasks.run(worker.client.call(HELLO, Nothing(), deadline=deadline), f"hello {worker.row.name}")
+        gone = self._tasks.run(process.ended.wait(), f"end of {worker.row.name}")
         try:
             await asyncio.wait((call, gone), return_when=asyncio.FIRST_COMPLETED)
-            return call.done() and call.result().pid == process.pid  # not an earlier process's last word
+            if call.done() and call.result().pid == process.pid:  # not an earlier process's last word
+                worker.hello = call.result()
+                return True
+            return False
         except CrispError:
             return False
         finally:
@@ -250,7 +257,7 @@ class Supervisor:
     async def _after_death(self, worker: Worker) -> None:
         """Judge, and wait as long as that says."""
         was_ready, worker.state = worker.state == "ready", "starting"
-        worker.process = None
+        worker.process = worker.hello = None
         worker.ready.clear()
         worker.restarts += 1
         if worker.told_to_end or self._ending.is_set():
@@ -378,6 +385,7 @@ def run(config: Config, end: socket.socket, children: dict[str, int], source: Pa
 async def _live(
     config: Config, end: socket.socket, children: dict[str, int], netns: int, store: Store, source: Path
 ) -> None:
+    report_lost_errors()
     with ThreadPoolExecutor(1, "state") as thread:
         state = StateThread(store, thread)
         await Supervisor(config, end, children, netns, source).run(state)
@@ -386,12 +394,8 @@ async def _live(
 
 def write_effective(config: Config) -> None:
     """Replace the effective configuration as a whole."""
-    file = configuration.effective_file(config)
-    new = file.with_suffix(".new")
-    new.unlink(missing_ok=True)
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as out:
-        out.write(configuration.dump(config))  # a proxy's password may be in it
-    new.rename(file)
+    text = configuration.dump(config)  # readable by root alone: a proxy's password may be in it
+    files.replace(configuration.effective_file(config), text.encode(), durable=False, mode=0o600)
 
 
 def _only_one(path: Path) -> int:
@@ -452,17 +456,17 @@ async def _record(state: StateThread, fact: runtime.ContainerFact) -> None:
     )
     try:
         if await state.record_exit(exit_):
-            _LOG.info("container %s exited with %d", fact.container[:13], fact.exit_code)
+            _LOG.info("container %s exited with %d", short(fact.container), fact.exit_code)
     except CrispError as error:  # the runtime says it again when it or we start anew
-        _LOG.error("the exit of container %s is not recorded: %s", fact.container[:13], error)
+        _LOG.error("the exit of container %s is not recorded: %s", short(fact.container), error)
 
 
 async def _end(process: Process, patience: float) -> None:
     """SIGTERM, and SIGKILL to what is left."""
     process.signal(signal.SIGTERM)
-    if not await _within(process.gone, patience):
+    if not await _within(process.ended, patience):
         process.signal(signal.SIGKILL)
-        await process.gone.wait()
+        await process.ended.wait()
 
 
 async def _within(event: asyncio.Event, seconds: float) -> bool:

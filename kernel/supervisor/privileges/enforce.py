@@ -23,8 +23,8 @@ import pyseccomp
 
 from kernel.config.sections import Config
 from kernel.errors import FailedPrecondition
-from kernel.host import syscalls
-from kernel.supervisor.privileges.workers import CAPABILITIES, Filter, Landlock, Net, Row, Sockets
+from kernel.host import bounding, filters, syscalls
+from kernel.supervisor.privileges.workers import Filter, Landlock, Net, Row, Sockets
 
 _LOG = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def apply(row: Row, config: Config) -> None:
     if row.landlock:
         _landlock(row.landlock, config)
     if not row.bounding:
-        _cut_bounding_set(row.capability_mask or 0)
+        bounding.cut(row.capability_mask or 0, required=True)
     if row.capabilities is not None:
         os.setgroups([])
     if user.pw_uid:
@@ -98,18 +98,6 @@ def account(name: str) -> pwd.struct_passwd:
     except KeyError:
         line = f"useradd --system --user-group --no-create-home --shell /usr/sbin/nologin {name}"
         raise FailedPrecondition(f"there is no user {name!r} to run a worker as", hint=f"make it: {line}") from None
-
-
-def _cut_bounding_set(keep: int) -> None:
-    for bit in range(64):
-        if keep >> bit & 1:
-            continue
-        try:
-            syscalls.prctl(syscalls.PR_CAPBSET_DROP, bit)
-        except OSError as error:
-            if error.errno == errno.EINVAL and bit >= len(CAPABILITIES):  # beyond the kernel's last capability
-                return
-            raise
 
 
 def _landlock(rules: Landlock, config: Config) -> None:
@@ -169,14 +157,11 @@ def _program(rules: Filter) -> bytes:
         # Its flags lie behind a pointer; the C library falls back to clone.
         wanted.add_rule(pyseccomp.ERRNO(errno.ENOSYS), "clone3")
     for name in names:
-        if pyseccomp.resolve_syscall(pyseccomp.Arch.NATIVE, name) >= 0:  # not every architecture has them all
+        if filters.exists(name):  # not every architecture has them all
             wanted.add_rule(refuse, name)
     if rules.sockets is not Sockets.ANY:
         for family in range(_HIGHEST_FAMILY):
             if family not in rules.sockets.value:
                 wanted.add_rule(refuse, "socket", pyseccomp.Arg(0, pyseccomp.EQ, family))
         wanted.add_rule(refuse, "socket", pyseccomp.Arg(0, pyseccomp.GE, _HIGHEST_FAMILY))
-    with os.fdopen(os.memfd_create("seccomp"), "r+b") as file:
-        wanted.export_bpf(file)
-        file.seek(0)
-        return file.read()
+    return filters.compile_filter(wanted)

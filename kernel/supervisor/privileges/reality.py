@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,33 +43,9 @@ def status(pid: int) -> Status:
     return parse_status(Path(f"/proc/{pid}/status").read_text())
 
 
-def start_time(pid: int) -> int:
-    """Field 22 of /proc/PID/stat: with the pid, the identity of a process. FileNotFoundError where it has gone."""
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-
-
-def main_thread_cpu(pid: int) -> float:
-    """Seconds of CPU that the main thread of a process has used; nothing where it has gone."""
-    try:
-        fields = Path(f"/proc/{pid}/task/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # utime and stime, fields 14 and 15
-
-
-def uptime(started: int) -> float:
-    """Seconds since a start time."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - started / os.sysconf("SC_CLK_TCK")
-
-
 def pss(pid: int) -> int:
     """Proportional set size in bytes. Needs the privileges of a process that may trace `pid`: the spawner's."""
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
         if line.startswith("Pss:"):
             return int(line.split()[1]) * 1024
     return 0
-
-
-def boot_id() -> str:
-    """This boot's id."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -8,13 +8,12 @@ started anew, and take over their sockets.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 
-from kernel.supervisor.privileges import reality
+from kernel.host import files, pidfd, proc
 
 _LOG = logging.getLogger(__name__)
 
@@ -32,14 +31,12 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 def entry(name: str, pid: int, restarts: int) -> Entry:
     """The entry of a process that lives: this one, or an unreaped child's."""
-    return Entry(name=name, pid=pid, start_time=reality.start_time(pid), restarts=restarts)
+    return Entry(name=name, pid=pid, start_time=proc.start_time(pid), restarts=restarts)
 
 
 def save(path: Path, entries: Iterable[Entry]) -> None:
-    """Replace the file."""
-    fresh = path.with_name(f"{path.name}.new")
-    fresh.write_bytes(msgspec.json.encode(list(entries)))
-    fresh.rename(path)
+    """Replace the file, which a boot ends."""
+    files.replace(path, msgspec.json.encode(list(entries)), durable=False, mode=0o644)
 
 
 def load(path: Path) -> dict[str, Entry]:
@@ -56,16 +53,4 @@ def load(path: Path) -> dict[str, Entry]:
 
 def adopt(known: Entry) -> int | None:
     """A pidfd of the entry's process, where it still runs."""
-    if known.pid <= 0:
-        return None
-    try:
-        pidfd = os.pidfd_open(known.pid)
-    except ProcessLookupError:
-        return None
-    try:
-        if reality.start_time(known.pid) == known.start_time:  # read after the pidfd was taken: it is that process's
-            return pidfd
-    except (FileNotFoundError, ProcessLookupError):
-        pass
-    os.close(pidfd)
-    return None
+    return pidfd.open_same(known.pid, known.start_time)

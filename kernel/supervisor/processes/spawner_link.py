@@ -10,6 +10,8 @@ import socket
 
 import msgspec
 
+from kernel.host import rights
+
 _LARGEST = 4096
 
 
@@ -85,7 +87,7 @@ def pair() -> tuple[socket.socket, socket.socket]:
 
 def send(end: socket.socket, message: ToSpawner | ToSupervisor, *fds: int) -> None:
     """Send a message. OSError where the other side has gone or reads too slowly."""
-    socket.send_fds(end, [_ENCODER.encode(message)], list(fds))
+    rights.send(end, _ENCODER.encode(message), fds)
 
 
 def receive_from_supervisor(end: socket.socket) -> ToSpawner | None:
@@ -96,5 +98,5 @@ def receive_from_supervisor(end: socket.socket) -> ToSpawner | None:
 
 def receive_from_spawner(end: socket.socket) -> tuple[ToSupervisor | None, list[int]]:
     """The next message and its descriptors, which the caller then owns; None at end of file."""
-    data, fds, _, _ = socket.recv_fds(end, _LARGEST, 1)
+    data, fds = rights.receive(end, _LARGEST, 1)
     return (_TO_SUPERVISOR.decode(data) if data else None), fds

@@ -20,38 +20,24 @@ from pathlib import Path
 
 from kernel.config.sections import PROXIES
 from kernel.errors import DeadlineExceeded, Internal
-from kernel.host import process
-from kernel.host.aio import Deadline, Tasks
-from kernel.supervisor.privileges import reality
+from kernel.host import proc, process
+from kernel.host.aio import Deadline, Tasks, keep_trying
+from kernel.host.pidfd import Watched
 from kernel.supervisor.processes import notify, restart_policy, spawner_link
 
 _LOG = logging.getLogger(__name__)
 _FORK_SECONDS = 20.0
 
 
-class Process:
-    """A worker's process: known by a pidfd, so that nobody else's is ever signalled. Make it inside a running loop."""
+class Process(Watched):
+    """A worker's process. Make it inside a running loop."""
 
-    def __init__(self, pid: int, pidfd: int) -> None:
-        self.pid = pid
-        self.start_time = 0
-        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended already, as the pidfd will say
-            self.start_time = reality.start_time(pid)
-        self.gone = asyncio.Event()
-        self._pidfd = pidfd
-        self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(pidfd, self._on_end)
-
-    def signal(self, number: int) -> None:
-        """Send a signal; nothing where it has gone."""
-        if not self.gone.is_set():
-            with suppress(ProcessLookupError):  # it ended this moment
-                signal.pidfd_send_signal(self._pidfd, number)
-
-    def _on_end(self) -> None:
-        self._loop.remove_reader(self._pidfd)
-        os.close(self._pidfd)
-        self.gone.set()
+    def __init__(self, pid: int, fd: int) -> None:
+        """`fd`: a pidfd of the process, which is closed when the process ends."""
+        super().__init__(pid, fd)
+        found = proc.stat(pid)
+        self.start_time = found.start if found else 0  # 0 if it has ended, which the pidfd shows next
+        self.on_end(self.close)
 
 
 class Spawning:
@@ -70,7 +56,7 @@ class Spawning:
         on_replaced: Callable[[], None],
     ) -> None:
         self.pid = os.getppid()
-        self.start_time = reality.start_time(self.pid)
+        self.start_time = proc.start_time(self.pid)
         self.restarts = 0
         self._config_file = config_file
         self._source = source
@@ -153,7 +139,7 @@ class Spawning:
             case None:
                 self._detach()
                 if not self._closed:
-                    self._tasks.start(self._replace(), "replace the spawner")
+                    self._tasks.spawn(self._replace_at_last(), "replace the spawner")
             case spawner_link.Started(name, pid):
                 self._on_started(name, pid, fds[0])
             case spawner_link.Failed(name, why):
@@ -178,29 +164,27 @@ class Spawning:
         else:
             future.set_result(started)
 
-    async def _replace(self) -> None:
+    async def _replace_at_last(self) -> None:
+        await keep_trying(self._replace, "replacing the spawner", at_once=True)
+
+    async def _replace(self) -> bool:
         self._deaths = restart_policy.remember(self._deaths, restart_policy.Death(time.monotonic(), ready=True))
         verdict = restart_policy.judge(self._deaths)
         _LOG.error("the spawner died; a new one follows after %.1f s", verdict.after)
         await asyncio.sleep(verdict.after)
         ours, theirs = spawner_link.pair()
-        environment = {
-            **process.ENVIRONMENT,
-            **notify.environment(),
-            **{name: os.environ[name] for names in PROXIES.values() for name in names if name in os.environ},
-            "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
-        }
-        started = await process.start(
-            (
-                sys.executable, "-P", "-m", "kernel.supervisor.spawner", "--config", str(self._config_file),
-                "--source", str(self._source), "--adopt", str(theirs.fileno()), "--netns", str(self._netns),
-            ),
-            stderr=2,
-            env=environment,
-            pass_fds=(theirs.fileno(), self._netns),
-        )  # fmt: skip
-        theirs.close()
-        self.pid, self.start_time = started.pid, reality.start_time(started.pid)
+        try:
+            started = await self._launch(theirs)
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        found = proc.stat(started.pid)
+        self.pid, self.start_time = (
+            started.pid,
+            found.start if found else 0,
+        )  # 0 if it has ended, as the link shows next
         self.restarts += 1
         self._attach(ours)
         self._on_replaced()
@@ -208,3 +192,21 @@ class Spawning:
             self._send(spawner_link.Spawn(name))
         for pids, _ in self._measures:
             self._send(spawner_link.Measure(pids))
+        return True
+
+    async def _launch(self, link: socket.socket) -> asyncio.subprocess.Process:
+        environment = {
+            **process.ENVIRONMENT,
+            **notify.environment(),
+            **{name: os.environ[name] for names in PROXIES.values() for name in names if name in os.environ},
+            "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
+        }
+        return await process.start(
+            (
+                sys.executable, "-P", "-m", "kernel.supervisor.spawner", "--config", str(self._config_file),
+                "--source", str(self._source), "--adopt", str(link.fileno()), "--netns", str(self._netns),
+            ),
+            stderr=2,
+            env=environment,
+            pass_fds=(link.fileno(), self._netns),
+        )  # fmt: skip

@@ -16,7 +16,7 @@ from kernel.bus.envelope import MARK
 from kernel.bus.worker import Call, Server
 from kernel.contracts.contract import HELLO, Contract, Message, Method, Nothing
 from kernel.errors import DeadlineExceeded, Internal, NotFound, Unavailable
-from kernel.host.aio import Deadline
+from kernel.host.aio import Deadline, Tasks
 
 ID = bytes(range(16))
 
@@ -143,6 +143,28 @@ async def test_a_bug_in_a_handler_is_internal_and_the_worker_lives(
         await client.call(SAY, Say(word="bug"))
     assert "say failed" in caplog.text
     assert (await client.call(SAY, Say(word="hello"))).word == "hello -"
+    await client.close()
+    await server.close()
+
+
+async def test_a_worker_reports_the_failures_of_its_background_tasks(
+    address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken() -> None:
+        raise KeyError("follower")
+
+    async def away() -> None:
+        raise Unavailable("storage is away")
+
+    server, client, tasks = Server(CONTRACT, Parrot(), address), Client(CONTRACT, address), Tasks()
+    before = await client.call(HELLO, Nothing())
+    tasks.spawn(broken(), "follow")
+    tasks.spawn(away(), "measure")
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    after = await client.call(HELLO, Nothing())
+    assert (after.bugs - before.bugs, after.errors - before.errors) == (1, 1)
+    assert "KeyError: 'follower'" in caplog.text
     await client.close()
     await server.close()
 

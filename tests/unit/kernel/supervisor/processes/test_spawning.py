@@ -7,15 +7,21 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from kernel.errors import DeadlineExceeded, Internal
+from kernel.host import process
 from kernel.host.aio import Deadline
 from kernel.supervisor.processes import spawner_link
 from kernel.supervisor.processes.spawning import Spawning
+
+
+class Started(NamedTuple):
+    pid: int
 
 
 class Played:
@@ -61,7 +67,7 @@ async def test_a_process_is_forked_signalled_and_its_end_seen(played: Played, sl
     assert process.pid == sleeper.pid
     process.signal(signal.SIGTERM)
     async with asyncio.timeout(5):
-        await process.gone.wait()
+        await process.ended.wait()
     process.signal(signal.SIGTERM)  # nobody is there any more
     assert sleeper.wait() == -signal.SIGTERM
 
@@ -102,3 +108,26 @@ async def test_the_spawner_is_told_to_end_too(played: Played) -> None:
     await played.spawning.close(3)
     assert await played.heard() == spawner_link.Bye(3)
     assert not played.spawning.up
+
+
+async def test_a_spawner_that_cannot_be_started_is_started_later(
+    played: Played, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    attempts: list[str] = []
+    replaced = asyncio.Event()
+
+    async def start(argv: Sequence[str], **_: object) -> Started:
+        attempts.append(argv[0])
+        if len(attempts) == 1:
+            raise Internal("no memory")
+        return Started(os.getpid())
+
+    monkeypatch.setattr(process, "start", start)
+    monkeypatch.setattr(played.spawning, "_on_replaced", replaced.set)
+    played.ours.close()
+    async with asyncio.timeout(20):
+        await replaced.wait()
+    assert len(attempts) == 2
+    assert "replacing the spawner failed" in caplog.text
+    assert played.spawning.up
+    assert played.spawning.pid == os.getpid()
