@@ -30,7 +30,6 @@ TESTED_ELSEWHERE: dict[str, str] = {
     # The image calls, with workers of paper.
     "kernel/front/memory/image_memory.py": "tests/unit/kernel/front/images/test_image_service.py",
     "kernel/front/images/pull_flow.py": "tests/unit/kernel/front/images/test_image_service.py",
-    "kernel/front/images/image_records.py": "tests/unit/kernel/front/images/test_image_service.py",
     "kernel/front/responses/image_views.py": "tests/unit/kernel/front/images/test_image_service.py",
     "kernel/front/requests/image_spec.py": "tests/unit/kernel/front/images/test_image_service.py",
     "kernel/front/node/node_service.py": "tests/unit/kernel/front/images/test_image_service.py",

@@ -21,8 +21,8 @@ from kernel.front import flows
 from kernel.front.containers import restore, start_stop
 from kernel.front.context import Call, Front
 from kernel.front.images import admission
-from kernel.front.memory.replica import ContainerKey
 from kernel.front.requests import container_config, mounts, user_namespaces
+from kernel.front.requests.keys import ContainerKey
 from kernel.front.responses import views
 from kernel.host.aio import Deadline
 from kernel.ids import ContainerId, DiffId, Digest, ImageId, new_id

@@ -11,7 +11,6 @@ is asked for that.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 
 from kernel.contracts import image, storage
 from kernel.contracts.oci import Signature
@@ -19,13 +18,11 @@ from kernel.contracts.records import Image
 from kernel.errors import CrispError, DeadlineExceeded, InvalidInput, Unavailable, Untrusted
 from kernel.formats.reference import Reference, parse
 from kernel.front.context import Front
+from kernel.front.images import image_records
 from kernel.host.aio import Deadline
 from kernel.ids import Digest, digest
 
 _LOG = logging.getLogger(__name__)
-_MOST = 128
-_MOST_BYTES = 256 << 10
-"""Of the signatures that an image's record keeps."""
 _MOST_NAMES = 32
 """Of an image, by which it may be accepted where it is asked for by id."""
 
@@ -40,7 +37,9 @@ async def at_pull(
     found: tuple[Signature, ...] = ()
     trouble: CrispError | None = None
     try:
-        found = kept((), (await front.image.call(image.SIGNATURES, request, deadline=deadline)).signatures)
+        found = image_records.kept_signatures(
+            (), (await front.image.call(image.SIGNATURES, request, deadline=deadline)).signatures
+        )
     except CrispError as error:
         trouble = error
     try:
@@ -91,19 +90,6 @@ def digests_of(found: Image) -> tuple[Digest, ...]:
     for which there is the image worker's word alone.
     """
     return tuple(dict.fromkeys(digest(name.rpartition("@")[2]) for name in found.digests))
-
-
-def kept(before: Iterable[Signature], now: Iterable[Signature]) -> tuple[Signature, ...]:
-    """The signatures for the record of an image that is pulled again: those found now, and older ones while there is
-    room. Pure."""
-    result: list[Signature] = []
-    room = _MOST_BYTES
-    for signature in dict.fromkeys((*now, *before)):
-        room -= len(signature.payload) + len(signature.signature)
-        if room < 0 or len(result) >= _MOST:
-            break
-        result.append(signature)
-    return tuple(result)
 
 
 def _same(asked: Reference, name: Reference) -> bool:

@@ -10,10 +10,12 @@ from msgspec import structs
 from kernel.contracts.oci import Signature
 from kernel.contracts.records import Image, ImageLayer, Intent, IntentKind
 from kernel.front.documents.image_config import Parsed, distinct
-from kernel.front.images import admission
 from kernel.ids import DiffId, Digest, ImageId
 
 _Text = TypeVar("_Text", bound=str)
+_MOST_SIGNATURES = 128
+_MOST_SIGNATURE_BYTES = 256 << 10
+"""The most that an image's record keeps of signatures, in number and in bytes."""
 
 
 def committed(
@@ -43,9 +45,21 @@ def committed(
         blobs=_union(before.blobs if before else (), blobs),
         checkpoint_of=checkpoint_of or (before.checkpoint_of if before else ""),
         pulled_at=now,
-        signatures=admission.kept(before.signatures if before else (), signatures),
+        signatures=kept_signatures(before.signatures if before else (), signatures),
     )
     return (*_untagged(images.values(), image), image)
+
+
+def kept_signatures(before: Iterable[Signature], now: Iterable[Signature]) -> tuple[Signature, ...]:
+    """Return the signatures to keep of an image that is pulled again: those found now, then older ones that fit."""
+    result: list[Signature] = []
+    room = _MOST_SIGNATURE_BYTES
+    for signature in dict.fromkeys((*now, *before)):
+        room -= len(signature.payload) + len(signature.signature)
+        if room < 0 or len(result) >= _MOST_SIGNATURES:
+            break
+        result.append(signature)
+    return tuple(result)
 
 
 def _untagged(images: Iterable[Image], winner: Image) -> Iterator[Image]:

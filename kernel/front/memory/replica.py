@@ -30,15 +30,14 @@ from kernel.contracts.runtime import Platform
 from kernel.contracts.supervisor import Commit, Snapshot
 from kernel.errors import DeadlineExceeded, InvalidInput, NotFound
 from kernel.formats import reference
+from kernel.front.requests import keys
+from kernel.front.requests.keys import ContainerKey, SandboxKey
 from kernel.host.aio import Deadline, KeyedLock
 from kernel.ids import ContainerId, ImageId, SandboxId
 
 _IMAGE_ID = re.compile(r"(?:sha256:)?([0-9a-f]{3,64})", re.ASCII)
 _HEX_DIGITS = 64
 _Record = TypeVar("_Record", Sandbox, Container)
-SandboxKey = tuple[str, str, str, int]
-"""Name, namespace, uid and attempt of a pod: what a repeated RunPodSandbox is known by."""
-ContainerKey = tuple[SandboxId, str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +201,7 @@ class Replica:
         """The sandbox that a repeated RunPodSandbox means: made or being made, not stopped or on its way out."""
         for record in self.sandboxes.values():
             if (
-                key_of_sandbox(record) == key
+                keys.of_sandbox(record) == key
                 and record.state is not SandboxState.NOT_READY
                 and not self.leaving(record.id)
             ):
@@ -213,7 +212,7 @@ class Replica:
         """The container that a repeated CreateContainer means; one that has ended is not meant."""
         for record in self.containers_of(key[0]):
             ended = record.state is ContainerState.EXITED
-            if key_of_container(record) == key and not ended and not self.leaving(record.id):
+            if keys.of_container(record) == key and not ended and not self.leaving(record.id):
                 return record
         return None
 
@@ -276,16 +275,6 @@ class Replica:
 
 
 _LEAVING = frozenset({IntentKind.STOP_SANDBOX, IntentKind.REMOVE_SANDBOX, IntentKind.REMOVE_CONTAINER})
-
-
-def key_of_sandbox(record: Sandbox) -> SandboxKey:
-    """What a repeated RunPodSandbox is known by."""
-    return (record.name, record.namespace, record.uid, record.attempt)
-
-
-def key_of_container(record: Container) -> ContainerKey:
-    """What a repeated CreateContainer is known by."""
-    return (record.sandbox, record.name, record.attempt)
 
 
 def _by_id(

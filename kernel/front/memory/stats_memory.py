@@ -1,4 +1,4 @@
-"""The last readings of pods and containers, and when to read again. Pure: the clock is an argument.
+"""The last readings of pods and containers, and when to read again. The clock is an argument of each method.
 
 Lost with the front and made anew. Moments are seconds of the monotonic clock; those within readings are
 nanoseconds since 1970, as the CRI shows them.
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from kernel.contracts.stats import CgroupUsage, ContainerUsage, FileSystem, PodUsage, Stats
 from kernel.contracts.storage import Usage
+from kernel.front.responses.rates import Rate, first_rate
 from kernel.ids import ContainerId, SandboxId
 
 LINGER = 30.0
@@ -22,39 +23,8 @@ _SHARE = 0.01
 """The part of one CPU that readings may take."""
 _ECHO = 0.7
 """A question is followed by a reading this much later: who asks twice, a second apart, sees two readings."""
-_RATE_NS = 500_000_000
-"""A rate is taken over at least this long: over less it is noise."""
 LAYER_SECONDS = 60.0
 """How old the size of a writable layer may get: finding it is a walk through all of its files."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """CPU time per second, from the reading it is counted from and the last one."""
-
-    at: int
-    cpu: int
-    nano_cores: int | None
-
-    def next(self, usage: CgroupUsage) -> Rate:
-        """With a later reading. One that follows at once, or whose counter began anew, says nothing new."""
-        if usage.cpu is None:
-            return self
-        passed = usage.at - self.at
-        if usage.cpu < self.cpu or passed <= 0:
-            return Rate(usage.at, usage.cpu, None)
-        if passed < _RATE_NS:
-            return self
-        return Rate(usage.at, usage.cpu, (usage.cpu - self.cpu) * 1_000_000_000 // passed)
-
-
-def first_rate(usage: CgroupUsage, since: int) -> Rate | None:
-    """From one reading: the mean since `since` (nanoseconds since 1970), which is all there is; 0 for not at all."""
-    if usage.cpu is None:
-        return None
-    passed = usage.at - since
-    mean = usage.cpu * 1_000_000_000 // passed if since and passed > 0 else 0
-    return Rate(usage.at, usage.cpu, mean)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ import importlib.metadata
 import json
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
-from itertools import islice
 
 import msgspec
 
@@ -19,14 +18,12 @@ from kernel.contracts.records import Container, ContainerState, Sandbox
 from kernel.cri.generated import cri_pb2 as cri
 from kernel.errors import CrispError
 from kernel.front.context import Call, Front
-from kernel.front.responses import provenance, views
+from kernel.front.responses import protobuf_fields, provenance, views
 
 RUNTIME_NAME = "crisp"
 RUNTIME_VERSION = importlib.metadata.version("crisp")
 _KUBELET_API = "0.1.0"
 """What the kubelet calls this interface, and expects back."""
-_CHUNK = 500
-"""Objects in one message of a stream: far below the message limit, even with large annotations."""
 _DRIVERS = {"cgroupfs": cri.CGROUPFS, "systemd": cri.SYSTEMD}
 
 
@@ -83,7 +80,7 @@ async def stream_pod_sandboxes(
     front: Front, request: cri.StreamPodSandboxesRequest, call: Call
 ) -> AsyncIterator[bytes]:
     """ListPodSandbox in parts."""
-    for part in parts(_pods(front, request.filter)):
+    for part in protobuf_fields.parts(_pods(front, request.filter)):
         yield part
 
 
@@ -117,7 +114,7 @@ async def list_containers(front: Front, request: cri.ListContainersRequest, call
 
 async def stream_containers(front: Front, request: cri.StreamContainersRequest, call: Call) -> AsyncIterator[bytes]:
     """ListContainers in parts."""
-    for part in parts(_containers(front, request.filter)):
+    for part in protobuf_fields.parts(_containers(front, request.filter)):
         yield part
 
 
@@ -201,11 +198,3 @@ def _pods(front: Front, given: cri.PodSandboxFilter) -> Iterator[bytes]:
 def _containers(front: Front, given: cri.ContainerFilter) -> Iterator[bytes]:
     records: Iterable[Container] = front.replica.listed_containers()
     return map(front.container_items.of, views.containers_that_pass(records, given))
-
-
-def parts(items: Iterator[bytes]) -> Iterator[bytes]:
-    """Fields of a list message as messages of a stream."""
-    whole = list(items)  # as it is now: the records may change while the caller reads
-    rest = iter(whole)
-    while part := list(islice(rest, _CHUNK)):
-        yield b"".join(part)

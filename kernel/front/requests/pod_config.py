@@ -13,8 +13,8 @@ from typing import Literal
 from kernel.contracts.network import AttachRequest, PortMapping
 from kernel.contracts.runtime import NamespaceMode, PodRequest, Resources
 from kernel.cri.generated import cri_pb2 as cri
-from kernel.front.memory.replica import SandboxKey
 from kernel.front.requests import fields, profiles, user_namespaces
+from kernel.front.requests.keys import SandboxKey
 from kernel.ids import SandboxId
 
 MODES = {

@@ -5,7 +5,12 @@ Messages that were serialised once are put together to lists, and into each othe
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import islice
+
 _LENGTH_DELIMITED = 2
+_CHUNK = 500
+"""Objects in one message of a stream: far below the message limit, even with large annotations."""
 
 
 def field(number: int, message: bytes) -> bytes:
@@ -21,3 +26,13 @@ def varint(value: int) -> bytes:
         value >>= 7
     out.append(value)
     return bytes(out)
+
+
+def parts(items: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the fields of a list message as messages of a stream, of `_CHUNK` objects each.
+
+    All items are read at the first step: the records may change while the caller takes the parts.
+    """
+    rest = iter(list(items))
+    while part := list(islice(rest, _CHUNK)):
+        yield b"".join(part)

@@ -10,8 +10,8 @@ from kernel.contracts.records import Container, Sandbox
 from kernel.contracts.stats import CgroupUsage, ContainerUsage, InterfaceUsage, PodUsage, Pressure, Stall
 from kernel.contracts.storage import Usage
 from kernel.cri.generated import cri_pb2 as cri
-from kernel.front.memory.stats_memory import Rate
 from kernel.front.responses import views
+from kernel.front.responses.rates import Rate
 
 _DEFAULT_INTERFACE = "eth0"
 

@@ -13,7 +13,7 @@ from kernel.front.context import Call, Front
 from kernel.front.documents import metric_families
 from kernel.front.documents.metric_families import CONTAINER, POD, Subject
 from kernel.front.memory import stats_items
-from kernel.front.node import queries
+from kernel.front.responses import protobuf_fields
 from kernel.front.stats import stats_reading
 
 
@@ -36,7 +36,7 @@ async def stream_pod_sandbox_metrics(
 ) -> AsyncIterator[bytes]:
     """ListPodSandboxMetrics in parts."""
     await stats_reading.before_metrics(front)
-    for part in queries.parts(_items(front)):
+    for part in protobuf_fields.parts(_items(front)):
         yield part
 
 

@@ -12,7 +12,6 @@ from kernel.contracts.records import Container, Sandbox
 from kernel.cri.generated import cri_pb2 as cri
 from kernel.front.context import Call, Front
 from kernel.front.memory import stats_items
-from kernel.front.node import queries
 from kernel.front.responses import protobuf_fields, views
 from kernel.front.responses.views import LIST_FIELD
 from kernel.front.stats import stats_reading
@@ -39,7 +38,7 @@ async def stream_container_stats(
     front: Front, request: cri.StreamContainerStatsRequest, call: Call
 ) -> AsyncIterator[bytes]:
     """ListContainerStats in parts."""
-    for part in queries.parts(await _containers(front, request.filter)):
+    for part in protobuf_fields.parts(await _containers(front, request.filter)):
         yield part
 
 
@@ -61,7 +60,7 @@ async def stream_pod_sandbox_stats(
     front: Front, request: cri.StreamPodSandboxStatsRequest, call: Call
 ) -> AsyncIterator[bytes]:
     """ListPodSandboxStats in parts."""
-    for part in queries.parts(await _pods(front, request.filter)):
+    for part in protobuf_fields.parts(await _pods(front, request.filter)):
         yield part
 
 

@@ -67,15 +67,6 @@ def test_digests_are_those_that_the_front_has_followed() -> None:
     assert admission.digests_of(record(manifest_digests=(ONE,))) == ()
 
 
-def test_what_is_kept_has_its_bounds() -> None:
-    old, new = SIGNED
-    assert admission.kept((old,), (new, new)) == (new, old)
-    many = [Signature(kind="simple", payload=str(number).encode()) for number in range(1000)]
-    assert admission.kept(many, (new,)) == (new, *many[:127])
-    large = [Signature(kind="simple", payload=bytes([number]) * (100 << 10)) for number in range(5)]
-    assert admission.kept(large, ()) == tuple(large[:2])
-
-
 async def test_what_the_image_worker_brings_has_its_bounds(front: Front, workers: Workers) -> None:
     workers.registry.push("a.example/app:v1", "layer")
     workers.signatures = tuple(Signature(kind="simple", payload=str(number).encode()) for number in range(1000))

@@ -12,7 +12,8 @@ from kernel.bus.client import Client
 from kernel.contracts.records import Container, ContainerState, Exit, Intent, IntentKind, Sandbox, SandboxState
 from kernel.contracts.supervisor import Commit, Snapshot
 from kernel.errors import DeadlineExceeded, InvalidInput, NotFound, Unavailable
-from kernel.front.memory.replica import Replica, key_of_container, key_of_sandbox
+from kernel.front.memory.replica import Replica
+from kernel.front.requests import keys
 from kernel.host.aio import Deadline
 from kernel.ids import ContainerId, SandboxId
 from tests.harness.fakes import pod_workers as fakes
@@ -69,21 +70,21 @@ async def test_what_is_being_made_is_not_listed(replica: Replica) -> None:
     assert list(replica.listed_sandboxes()) == []
     with pytest.raises(NotFound):
         replica.sandbox(POD.id)
-    assert replica.sandbox_named(key_of_sandbox(POD)) is making
+    assert replica.sandbox_named(keys.of_sandbox(POD)) is making
 
 
 async def test_a_repeat_does_not_mean_what_is_on_its_way_out(replica: Replica) -> None:
-    assert replica.sandbox_named(key_of_sandbox(POD)) is POD
-    assert replica.container_named(key_of_container(ONE)) is ONE
+    assert replica.sandbox_named(keys.of_sandbox(POD)) is POD
+    assert replica.container_named(keys.of_container(ONE)) is ONE
     intents = (
         Intent(id=POD.id, kind=IntentKind.STOP_SANDBOX, begun_at=1),
         Intent(id=ONE.id, kind=IntentKind.REMOVE_CONTAINER, begun_at=1),
     )
     await replica.commit(Commit(begin=intents), Deadline.after(5))
-    assert replica.sandbox_named(key_of_sandbox(POD)) is None
-    assert replica.container_named(key_of_container(ONE)) is None
+    assert replica.sandbox_named(keys.of_sandbox(POD)) is None
+    assert replica.container_named(keys.of_container(ONE)) is None
     await replica.commit(Commit(end=(POD.id, ONE.id)), Deadline.after(5))
-    assert replica.sandbox_named(key_of_sandbox(POD)) is POD
+    assert replica.sandbox_named(keys.of_sandbox(POD)) is POD
 
 
 async def test_a_removed_image_is_found_by_no_name(replica: Replica) -> None:

@@ -1,10 +1,10 @@
-"""Rates, the pace of readings, what is kept and what is forgotten."""
+"""The pace of readings, what is kept and what is forgotten."""
 
 from __future__ import annotations
 
 from kernel.contracts.stats import CgroupUsage, ContainerUsage, Detail, FileSystem, PodUsage, Stats
 from kernel.contracts.storage import Usage
-from kernel.front.memory.stats_memory import LayerUsage, Rate, StatsMemory, first_rate
+from kernel.front.memory.stats_memory import LayerUsage, StatsMemory
 from kernel.ids import ContainerId, SandboxId
 
 SECOND = 1_000_000_000
@@ -19,25 +19,6 @@ def usage(at: float, cpu: float | None) -> CgroupUsage:
 def pod(sandbox: SandboxId, *containers: ContainerId, detail: Detail | None = None) -> PodUsage:
     inside = tuple(ContainerUsage(container=one, usage=usage(9, 1), processes=1, detail=detail) for one in containers)
     return PodUsage(sandbox=sandbox, usage=usage(9, 2), processes=len(inside), containers=inside)
-
-
-def test_the_first_rate_is_the_mean_since_the_start() -> None:
-    assert first_rate(usage(10, 2), 6 * SECOND) == Rate(10 * SECOND, 2 * SECOND, SECOND // 2)
-    assert first_rate(usage(10, 2), 0) == Rate(10 * SECOND, 2 * SECOND, 0)
-    assert first_rate(usage(10, None), 0) is None
-
-
-def test_a_rate_is_counted_from_the_reading_before() -> None:
-    rate = Rate(10 * SECOND, 2 * SECOND, 0)
-    assert rate.next(usage(12, 3)).nano_cores == SECOND // 2
-    assert rate.next(usage(12, None)) is rate
-    assert rate.next(usage(10.1, 2.1)) is rate, "over a tenth of a second it is noise"
-
-
-def test_a_counter_or_clock_that_goes_back_begins_anew() -> None:
-    rate = Rate(10 * SECOND, 2 * SECOND, 5)
-    assert rate.next(usage(12, 1)) == Rate(12 * SECOND, SECOND, None)
-    assert rate.next(usage(9, 3)) == Rate(9 * SECOND, 3 * SECOND, None)
 
 
 def test_readings_follow_questions_and_end_with_them() -> None:

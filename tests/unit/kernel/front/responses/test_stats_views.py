@@ -5,8 +5,8 @@ from __future__ import annotations
 from kernel.contracts.stats import CgroupUsage, ContainerUsage, InterfaceUsage, PodUsage, Pressure, Stall
 from kernel.contracts.storage import Usage
 from kernel.cri.generated import cri_pb2 as cri
-from kernel.front.memory.stats_memory import Rate
 from kernel.front.responses import stats_views
+from kernel.front.responses.rates import Rate
 from kernel.ids import ContainerId, SandboxId
 
 CONTAINER, POD = ContainerId("b" * 64), SandboxId("a" * 64)
