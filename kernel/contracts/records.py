@@ -33,6 +33,16 @@ class ContainerState(enum.Enum):
     EXITED = "exited"
     UNKNOWN = "unknown"
 
+    @property
+    def has_process(self) -> bool:
+        """Whether a container in this state certainly has a process, which waits to be started or runs."""
+        return self in (ContainerState.CREATED, ContainerState.RUNNING)
+
+    @property
+    def may_have_process(self) -> bool:
+        """Whether a container in this state may have a process, which its end must kill."""
+        return self.has_process or self is ContainerState.UNKNOWN
+
 
 class Sandbox(Message, frozen=True, kw_only=True):
     """A pod sandbox."""

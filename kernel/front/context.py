@@ -25,7 +25,7 @@ from kernel.front.memory.replica import Replica
 from kernel.front.memory.short_names import ShortNames
 from kernel.front.memory.stats_items import StatsItems
 from kernel.front.memory.stats_memory import StatsMemory
-from kernel.front.node.events import Events
+from kernel.front.memory.subscribers import Subscribers
 from kernel.front.responses.image_views import to_cri
 from kernel.front.responses.views import LIST_FIELD, Items, container_item, pod_item
 from kernel.host.aio import Deadline, Joins, KeyedLock, Tasks
@@ -70,8 +70,8 @@ class Front:
     """Every flow that answers with nothing, by its kind and the id it is about."""
     locks: KeyedLock[str] = field(default_factory=KeyedLock)
     """One flow at a time for each sandbox, container or image, by id."""
-    events: Events = field(default_factory=Events)
-    """Who follows GetContainerEvents."""
+    subscribers: Subscribers = field(default_factory=Subscribers)
+    """The streams of GetContainerEvents."""
     images: ImageMemory = field(default_factory=ImageMemory)
     """How far pulls are, and the sizes of the file systems."""
     stats: StatsMemory = field(default_factory=StatsMemory)

@@ -43,8 +43,8 @@ async def load(front: Front) -> None:
     deadline = Deadline.after(_LOAD_SECONDS)
     snapshot = await front.supervisor.call(LOAD, Nothing(), deadline=deadline)
     front.replica.load(snapshot)
-    front.events.begin(msgspec.structs.replace(front.replica.snapshot(), gone=snapshot.gone))
-    front.replica.on_change = lambda changes: front.events.changed(front.replica, changes)
+    front.subscribers.begin(msgspec.structs.replace(front.replica.snapshot(), gone=snapshot.gone))
+    front.replica.on_change = lambda changes: front.subscribers.changed(front.replica, changes)
     repairs = plan_repairs(front.replica.snapshot(), Evidence(boot_id=front.boot_id, now=time.time_ns()))
     if repairs.sandboxes:
         await front.replica.commit(repairs.commit(), deadline)

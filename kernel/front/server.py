@@ -45,7 +45,7 @@ class FrontService:
 
     async def close(self) -> None:
         """Take no more RPCs, give those under way a moment, and leave what they have begun to the next start."""
-        self._front.events.close()
+        self._front.subscribers.close()
         await self._server.stop(_GRACE_SECONDS)
         await self._front.tasks.close()
         for client in clients(self._front):

@@ -23,8 +23,6 @@ from kernel.host.aio import Deadline
 from kernel.ids import ContainerId
 from kernel.state import lifecycle
 
-LIVE = frozenset({ContainerState.CREATED, ContainerState.RUNNING, ContainerState.UNKNOWN})
-"""States of a container that may have a process."""
 _SETTLE_SECONDS = 5.0
 """How long an exit that the runtime has confirmed may take to reach the record by the watch."""
 _LONGEST_GRACE = 10 * 365 * 86400

@@ -11,7 +11,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from kernel.contracts import runtime
-from kernel.contracts.records import ContainerState, SandboxState
+from kernel.contracts.records import SandboxState
 from kernel.contracts.runtime import Resources
 from kernel.contracts.supervisor import Commit
 from kernel.cri.generated import cri_pb2 as cri
@@ -23,8 +23,6 @@ from kernel.front.responses import views
 from kernel.host.aio import Deadline
 from kernel.ids import ContainerId, SandboxId
 
-_LIVE = frozenset({ContainerState.CREATED, ContainerState.RUNNING})
-
 
 async def update_container_resources(
     front: Front, request: cri.UpdateContainerResourcesRequest, call: Call
@@ -33,7 +31,7 @@ async def update_container_resources(
     record = front.replica.container(request.container_id)
     fields.strings("annotations", request.annotations)
     asked = resources_of("linux", request.linux)
-    if record.state not in _LIVE:
+    if not record.state.has_process:
         raise FailedPrecondition(f"container {record.id} is {record.state.value}: it has no resources to update")
     if request.HasField("linux"):
         await _container(front, record.id, asked, call.deadline)

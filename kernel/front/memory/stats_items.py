@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from operator import is_
 from typing import Generic, TypeVar
 
-from kernel.contracts.records import Container, ContainerState, Sandbox, SandboxState
+from kernel.contracts.records import Container, Sandbox, SandboxState
 from kernel.cri.generated import cri_pb2 as cri
 from kernel.front.memory.stats_memory import StatsMemory
 from kernel.front.responses import protobuf_fields, stats_views
@@ -96,7 +96,7 @@ class StatsItems:
 
 def active(container: Container) -> bool:
     """Whether a container has, or may have, a process."""
-    return container.state in (ContainerState.CREATED, ContainerState.RUNNING)
+    return container.state.has_process
 
 
 def ready(sandbox: Sandbox) -> bool:

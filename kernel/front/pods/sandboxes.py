@@ -166,7 +166,7 @@ async def _stop(front: Front, sandbox: SandboxId, deadline: Deadline) -> None:
         return
     await _close(front, sandbox, IntentKind.STOP_SANDBOX, deadline)
     await _creations_end(front, sandbox, deadline)
-    live = [one.id for one in front.replica.containers_of(sandbox) if one.state in start_stop.LIVE]
+    live = [one.id for one in front.replica.containers_of(sandbox) if one.state.may_have_process]
     await flows.all_of(*(start_stop.kill(front, container, deadline) for container in live))
     await flows.all_of(_stop_pod(front, sandbox, deadline), _detach(front, sandbox, deadline, record.network_up))
 
@@ -180,7 +180,7 @@ async def _stop(front: Front, sandbox: SandboxId, deadline: Deadline) -> None:
 
 
 def _stopped(front: Front, record: Sandbox) -> bool:
-    live = any(one.state in start_stop.LIVE for one in front.replica.containers_of(record.id))
+    live = any(one.state.may_have_process for one in front.replica.containers_of(record.id))
     idle = record.id not in front.replica.intents and not front.creating.get(record.id)
     return record.state is SandboxState.NOT_READY and not record.network_up and idle and not live
 

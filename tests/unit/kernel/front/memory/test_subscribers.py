@@ -1,3 +1,5 @@
+"""What subscribers of GetContainerEvents are given, and how they end."""
+
 from __future__ import annotations
 
 from typing import cast
@@ -10,8 +12,8 @@ from kernel.contracts.supervisor import Snapshot
 from kernel.cri.generated import cri_pb2 as cri
 from kernel.errors import ResourceExhausted, Unavailable
 from kernel.front.memory.replica import Committer, Replica
-from kernel.front.node import events
-from kernel.front.node.events import CREATED, DELETED, STARTED, STOPPED, Subscriber
+from kernel.front.memory.subscribers import Subscriber, Subscribers
+from kernel.front.responses.container_events import DELETED, STOPPED
 from kernel.ids import ContainerId, ImageId, SandboxId
 
 
@@ -30,55 +32,17 @@ def sandbox(state: str) -> Sandbox:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("before", "after", "kinds"),
-    [
-        (None, container("creating"), []),
-        (container("creating"), None, []),
-        (container("creating"), container("created"), [CREATED]),
-        (container("created"), container("running", 1), [STARTED]),
-        (container("running", 1), container("running", 2), []),
-        (container("running", 1), container("exited", 1), [STOPPED]),
-        (container("created"), container("exited", 1), [STARTED, STOPPED]),
-        (container("created"), container("exited"), [STOPPED]),
-        (container("running", 1), container("unknown", 1), []),
-        (container("unknown", 1), container("running", 1), []),
-        (container("exited", 1), container("exited", 2), []),
-        (container("exited", 1), None, [DELETED]),
-        (container("running", 1), None, [STOPPED, DELETED]),
-    ],
-)
-def test_what_a_containers_record_tells(before: Container | None, after: Container | None, kinds: list[int]) -> None:
-    assert list(events.of_container(before, after)) == kinds
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "kinds"),
-    [
-        (None, sandbox("creating"), []),
-        (sandbox("creating"), None, []),
-        (sandbox("creating"), sandbox("ready"), [CREATED, STARTED]),
-        (sandbox("ready"), sandbox("not_ready"), [STOPPED]),
-        (sandbox("not_ready"), sandbox("not_ready"), []),
-        (sandbox("not_ready"), None, [DELETED]),
-        (sandbox("ready"), None, [STOPPED, DELETED]),
-    ],
-)
-def test_what_a_sandboxs_record_tells(before: Sandbox | None, after: Sandbox | None, kinds: list[int]) -> None:
-    assert list(events.of_sandbox(before, after)) == kinds
-
-
 async def test_a_subscriber_that_falls_behind_is_ended_and_told_so() -> None:
     slow = Subscriber(2)
     for event in (b"1", b"2", b"3"):
-        slow.tell(event)
+        slow.send(event)
     with pytest.raises(ResourceExhausted, match="more than 2 events behind"):
         await anext(slow.follow())
 
 
 async def test_what_was_told_before_the_end_is_still_read() -> None:
     one = Subscriber(2)
-    one.tell(b"1")
+    one.send(b"1")
     one.end()
     stream = one.follow()
     assert await anext(stream) == b"1"
@@ -90,7 +54,7 @@ async def test_what_was_removed_before_a_start_is_replayed_and_what_was_never_li
     replica = Replica(cast("Committer", None))
     one, pod = container("exited"), sandbox("not_ready")
     never = msgspec.structs.replace(container("creating"), id=ContainerId("d" * 64))
-    told = events.Events()
+    told = Subscribers()
     told.begin(Snapshot(
         sandboxes=(), containers=(), images=(), intents=(), exits=(),
         gone=(Gone(at=1, container=never), Gone(at=1, container=one), Gone(at=2, sandbox=pod)),
