@@ -19,8 +19,8 @@ from kernel.contracts.contract import Nothing
 from kernel.contracts.records import IntentKind, SandboxState
 from kernel.contracts.supervisor import LOAD, Commit
 from kernel.errors import CrispError
-from kernel.front import facts, flows
-from kernel.front.containers import create, start_stop
+from kernel.front import flows, watches
+from kernel.front.containers import checkpoint, create, remove
 from kernel.front.context import FLOW_SECONDS, Front
 from kernel.front.images import image_service, pull_flow, repair
 from kernel.front.node import doctor
@@ -52,7 +52,7 @@ async def load(front: Front) -> None:
 
 def begin(front: Front) -> None:
     """Start the watches and the flows that were cut off."""
-    facts.begin(front)
+    watches.begin(front, checkpoint.thaw_forgotten)
     session_rpcs.begin(front)
     front.tasks.start(recover(front), "recover")
     front.tasks.start(repair.watch(front), "complete images")
@@ -103,7 +103,7 @@ async def _course(front: Front, flow: Flow) -> None:
             await _remove_sandbox(front, SandboxId(name), deadline)
         case IntentKind.STOP_SANDBOX:
             sandbox = SandboxId(name)
-            await flows.joined(front.ends, ("stop", name), lambda: sandboxes.stop(front, sandbox, deadline))
+            await flows.join(front, ("stop", name), lambda: sandboxes.stop(front, sandbox, deadline))
         case IntentKind.CREATE_CONTAINER if flow.course is Course.FINISH:
             await _create_container(front, ContainerId(name), deadline)
         case IntentKind.CREATE_CONTAINER | IntentKind.REMOVE_CONTAINER:
@@ -125,7 +125,7 @@ async def _run_sandbox(front: Front, sandbox: SandboxId, deadline: Deadline) -> 
 
 async def _remove_sandbox(front: Front, sandbox: SandboxId, deadline: Deadline) -> None:
     if sandbox in front.replica.sandboxes:
-        await flows.joined(front.ends, ("remove", sandbox), lambda: sandboxes.remove(front, sandbox, deadline))
+        await flows.join(front, ("remove", sandbox), lambda: sandboxes.remove(front, sandbox, deadline))
         return
     await sandboxes.release(front, sandbox, deadline, network_up=True)
     await front.replica.commit(Commit(end=(sandbox,)), deadline)
@@ -146,7 +146,7 @@ async def _create_container(front: Front, container: ContainerId, deadline: Dead
 
 async def _remove_container(front: Front, container: ContainerId, deadline: Deadline) -> None:
     if container in front.replica.containers:
-        await flows.joined(front.ends, ("remove", container), lambda: start_stop.remove(front, container, deadline))
+        await flows.join(front, ("remove", container), lambda: remove.remove(front, container, deadline))
         return
-    await start_stop.release(front, container, deadline)
+    await remove.release(front, container, deadline)
     await front.replica.commit(Commit(end=(container,)), deadline)

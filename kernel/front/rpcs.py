@@ -5,7 +5,7 @@ from __future__ import annotations
 from google.protobuf.descriptor import ServiceDescriptor
 
 from kernel.cri.generated import cri_pb2, node_pb2
-from kernel.front.containers import checkpoint, create, start_stop, updates
+from kernel.front.containers import checkpoint, create, remove, reopen_log, start, stop, updates
 from kernel.front.context import Rpcs
 from kernel.front.images import image_service
 from kernel.front.node import events, node_service, pod_cidr, queries
@@ -25,14 +25,14 @@ RUNTIME: Rpcs = {
     "ListPodSandbox": queries.list_pod_sandbox,
     "StreamPodSandboxes": queries.stream_pod_sandboxes,
     "CreateContainer": create.create_container,
-    "StartContainer": start_stop.start_container,
-    "StopContainer": start_stop.stop_container,
-    "RemoveContainer": start_stop.remove_container,
+    "StartContainer": start.start_container,
+    "StopContainer": stop.stop_container,
+    "RemoveContainer": remove.remove_container,
     "UpdateContainerResources": updates.update_container_resources,
     "UpdatePodSandboxResources": updates.update_pod_sandbox_resources,
     "CheckpointContainer": checkpoint.checkpoint_container,
     "GetContainerEvents": events.get_container_events,
-    "ReopenContainerLog": start_stop.reopen_container_log,
+    "ReopenContainerLog": reopen_log.reopen_container_log,
     "ContainerStatus": queries.container_status,
     "ListContainers": queries.list_containers,
     "StreamContainers": queries.stream_containers,

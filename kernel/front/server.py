@@ -24,6 +24,7 @@ from kernel.errors import Internal
 from kernel.front import interceptor, recovery, rpcs
 from kernel.front.context import Front, Rpcs, Serve, ServeStream
 from kernel.front.memory.replica import Replica
+from kernel.host import proc
 from kernel.host.aio import Joins, Tasks
 
 MESSAGE_LIMIT = 80 << 20
@@ -75,7 +76,7 @@ def assemble(config: Config) -> Front:
         runtime=Client(runtime.CONTRACT, config.paths.bus("runtime")),
         stream=Client(stream.CONTRACT, config.paths.bus("stream")),
         tasks=tasks,
-        boot_id=Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+        boot_id=proc.boot_id(),
         runs=Joins(tasks),
         creates=Joins(tasks),
         ends=Joins(tasks),

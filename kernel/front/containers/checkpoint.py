@@ -14,9 +14,8 @@ from kernel.contracts.records import Container
 from kernel.cri.generated import cri_pb2 as cri
 from kernel.errors import CrispError, FailedPrecondition, Unavailable
 from kernel.front import flows
-from kernel.front.containers import start_stop
 from kernel.front.context import Call, Front
-from kernel.front.requests import fields
+from kernel.front.requests import fields, states
 from kernel.host.aio import Deadline
 from kernel.ids import ContainerId
 
@@ -31,12 +30,12 @@ async def checkpoint_container(
     """CheckpointContainer, of a running container. A repeat joins the checkpoint under way to the same place."""
     location = fields.path("location", request.location)
     seconds = fields.integer("timeout", request.timeout, 0, (1 << 63) - 1)
-    record = start_stop.running(front.replica.container(request.container_id))
+    record = states.running(front.replica.container(request.container_id))
     if front.config.runtime.checkpoint == "none":
         raise FailedPrecondition("checkpoints are not allowed on this node", hint="runtime.checkpoint says so")
     deadline = call.deadline.earlier(min(seconds, 1 << 30)) if seconds else call.deadline
-    await flows.joined(
-        front.ends, ("checkpoint", record.id, location), lambda: _checkpoint(front, record.id, location, deadline)
+    await flows.join(
+        front, ("checkpoint", record.id, location), lambda: _checkpoint(front, record.id, location, deadline)
     )
     return cri.CheckpointContainerResponse()
 
@@ -55,7 +54,7 @@ def _under_way(front: Front, container: ContainerId) -> bool:
 
 async def _checkpoint(front: Front, container: ContainerId, location: str, deadline: Deadline) -> None:
     for left in reversed(range(_ATTEMPTS)):
-        record = start_stop.running(front.replica.container(container))
+        record = states.running(front.replica.container(container))
         try:
             await _attempt(front, record, location, deadline)
         except Unavailable as error:

@@ -18,7 +18,7 @@ from kernel.contracts.supervisor import Commit
 from kernel.cri.generated import cri_pb2 as cri
 from kernel.errors import AlreadyExists, CrispError, FailedPrecondition, InvalidInput, NotFound
 from kernel.front import flows
-from kernel.front.containers import restore, start_stop
+from kernel.front.containers import remove, restore
 from kernel.front.context import Call, Front
 from kernel.front.images import admission
 from kernel.front.requests import container_config, mounts, user_namespaces
@@ -179,7 +179,7 @@ def _check_target(front: Front, plan: runtime.CreateRequest) -> None:
 
 async def _create(front: Front, record: Container, plan: runtime.CreateRequest, deadline: Deadline) -> ContainerId:
     async with front.locks.hold(record.id):
-        intent = flows.begin(IntentKind.CREATE_CONTAINER, record.id)
+        intent = flows.intent(IntentKind.CREATE_CONTAINER, record.id)
         async with AsyncExitStack() as held:
             # A removal of an image holds its lock from its look for users to its end.
             for image in sorted({record.image_id, *record.volume_images}):
@@ -253,7 +253,7 @@ async def undo(front: Front, record: Container, why: str) -> None:
     """Take away what a failed creation may have left; what cannot be is listed, EXITED, and tried again."""
     deadline = Deadline.after(flows.UNDO_SECONDS)
     try:
-        await start_stop.release(front, record.id, deadline)
+        await remove.release(front, record.id, deadline)
         await front.replica.commit(Commit(delete_containers=(record.id,), end=(record.id,)), deadline)
     except CrispError as error:
         _LOG.warning("container %s failed and cannot be taken away yet: %s", record.id[:13], error)
@@ -267,6 +267,6 @@ async def _give_up(front: Front, record: Container, why: str) -> None:
         ended = lifecycle.container_vanished(record, now=time.time_ns(), why=f"it could not be created: {why}")
         deadline = Deadline.after(flows.UNDO_SECONDS)
         await front.replica.commit(
-            Commit(put_containers=(ended,), begin=(flows.begin(IntentKind.REMOVE_CONTAINER, record.id),)), deadline
+            Commit(put_containers=(ended,), begin=(flows.intent(IntentKind.REMOVE_CONTAINER, record.id),)), deadline
         )
-    await start_stop.remove_again(front, record.id)
+    await remove.remove_again(front, record.id)

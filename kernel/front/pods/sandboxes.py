@@ -19,7 +19,8 @@ from kernel.contracts.supervisor import Commit
 from kernel.cri.generated import cri_pb2 as cri
 from kernel.errors import CrispError, NotFound
 from kernel.front import flows
-from kernel.front.containers import start_stop
+from kernel.front.containers import remove as container_remove
+from kernel.front.containers import stop as container_stop
 from kernel.front.context import Call, Front
 from kernel.front.requests import pod_config, user_namespaces
 from kernel.host.aio import Deadline
@@ -47,7 +48,7 @@ async def stop_pod_sandbox(front: Front, request: cri.StopPodSandboxRequest, cal
     """StopPodSandbox. One that is gone is success."""
     with suppress(NotFound):
         sandbox = front.replica.sandbox(request.pod_sandbox_id)
-        await flows.joined(front.ends, ("stop", sandbox.id), lambda: stop(front, sandbox.id, call.flow_deadline()))
+        await flows.join(front, ("stop", sandbox.id), lambda: stop(front, sandbox.id, call.flow_deadline()))
     return cri.StopPodSandboxResponse()
 
 
@@ -57,7 +58,7 @@ async def remove_pod_sandbox(
     """RemovePodSandbox. One that is gone is success."""
     with suppress(NotFound):
         sandbox = front.replica.sandbox(request.pod_sandbox_id)
-        await flows.joined(front.ends, ("remove", sandbox.id), lambda: remove(front, sandbox.id, call.flow_deadline()))
+        await flows.join(front, ("remove", sandbox.id), lambda: remove(front, sandbox.id, call.flow_deadline()))
     return cri.RemovePodSandboxResponse()
 
 
@@ -65,7 +66,7 @@ async def run(front: Front, record: Sandbox, plan: pod_config.PodPlan, deadline:
     """Make a pod: for a new record, or again for one that a crash cut off. A failure leaves nothing."""
     async with front.locks.hold(record.id):
         await front.replica.commit(
-            Commit(put_sandboxes=(record,), begin=(flows.begin(IntentKind.RUN_SANDBOX, record.id),)), deadline
+            Commit(put_sandboxes=(record,), begin=(flows.intent(IntentKind.RUN_SANDBOX, record.id),)), deadline
         )
         try:
             made, attached = await _make(front, plan, deadline)
@@ -152,12 +153,12 @@ async def _undo(front: Front, record: Sandbox) -> None:
 
 async def _stop_again(front: Front, sandbox: SandboxId) -> None:
     deadline = Deadline.after(flows.UNDO_SECONDS)
-    await flows.joined(front.ends, ("stop", sandbox), lambda: stop(front, sandbox, deadline))
+    await flows.join(front, ("stop", sandbox), lambda: stop(front, sandbox, deadline))
 
 
 async def _remove_again(front: Front, sandbox: SandboxId) -> None:
     deadline = Deadline.after(flows.UNDO_SECONDS)
-    await flows.joined(front.ends, ("remove", sandbox), lambda: remove(front, sandbox, deadline))
+    await flows.join(front, ("remove", sandbox), lambda: remove(front, sandbox, deadline))
 
 
 async def _stop(front: Front, sandbox: SandboxId, deadline: Deadline) -> None:
@@ -167,7 +168,7 @@ async def _stop(front: Front, sandbox: SandboxId, deadline: Deadline) -> None:
     await _close(front, sandbox, IntentKind.STOP_SANDBOX, deadline)
     await _creations_end(front, sandbox, deadline)
     live = [one.id for one in front.replica.containers_of(sandbox) if one.state.may_have_process]
-    await flows.all_of(*(start_stop.kill(front, container, deadline) for container in live))
+    await flows.all_of(*(container_stop.kill(front, container, deadline) for container in live))
     await flows.all_of(_stop_pod(front, sandbox, deadline), _detach(front, sandbox, deadline, record.network_up))
 
     def stopped() -> Commit:
@@ -195,7 +196,7 @@ async def _remove(front: Front, sandbox: SandboxId, deadline: Deadline) -> None:
         members = [one.id for one in front.replica.containers_of(sandbox)]
         for container in members:
             await held.enter_async_context(front.locks.hold(container))
-        await flows.all_of(*(start_stop.release(front, container, deadline) for container in members))
+        await flows.all_of(*(container_remove.release(front, container, deadline) for container in members))
         await release(front, record.id, deadline, network_up=record.network_up)
         await front.replica.commit(
             Commit(delete_containers=tuple(members), delete_sandboxes=(sandbox,), end=(sandbox, *members)), deadline
@@ -210,7 +211,7 @@ async def _close(front: Front, sandbox: SandboxId, kind: IntentKind, deadline: D
         removing = intent is not None and intent.kind is IntentKind.REMOVE_SANDBOX
         return Commit(
             put_sandboxes=(lifecycle.sandbox_stopped(record),),
-            begin=() if removing else (flows.begin(kind, sandbox),),
+            begin=() if removing else (flows.intent(kind, sandbox),),
         )
 
     await front.replica.change(sandbox, closed, deadline)

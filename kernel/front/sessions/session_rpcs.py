@@ -20,11 +20,11 @@ from kernel.contracts.records import SandboxState
 from kernel.contracts.stream import Dial, Ended, ExpectRequest, Kind, Opened, RefuseRequest, Waiting
 from kernel.cri.generated import cri_pb2 as cri
 from kernel.errors import CrispError, FailedPrecondition
-from kernel.front import facts
-from kernel.front.containers.start_stop import running
+from kernel.front import watches
 from kernel.front.context import Call, Front
 from kernel.front.memory.pending_sessions import LIFE_NS, Pending
 from kernel.front.requests import fields
+from kernel.front.requests.states import running
 from kernel.host.aio import Deadline
 from kernel.ids import SessionId, new_session
 
@@ -82,7 +82,7 @@ async def port_forward(front: Front, request: cri.PortForwardRequest, call: Call
 
 def begin(front: Front) -> None:
     """Start to hear of clients."""
-    facts.keep(front, watch_stream)
+    watches.keep(front, watch_stream)
 
 
 async def watch_stream(front: Front) -> None:
@@ -105,7 +105,7 @@ async def watch_stream(front: Front) -> None:
             case _:
                 pass
 
-    await facts.follow("stream", lambda: front.stream.watch(stream.WATCH, Nothing()), heard)
+    await watches.follow("stream", lambda: front.stream.watch(stream.WATCH, Nothing()), heard)
 
 
 def _expected(kind: Kind, target: str, request: cri.ExecRequest | cri.AttachRequest) -> ExpectRequest:

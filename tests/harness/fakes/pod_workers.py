@@ -22,9 +22,12 @@ from kernel.contracts.records import Image, ImageLayer
 from kernel.contracts.supervisor import Commit
 from kernel.cri.generated import cri_pb2 as cri
 from kernel.errors import CrispError, DeadlineExceeded, NotFound
-from kernel.front import facts
+from kernel.front import watches
 from kernel.front.containers import create as container_create
-from kernel.front.containers import start_stop
+from kernel.front.containers import remove as container_remove
+from kernel.front.containers import start as container_start
+from kernel.front.containers import stop as container_stop
+from kernel.front.containers.checkpoint import thaw_forgotten
 from kernel.front.context import Call, Front
 from kernel.front.memory.replica import Replica
 from kernel.front.pods import sandboxes
@@ -151,6 +154,8 @@ class Host:
                 return runtime.Started(started_at=50)
             case runtime.ContainerRequest() if name == "remove":
                 self.containers.pop(request.container, None)
+            case runtime.ContainerRequest() if name == "reopen_log":
+                pass
             case runtime.StopRequest():
                 if request.container in self.containers:
                     self.exit(request.container, 137)
@@ -196,7 +201,7 @@ def make_front(host: Host, boot: str = BOOT) -> Front:
 
 
 def watch(front: Front) -> None:
-    front.tasks.start(facts.watch_runtime(front), "watch runtime")
+    front.tasks.spawn(watches.follow_runtime(front, thaw_forgotten), "watch runtime")
 
 
 def a_call(rpc: str = "RunPodSandbox", seconds: float = 5.0) -> Call:
@@ -243,7 +248,7 @@ async def create(front: Front, sandbox: str, config: cri.ContainerConfig | None 
 
 
 async def start(front: Front, container: str) -> None:
-    await start_stop.start_container(front, cri.StartContainerRequest(container_id=container), a_call())
+    await container_start.start_container(front, cri.StartContainerRequest(container_id=container), a_call())
 
 
 async def settled(front: Front) -> None:
@@ -254,12 +259,12 @@ async def settled(front: Front) -> None:
 
 async def stop_container(front: Front, container: str, timeout: int = 0) -> None:
     request = cri.StopContainerRequest(container_id=container, timeout=timeout)
-    await start_stop.stop_container(front, request, a_call("StopContainer"))
+    await container_stop.stop_container(front, request, a_call("StopContainer"))
 
 
 async def remove_container(front: Front, container: str) -> None:
     request = cri.RemoveContainerRequest(container_id=container)
-    await start_stop.remove_container(front, request, a_call("RemoveContainer"))
+    await container_remove.remove_container(front, request, a_call("RemoveContainer"))
 
 
 async def refused(call: Awaitable[object]) -> grpc.aio.AioRpcError:

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from kernel.contracts import network, runtime, supervisor
+from kernel.contracts import runtime
 from kernel.contracts.records import ContainerState, SandboxState
 from kernel.cri.generated import cri_pb2 as cri
 from kernel.front import facts
@@ -46,37 +46,6 @@ async def test_what_happened_while_the_front_was_away_is_made_up_for(front: Fron
     assert again.replica.container(runs).state is ContainerState.RUNNING
     assert host.disk.containers[again.replica.container(ran).id].exit_code == 5
     await again.tasks.close()
-
-
-async def test_a_watch_that_a_bug_ended_starts_anew(
-    host: fakes.Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(facts, "_PAUSE", 0.0)
-    front = fakes.make_front(host)
-    again = asyncio.Event()
-
-    async def broken(_: Front) -> None:
-        if "starts anew" in caplog.text:
-            again.set()
-            await asyncio.Event().wait()
-        raise ZeroDivisionError
-
-    monkeypatch.setattr(facts, "watch_network", broken)
-    facts.begin(front)
-    async with asyncio.timeout(5):
-        await again.wait()
-    await front.tasks.close()
-
-
-async def test_network_and_health_reach_the_replica(front: Front, host: fakes.Host) -> None:
-    host.events = {
-        "watch_ready": [network.Readiness(ready=True)],
-        "watch_health": [supervisor.Health(down={"image": "starting"})],
-    }
-    facts.begin(front)
-    async with asyncio.timeout(5):
-        while not (front.replica.network.ready and front.replica.down and front.replica.platform):
-            await asyncio.sleep(0)
 
 
 async def test_a_pod_whose_pause_process_ends_is_not_ready(front: Front, host: fakes.Host, pod: str) -> None:

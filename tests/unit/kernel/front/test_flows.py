@@ -27,6 +27,17 @@ async def test_all_steps_end_before_the_first_error_is_raised() -> None:
     assert ended == ["works"]
 
 
+async def test_a_bug_in_one_step_is_not_hidden_by_the_failure_of_another() -> None:
+    async def fails() -> None:
+        raise Internal("broken")
+
+    async def has_a_bug() -> None:
+        raise KeyError("bug")
+
+    with pytest.raises(KeyError, match="bug"):
+        await flows.all_of(fails(), has_a_bug())
+
+
 async def test_one_flow_for_a_key(front: Front) -> None:
     ran: list[int] = []
 
@@ -34,14 +45,14 @@ async def test_one_flow_for_a_key(front: Front) -> None:
         ran.append(1)
         await asyncio.sleep(0)
 
-    await asyncio.gather(*(flows.joined(front.ends, ("x", "id"), flow) for _ in range(3)))
+    await asyncio.gather(*(flows.join(front, ("x", "id"), flow) for _ in range(3)))
     assert ran == [1]
-    await flows.joined(front.ends, ("x", "id"), flow)
+    await flows.join(front, ("x", "id"), flow)
     assert ran == [1, 1]
 
 
 async def test_what_fails_is_tried_until_it_succeeds(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flows, "_FIRST_DELAY", 0.0)
+    monkeypatch.setattr(flows, "_FIRST_PAUSE", 0.0)
     outcomes = [Unavailable("away"), Unavailable("away"), None]
 
     async def flow() -> None:

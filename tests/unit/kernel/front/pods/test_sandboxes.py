@@ -73,7 +73,7 @@ async def test_a_run_that_fails_leaves_nothing(front: Front, host: fakes.Host, s
 async def test_an_undo_that_fails_is_tried_again(
     front: Front, host: fakes.Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(flows, "_FIRST_DELAY", 0.0)
+    monkeypatch.setattr(flows, "_FIRST_PAUSE", 0.0)
     host.fail = {"make_pod": [Internal("broken")], "detach": [Unavailable("away"), Unavailable("away")]}
     with pytest.raises(Internal, match="broken"):
         await fakes.run(front)

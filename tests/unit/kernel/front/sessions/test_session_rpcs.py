@@ -11,7 +11,6 @@ from kernel.contracts import network, runtime
 from kernel.contracts.stream import Dial, Ended, ExpectRequest, Kind, Opened, RefuseRequest, Waiting
 from kernel.cri.generated import cri_pb2 as cri
 from kernel.errors import FailedPrecondition, InvalidInput, NotFound, Unavailable
-from kernel.front.containers import start_stop
 from kernel.front.context import Front
 from kernel.front.sessions import session_rpcs
 from kernel.ids import new_session
@@ -21,7 +20,7 @@ from tests.harness.fakes import pod_workers as fakes
 @pytest.fixture
 async def container(front: Front, pod: str) -> str:
     made = await fakes.create(front, pod)
-    await start_stop.start_container(front, cri.StartContainerRequest(container_id=made), fakes.a_call("Start"))
+    await fakes.start(front, made)
     return made
 
 
@@ -111,7 +110,7 @@ async def test_a_command_that_nobody_here_was_asked_for_is_not_run(
 
 async def test_a_session_is_of_one_container(front: Front, host: fakes.Host, container: str, pod: str) -> None:
     other = await fakes.create(front, pod, fakes.container_config("other"))
-    await start_stop.start_container(front, cri.StartContainerRequest(container_id=other), fakes.a_call("Start"))
+    await fakes.start(front, other)
     await session_rpcs.exec_stream(
         front, cri.ExecRequest(container_id=container, cmd=["true"], stdout=True), fakes.a_call("Exec")
     )

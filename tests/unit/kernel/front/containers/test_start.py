@@ -1,4 +1,4 @@
-"""Containers through the front's flows with workers that fail, and what the runtime's watch makes of records."""
+"""StartContainer through the front's flow, before workers of paper."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from kernel.contracts.records import ContainerState
-from kernel.errors import AlreadyExists, FailedPrecondition, InvalidInput, NotFound
+from kernel.errors import AlreadyExists, FailedPrecondition
 from kernel.front.context import Front
 from kernel.host.aio import Deadline
 from tests.harness.fakes import pod_workers as fakes
@@ -50,25 +50,3 @@ async def test_an_exit_that_comes_before_the_reply_to_start_is_kept(
     await front.replica.wait_container(record.id, lambda one: one.state is ContainerState.EXITED, Deadline.after(5))
     record = front.replica.container(container)
     assert (record.exit_code, record.started_at) == (4, 50)
-
-
-async def test_stop_and_remove_are_repeatable(front: Front, host: fakes.Host, pod: str) -> None:
-    container = await fakes.create(front, pod)
-    await fakes.start(front, container)
-    await asyncio.gather(fakes.stop_container(front, container, 30), fakes.stop_container(front, container, 1))
-    await fakes.stop_container(front, container)
-    await fakes.remove_container(front, container)
-    await fakes.remove_container(front, container)
-    await fakes.stop_container(front, container)
-    assert (host.mounts, host.containers) == (set(), {})
-    with pytest.raises(InvalidInput, match="timeout"):
-        await fakes.stop_container(front, container, -1)
-
-
-async def test_a_running_container_is_removed_by_force(front: Front, host: fakes.Host, pod: str) -> None:
-    container = await fakes.create(front, pod)
-    await fakes.start(front, container)
-    await fakes.remove_container(front, container)
-    assert host.containers == {}
-    with pytest.raises(NotFound):
-        front.replica.container(container)
