@@ -27,7 +27,7 @@ from kernel.front.node import doctor
 from kernel.front.pods import sandboxes
 from kernel.front.requests import pod_config
 from kernel.front.responses import views
-from kernel.front.sessions import session_rpcs
+from kernel.front.sessions import clients
 from kernel.host.aio import Deadline
 from kernel.ids import ContainerId, SandboxId
 from kernel.state.intents import Course, Flow, plan_flows
@@ -53,7 +53,7 @@ async def load(front: Front) -> None:
 def begin(front: Front) -> None:
     """Start the watches and the flows that were cut off."""
     watches.begin(front, checkpoint.thaw_forgotten)
-    session_rpcs.begin(front)
+    clients.begin(front)
     front.tasks.start(recover(front), "recover")
     front.tasks.start(repair.watch(front), "complete images")
     image_service.measure_again(front)

@@ -10,7 +10,7 @@ from kernel.front.context import Rpcs
 from kernel.front.images import image_service
 from kernel.front.node import events, node_service, pod_cidr, queries
 from kernel.front.pods import sandboxes
-from kernel.front.sessions import session_rpcs
+from kernel.front.sessions import exec_sync, urls
 from kernel.front.stats import metrics, stats_rpcs
 
 RUNTIME: Rpcs = {
@@ -36,10 +36,10 @@ RUNTIME: Rpcs = {
     "ContainerStatus": queries.container_status,
     "ListContainers": queries.list_containers,
     "StreamContainers": queries.stream_containers,
-    "ExecSync": session_rpcs.exec_sync,
-    "Exec": session_rpcs.exec_stream,
-    "Attach": session_rpcs.attach,
-    "PortForward": session_rpcs.port_forward,
+    "ExecSync": exec_sync.exec_sync,
+    "Exec": urls.exec_stream,
+    "Attach": urls.attach,
+    "PortForward": urls.port_forward,
     "ContainerStats": stats_rpcs.container_stats,
     "ListContainerStats": stats_rpcs.list_container_stats,
     "StreamContainerStats": stats_rpcs.stream_container_stats,
