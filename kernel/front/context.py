@@ -26,6 +26,7 @@ from kernel.front.memory.short_names import ShortNames
 from kernel.front.memory.stats_items import StatsItems
 from kernel.front.memory.stats_memory import StatsMemory
 from kernel.front.memory.subscribers import Subscribers
+from kernel.front.requests.keys import ContainerKey, SandboxKey
 from kernel.front.responses.image_views import to_cri
 from kernel.front.responses.views import LIST_FIELD, Items, container_item, pod_item
 from kernel.host.aio import Deadline, Joins, KeyedLock, Tasks
@@ -62,10 +63,10 @@ class Front:
     stream: Client
     tasks: Tasks
     boot_id: str
-    runs: Joins[tuple[str, ...], SandboxId]
-    """RunPodSandbox by name, namespace, uid and attempt."""
-    creates: Joins[tuple[str, ...], ContainerId]
-    """CreateContainer by sandbox, name and attempt."""
+    runs: Joins[SandboxKey, SandboxId]
+    """RunPodSandbox under way."""
+    creates: Joins[ContainerKey, ContainerId]
+    """CreateContainer under way."""
     ends: Joins[tuple[str, ...], None]
     """Every flow that answers with nothing, by its kind and the id it is about."""
     locks: KeyedLock[str] = field(default_factory=KeyedLock)

@@ -9,7 +9,9 @@ from kernel.front.containers import checkpoint, create, remove, reopen_log, star
 from kernel.front.context import Rpcs
 from kernel.front.images import image_service
 from kernel.front.node import events, node_service, pod_cidr, queries
-from kernel.front.pods import sandboxes
+from kernel.front.pods import remove as pod_remove
+from kernel.front.pods import run as pod_run
+from kernel.front.pods import stop as pod_stop
 from kernel.front.sessions import exec_sync, urls
 from kernel.front.stats import metrics, stats_rpcs
 
@@ -18,9 +20,9 @@ RUNTIME: Rpcs = {
     "Status": queries.status,
     "RuntimeConfig": queries.runtime_config,
     "UpdateRuntimeConfig": pod_cidr.update_runtime_config,
-    "RunPodSandbox": sandboxes.run_pod_sandbox,
-    "StopPodSandbox": sandboxes.stop_pod_sandbox,
-    "RemovePodSandbox": sandboxes.remove_pod_sandbox,
+    "RunPodSandbox": pod_run.run_pod_sandbox,
+    "StopPodSandbox": pod_stop.stop_pod_sandbox,
+    "RemovePodSandbox": pod_remove.remove_pod_sandbox,
     "PodSandboxStatus": queries.pod_sandbox_status,
     "ListPodSandbox": queries.list_pod_sandbox,
     "StreamPodSandboxes": queries.stream_pod_sandboxes,

@@ -30,7 +30,9 @@ from kernel.front.containers import stop as container_stop
 from kernel.front.containers.checkpoint import thaw_forgotten
 from kernel.front.context import Call, Front
 from kernel.front.memory.replica import Replica
-from kernel.front.pods import sandboxes
+from kernel.front.pods import remove as pod_remove
+from kernel.front.pods import run as pod_run
+from kernel.front.pods import stop as pod_stop
 from kernel.host.aio import Deadline, Joins, Tasks
 from kernel.ids import DiffId, Digest, ImageId
 
@@ -231,15 +233,15 @@ def container_config(name: str = "main", image: str = "busybox", attempt: int = 
 
 async def run(front: Front, config: cri.PodSandboxConfig | None = None) -> str:
     request = cri.RunPodSandboxRequest(config=config or pod_config())
-    return (await sandboxes.run_pod_sandbox(front, request, a_call())).pod_sandbox_id
+    return (await pod_run.run_pod_sandbox(front, request, a_call())).pod_sandbox_id
 
 
 async def stop_pod(front: Front, sandbox: str) -> None:
-    await sandboxes.stop_pod_sandbox(front, cri.StopPodSandboxRequest(pod_sandbox_id=sandbox), a_call())
+    await pod_stop.stop_pod_sandbox(front, cri.StopPodSandboxRequest(pod_sandbox_id=sandbox), a_call())
 
 
 async def remove_pod(front: Front, sandbox: str) -> None:
-    await sandboxes.remove_pod_sandbox(front, cri.RemovePodSandboxRequest(pod_sandbox_id=sandbox), a_call())
+    await pod_remove.remove_pod_sandbox(front, cri.RemovePodSandboxRequest(pod_sandbox_id=sandbox), a_call())
 
 
 async def create(front: Front, sandbox: str, config: cri.ContainerConfig | None = None) -> str:

@@ -8,6 +8,10 @@ import pytest
 
 from kernel.contracts.records import ContainerState, SandboxState
 from kernel.front import recovery
+from kernel.front.context import Front
+from kernel.front.pods import remove as pod_remove
+from kernel.host.aio import Deadline
+from kernel.ids import SandboxId
 from tests.harness.fakes import pod_workers as fakes
 
 
@@ -69,4 +73,32 @@ async def test_a_creation_that_a_crash_cut_off_is_finished(host: fakes.Host) -> 
     await recovering
     assert not host.disk.intents
     assert after.replica.container(record.id).state is ContainerState.CREATED
+    await after.tasks.close()
+
+
+async def test_a_bug_in_one_flow_stops_no_other(
+    host: fakes.Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = fakes.make_front(host)
+    pods = [await fakes.run(before, fakes.pod_config(name)) for name in ("one", "two")]
+    host.hold["detach"] = asyncio.Event()
+    lost = [asyncio.get_running_loop().create_task(fakes.remove_pod(before, pod)) for pod in pods]
+    while host.count("detach") < 2:
+        await asyncio.sleep(0)
+    for task in lost:
+        task.cancel()
+    await before.tasks.close()
+    del host.hold["detach"]
+    remove = pod_remove.remove
+
+    async def broken(front: Front, sandbox_id: SandboxId, deadline: Deadline) -> None:
+        if sandbox_id == pods[0]:
+            raise ZeroDivisionError
+        await remove(front, sandbox_id, deadline)
+
+    monkeypatch.setattr(pod_remove, "remove", broken)
+    after = fakes.make_front(host)
+    await recovery.recover(after)
+    assert set(host.disk.sandboxes) == {pods[0]}
+    assert "ZeroDivisionError" in caplog.text
     await after.tasks.close()

@@ -12,7 +12,7 @@ from kernel.contracts.contract import Message
 from kernel.contracts.supervisor import Commit
 from kernel.errors import FailedPrecondition, Internal, InvalidInput, NotFound, PermissionDenied
 from kernel.front import recovery
-from kernel.front.containers import create as container_create
+from kernel.front.containers import create_plan
 from kernel.front.context import Front
 from kernel.ids import Digest, ImageId
 from tests.harness.fakes import pod_workers as fakes
@@ -92,7 +92,7 @@ async def test_a_creation_that_fails_leaves_nothing(front: Front, host: Host, po
 async def test_a_creation_that_was_cut_off_is_finished(front: Front, host: Host, pod: str) -> None:
     container = await fakes.create(front, pod, fakes.container_config(image="/archives/a.tar"))
     record = front.replica.container(container)
-    plan = container_create.plan_again(front, record)
+    plan = create_plan.plan_again(front, record)
     assert (plan.restores, plan.image_name) == (True, fakes.IMAGE.tags[0])
     assert recovery
 
