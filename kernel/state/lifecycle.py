@@ -58,7 +58,7 @@ class ContainerEvent(enum.Enum):
     EXITED = "exited"
     """Its process ended, or is gone without a trace."""
     OBSCURED = "obscured"
-    """The runtime cannot say what became of it, and may be able to later."""
+    """The runtime cannot read its state: it may run, and its state may be readable again later."""
 
 
 SANDBOX: dict[SandboxState, dict[SandboxEvent, SandboxState]] = {
@@ -185,7 +185,10 @@ def container_unmonitored(container: Container) -> Container:
 
 
 def container_obscured(container: Container) -> Container:
-    """The container while the runtime cannot say what became of it."""
+    """Return the container as it is while the runtime cannot read its state.
+
+    The kubelet kills an unknown container before it starts another in its place.
+    """
     return replace(container, state=container_after(container.state, ContainerEvent.OBSCURED))
 
 

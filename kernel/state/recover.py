@@ -5,7 +5,8 @@ returns and commits the changed records; `crisp doctor` prints the same plan's o
 
 Assumptions:
 1. What a worker did not say is not known: evidence that is None makes no repair. Facts that do not name a container
-   mean that it is gone.
+   mean that it is gone. One that they name as unreadable may run: it is UNKNOWN, never EXITED, or the kubelet would
+   start another beside it.
 2. An object with an intent is left to its flow (`kernel.state.intents`), in records and on the host.
 3. The supervisor's exit records and the runtime's facts agree on an exit; the record counts where only it is left.
 4. Nothing that runs is taken away: an orphan with a live process is reported, with `sweep` false.
@@ -137,13 +138,22 @@ def plan_repairs(snapshot: Snapshot, evidence: Evidence) -> Repairs:
 
 
 def container_repair(
-    container: Container, fact: ContainerFact | None, exit_: Exit | None, *, boot_id: str, now: int
+    container: Container,
+    fact: ContainerFact | None,
+    exit_: Exit | None,
+    *,
+    boot_id: str,
+    now: int,
+    unreadable: bool = False,
 ) -> ContainerRepair | None:
     """What one container's record must become, given the runtime's word and the exit record; None where it is right.
 
-    `fact` None: the runtime holds no such container.
+    `fact` None: the runtime holds no such container, or with `unreadable` cannot read the state of the one it holds.
     """
-    after, why = _container_after(container, fact, exit_, boot_id, now)
+    if unreadable and exit_ is None and container.boot_id == boot_id:
+        after, why = _obscured(container)
+    else:
+        after, why = _container_after(container, fact, exit_, boot_id, now)
     return None if after == container else ContainerRepair(container=after, why=why)
 
 
@@ -180,6 +190,12 @@ def _container_after(
     return container, ""
 
 
+def _obscured(container: Container) -> tuple[Container, str]:
+    if container.state in (ContainerState.CREATING, ContainerState.EXITED):
+        return container, ""  # its intent's flow brings it on, or its end is recorded
+    return lifecycle.container_obscured(container), "the runtime cannot read its state"
+
+
 def _exited(container: Container, exit_code: int, finished_at: int, oom_killed: bool) -> Container:
     return lifecycle.container_exited(container, exit_code=exit_code, finished_at=finished_at, oom_killed=oom_killed)
 
@@ -198,6 +214,7 @@ def _containers(snapshot: Snapshot, evidence: Evidence, busy: set[str]) -> Itera
             exits.get(container.id),
             boot_id=evidence.boot_id,
             now=evidence.now,
+            unreadable=container.id in evidence.facts.unreadable,
         )
         if repair:
             yield repair
@@ -246,7 +263,8 @@ class _Live:
         if facts is None:
             return cls(False, frozenset())
         alive = [fact for fact in facts.containers if fact.state in ("created", "running")]
-        return cls(True, frozenset(id_ for fact in alive for id_ in (fact.container, fact.sandbox)))
+        ids = {id_ for fact in alive for id_ in (fact.container, fact.sandbox)}
+        return cls(True, frozenset(ids.union(facts.unreadable)))
 
     def may(self, id_: str) -> bool:
         return not self.known or id_ in self.ids

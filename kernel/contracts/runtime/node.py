@@ -46,6 +46,8 @@ class Facts(Message, frozen=True, kw_only=True, tag="facts"):
 
     pods: tuple[PodFact, ...]
     containers: tuple[ContainerFact, ...]
+    unreadable: tuple[ContainerId, ...] = ()
+    """Containers that have a state file which does not read back: they may run, and the worker cannot tell."""
 
 
 class Changed(Message, frozen=True, kw_only=True, tag="changed"):

@@ -50,6 +50,9 @@ async def _stop(front: Front, container_id: ContainerId, grace: int, deadline: D
         except DeadlineExceeded:
             if deadline.remaining() <= 0 or left == 0:
                 raise  # otherwise the method's own deadline was shorter than the grace period
+    record = front.replica.containers.get(container_id)
+    if record is not None and record.state is ContainerState.UNKNOWN:  # the runtime sees no exit of what it cannot read
+        await facts.refresh(front, Deadline.after(_SETTLE_SECONDS))
     try:
         settled = deadline.earlier(_SETTLE_SECONDS)
         await front.replica.wait_container(container_id, lambda record: record.state is ContainerState.EXITED, settled)

@@ -58,6 +58,8 @@ class Host:
         self.netns: set[str] = set()
         self.mounts: set[str] = set()
         self.containers: dict[str, runtime.ContainerFact] = {}
+        self.unreadable: set[str] = set()
+        """Containers whose state the runtime cannot read."""
         self.calls: list[str] = []
         self.told: list[Message] = []
         """Requests about sessions."""
@@ -86,7 +88,8 @@ class Host:
     def facts(self) -> runtime.Facts:
         return runtime.Facts(
             pods=tuple(runtime.PodFact(sandbox=pod, ready=True) for pod in self.pods),  # type: ignore[arg-type]
-            containers=tuple(self.containers.values()),
+            containers=tuple(one for name, one in self.containers.items() if name not in self.unreadable),
+            unreadable=tuple(self.unreadable),  # type: ignore[arg-type]
         )
 
     async def call(
@@ -155,11 +158,15 @@ class Host:
                 self.containers[request.container] = fact
                 return runtime.Started(started_at=50)
             case runtime.ContainerRequest() if name == "remove":
+                self.unreadable.discard(request.container)
                 self.containers.pop(request.container, None)
             case runtime.ContainerRequest() if name == "reopen_log":
                 pass
             case runtime.StopRequest():
-                if request.container in self.containers:
+                if request.container in self.unreadable:
+                    self.unreadable.discard(request.container)
+                    del self.containers[request.container]
+                elif request.container in self.containers:
                     self.exit(request.container, 137)
             case Nothing() if name == "platform":
                 handler = runtime.HandlerFact(name="runc", version="1.1.5")

@@ -55,3 +55,18 @@ async def test_a_pod_whose_pause_process_ends_is_not_ready(front: Front, host: f
     async with asyncio.timeout(5):
         while front.replica.sandbox(pod).state is SandboxState.READY:
             await asyncio.sleep(0)
+
+
+async def test_a_container_whose_state_cannot_be_read_is_unknown_until_it_can(
+    front: Front, host: fakes.Host, pod: str
+) -> None:
+    container = await fakes.create(front, pod)
+    await fakes.start(front, container)
+    host.unreadable.add(container)
+    await facts.refresh(front, Deadline.after(5))
+    request = cri.ContainerStatusRequest(container_id=container)
+    status = (await queries.container_status(front, request, fakes.a_call())).status
+    assert status.state == cri.CONTAINER_UNKNOWN
+    host.unreadable.clear()
+    await facts.refresh(front, Deadline.after(5))
+    assert front.replica.container(container).state is ContainerState.RUNNING

@@ -88,6 +88,51 @@ def test_an_exit_is_found_wherever_it_was_kept(
     assert repair.container.id[:13] in repair.describe()
 
 
+UNKNOWN = replace(RUNNING, state=ContainerState.UNKNOWN)
+UNREADABLE = Facts(pods=(PodFact(sandbox=POD.id, ready=True),), containers=(), unreadable=(BOX.id,))
+
+
+def test_a_container_whose_state_cannot_be_read_is_unknown_and_never_ended() -> None:
+    (repair,) = plan_repairs(BASE, with_evidence(facts=UNREADABLE)).containers
+    assert repair.container == UNKNOWN
+    assert "is unknown: the runtime cannot read its state" in repair.describe()
+    assert plan_repairs(replace(BASE, containers=(UNKNOWN,)), with_evidence(facts=UNREADABLE)).containers == ()
+
+
+@pytest.mark.parametrize(
+    ("now_said", "state"),
+    [
+        (facts(fact()), ContainerState.RUNNING),
+        (facts(fact("created")), ContainerState.CREATED),
+        (facts(fact("exited", exit_code=3)), ContainerState.EXITED),
+        (facts(), ContainerState.EXITED),
+    ],
+)
+def test_what_becomes_of_an_unknown_container_once_the_runtime_knows(now_said: Facts, state: ContainerState) -> None:
+    (repair,) = plan_repairs(replace(BASE, containers=(UNKNOWN,)), with_evidence(facts=now_said)).containers
+    assert repair.container.state is state
+
+
+@pytest.mark.parametrize("state", [ContainerState.CREATING, ContainerState.EXITED])
+def test_what_is_being_made_or_has_ended_does_not_become_unknown(state: ContainerState) -> None:
+    snapshot = replace(BASE, containers=(replace(RUNNING, state=state),))
+    assert plan_repairs(snapshot, with_evidence(facts=UNREADABLE)).containers == ()
+
+
+def test_an_unreadable_container_has_ended_if_its_exit_was_recorded_or_the_host_was_booted() -> None:
+    exited = replace(BASE, exits=(Exit(container=BOX.id, exit_code=5, finished_at=4, oom_killed=False),))
+    (repair,) = plan_repairs(exited, with_evidence(facts=UNREADABLE)).containers
+    assert (repair.container.state, repair.container.exit_code) == (ContainerState.EXITED, 5)
+    (repair,) = plan_repairs(BASE, with_evidence(boot_id="next", facts=UNREADABLE)).containers
+    assert repair.container.state is ContainerState.EXITED
+
+
+def test_an_unreadable_container_without_a_record_is_reported_and_not_swept() -> None:
+    snapshot = replace(BASE, containers=())
+    found = {one.kind: one.sweep for one in plan_repairs(snapshot, with_evidence(facts=UNREADABLE)).orphans}
+    assert found == {Orphan.CONTAINER: False, Orphan.ROOTFS: False}
+
+
 def test_what_was_not_said_is_not_known() -> None:
     nobody = with_evidence(facts=None, storage=None, network=None, runtime=None, blobs=None)
     plan = plan_repairs(BASE, nobody)

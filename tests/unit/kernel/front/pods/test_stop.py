@@ -8,7 +8,9 @@ import pytest
 
 from kernel.contracts.records import ContainerState, IntentKind, SandboxState
 from kernel.errors import FailedPrecondition, Internal, InvalidInput, NotFound
+from kernel.front import facts
 from kernel.front.context import Front
+from kernel.host.aio import Deadline
 from tests.harness.fakes import pod_workers as fakes
 
 
@@ -46,3 +48,13 @@ async def test_nothing_is_found_by_what_is_no_id(front: Front) -> None:
         await fakes.stop_pod(front, "")
     with pytest.raises(NotFound):
         front.replica.sandbox("../..")
+
+
+async def test_the_end_of_a_pod_ends_its_unknown_containers_too(front: Front, host: fakes.Host, pod: str) -> None:
+    container = await fakes.create(front, pod)
+    await fakes.start(front, container)
+    host.unreadable.add(container)
+    await facts.refresh(front, Deadline.after(5))
+    await fakes.stop_pod(front, pod)
+    assert host.containers == {}
+    assert front.replica.container(container).state is ContainerState.EXITED
