@@ -211,7 +211,12 @@ class Runtime:
     async def watch(self, request: Nothing, call: Call) -> Nothing:
         queue = self._setting.watchers.join()
         try:
-            await call.progress(Facts(pods=self._pods.facts(), containers=self._containers.facts()))
+            facts = Facts(
+                pods=self._pods.facts(),
+                containers=self._containers.facts(),
+                unreadable=self._containers.unreadable(),
+            )
+            await call.progress(facts)
             while True:
                 await call.progress(await queue.get())
         finally:

@@ -85,6 +85,8 @@ class Containers:
         self._pods = pods
         self.profiles = Profiles(setting)
         self._containers: dict[ContainerId, Container] = {}
+        self._unreadable: set[ContainerId] = set()
+        """Containers of an earlier worker whose state.json does not read back; they may run."""
         self._locks: KeyedLock[ContainerId] = KeyedLock()
         self._exits = Exits(setting.tasks, setting.cgroups, setting.watchers)
         self._stops = Stops(setting.tasks, setting.cgroups)
@@ -95,6 +97,10 @@ class Containers:
     def facts(self) -> tuple[ContainerFact, ...]:
         """What the host says of all containers."""
         return tuple(container.fact() for container in self._containers.values())
+
+    def unreadable(self) -> tuple[ContainerId, ...]:
+        """Return the containers whose state cannot be read."""
+        return tuple(self._unreadable)
 
     def ids(self) -> tuple[ContainerId, ...]:
         """All containers that something is there of."""
@@ -120,6 +126,8 @@ class Containers:
         for container in self.ids():
             folder = ContainerBundle(self._setting.root, container)
             state = await asyncio.to_thread(folder.state.read)
+            if state is None and folder.state.exists():
+                self._unreadable.add(container)
             if state is None or state.phase == "creating":
                 continue  # half-made or damaged: inventoried, and made again or removed on request
             if restore.was_cut_off(state):
@@ -197,7 +205,12 @@ class Containers:
         return Started(started_at=container.state.started_at, pid=container.fact().pid)
 
     async def stop(self, request: StopRequest) -> None:
-        """Back once the container has exited; gone already is success."""
+        """Back once the container has exited; gone already is success.
+
+        A container whose state cannot be read is removed at once: which process to signal is in its state.
+        """
+        if request.container in self._unreadable:
+            await self.remove(request.container)
         container = self._containers.get(request.container)
         if container is not None:
             await self._ready_to_end(container)
@@ -229,6 +242,7 @@ class Containers:
         for container in self.ids():
             known = self._containers.get(container)
             state = known.state if known else ContainerBundle(self._setting.root, container).state.read()
+            state = state or self._assumed(container)
             if state is not None and state.sandbox == sandbox:
                 await self.remove(container)
 
@@ -467,6 +481,8 @@ class Containers:
             return
         known = self._containers.pop(container, None)
         state = known.state if known else await asyncio.to_thread(folder.state.read)
+        if state is None:
+            state = await asyncio.to_thread(self._assumed, container)
         deadline = Deadline.after(_UNDO_SECONDS)
         if state is None or state.phase == "creating":
             # it may be at work outside its cgroup still, and about to create the container
@@ -480,6 +496,24 @@ class Containers:
             if state is None or state.cgroup.endswith(".scope") or state.poststop or state.phase == "creating":
                 await runtime.delete(container, deadline)
         await asyncio.to_thread(self._remove_parts, container, folder, state, runtimes)
+        self._unreadable.discard(container)
+
+    def _assumed(self, container: ContainerId) -> ContainerState | None:
+        """Return the state that a container without a readable one must have, by the cgroups of its pod.
+
+        None if no pod has a cgroup for it: then it has no process.
+        """
+        for pod in self._pods.all():
+            handler = pod.request.handler or self._setting.config.runtime.default_handler
+            runtime = self._setting.runtimes.get(handler)
+            monitors = cgroup_path.monitors(runtime.settings.conmon_cgroup if runtime else "", pod.cgroup)
+            cgroup, conmon_cgroup = pod.cgroup.container(container), monitors.conmon(container)
+            if self._setting.cgroups.exists(cgroup) or self._setting.cgroups.exists(conmon_cgroup):
+                return ContainerState(
+                    phase="creating", sandbox=pod.request.sandbox, handler=handler, cgroup=cgroup,
+                    conmon_cgroup=conmon_cgroup,
+                )  # fmt: skip
+        return None
 
     def _remove_parts(
         self, container: ContainerId, folder: ContainerBundle, state: ContainerState | None, runtimes: list[OciRuntime]

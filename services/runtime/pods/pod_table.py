@@ -109,6 +109,10 @@ class Pods:
             raise FailedPrecondition(f"pod {pod.request.sandbox}: its runtime handler {name!r} is configured no more")
         return runtime
 
+    def all(self) -> tuple[Pod, ...]:
+        """Return all pods, half-made ones included."""
+        return tuple(self._pods.values())
+
     def facts(self) -> tuple[PodFact, ...]:
         """What the host says of all pods."""
         return tuple(pod.fact() for pod in self._pods.values() if pod.record.made)

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from kernel.contracts.contract import Nothing
-from kernel.contracts.runtime import Changed, Facts
+from kernel.contracts.runtime import Changed, Facts, SandboxRequest
 from services.runtime import methods, pidfd
 from services.runtime.pidfd import identify
 from services.runtime.records.bundle import ContainerBundle
@@ -170,8 +170,29 @@ async def test_a_damaged_bundle_costs_only_itself(node: Node) -> None:
     await node.service.close()
     (bundle.path / "state.json").write_bytes(b'{"phase": "star')
     node.service = await methods.create(node.config)
-    assert [fact.container for fact in (await node.facts()).containers] == [good]
+    told = await node.facts()
+    assert [fact.container for fact in told.containers] == [good]
+    assert told.unreadable == (bad,)
     await node.service.close()
     (bundle.path / "state.json").write_bytes(whole)
     node.service = await methods.create(node.config)
     assert len((await node.facts()).containers) == 2
+
+
+@pytest.mark.parametrize("end", ["stop", "remove", "remove_pod"])
+async def test_a_container_whose_state_is_damaged_is_killed_all_the_same(node: Node, end: str) -> None:
+    sandbox = await node.pod()
+    container = await node.run(sandbox, "sleep", "100")
+    process = identify((await node.fact(container)).pid)
+    assert process is not None
+    bundle = ContainerBundle(node.config.paths.runtime_state, container)
+    await node.service.close()
+    (bundle.path / "state.json").write_bytes(b"{")
+    node.service = await methods.create(node.config)
+    if end == "remove_pod":
+        await node.service.remove_pod(SandboxRequest(sandbox=sandbox), node.call())
+    else:
+        await (node.stop(container) if end == "stop" else node.remove(container))
+    assert identify(process.pid) != process
+    assert not bundle.path.exists()
+    assert (await node.facts()).unreadable == ()
