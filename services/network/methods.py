@@ -1,7 +1,7 @@
-"""The network worker's bus methods, each a short spine.
+"""The network worker's bus methods, each a few steps that other modules take.
 
-Runs in the worker's process on its event loop. One call at a time for a sandbox; sandboxes side by side. What a
-call has begun goes on when its caller leaves: an ADD that nobody waits for any more is undone.
+Runs in the worker's process on its event loop. Calls for one sandbox take turns, sandboxes run side by side. What a
+call has begun goes on if its caller leaves; an ADD that nobody waits for any more is then undone.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
+from typing import TypeVar
 
 from kernel.bus.worker import Call
 from kernel.config.sections import Config
@@ -28,7 +29,8 @@ from kernel.contracts.network import (
 )
 from kernel.errors import CrispError, Internal
 from kernel.host.aio import Deadline, KeyedLock, Tasks
-from kernel.ids import SandboxId, sandbox_id
+from kernel.ids import SandboxId
+from kernel.ids import sandbox_id as check_sandbox_id
 from services.network.documents import capability, result
 from services.network.links import netns
 from services.network.plugins.cni import Chain
@@ -39,9 +41,11 @@ from services.network.pods.pod_table import Caller, Pods
 from services.network.records import lease
 from services.network.records.attachments import Attachments
 
+_T = TypeVar("_T")
+
 
 class NetworkService:
-    """Serves `kernel.contracts.network`."""
+    """Serves `kernel.contracts.network`: one coroutine for each method."""
 
     def __init__(self, config: Config) -> None:
         section, self._paths = config.network, config.paths
@@ -54,61 +58,60 @@ class NetworkService:
         self._locks: KeyedLock[SandboxId] = KeyedLock()
         self._tasks = Tasks()
         self._pods = Pods(config, self._chain, self._conf_dir, self._attachments, self._tasks)
-        self._tasks.start(self._pods.collect(), "garbage of before")
+        self._tasks.spawn(self._pods.collect_garbage(), "garbage of earlier pods")
         status = Status(
-            self._chain, self._conf_dir, self._attachments.mark("status"), section.status_interval, section.timeout
+            self._chain, self._conf_dir, self._attachments.lock_path("status"), section.status_interval, section.timeout
         )
-        self._tasks.start(status.run(), "status of the network")
+        self._tasks.spawn(status.run(), "status of the network")
 
     async def close(self) -> None:
-        """End what runs; an ADD cut off here is undone by the next DETACH or ATTACH."""
+        """End all that runs. An ADD that is cut off here is undone by the next DETACH or ATTACH."""
         self._conf_dir.close()
         await self._tasks.close()
         self._pods.close()
 
     async def attach(self, request: AttachRequest, call: Call) -> Attached:
         """Make the namespace and run ADD."""
-        sandbox_id(request.sandbox)
+        check_sandbox_id(request.sandbox)
         capability.check(request)
         caller = Caller()
-        work = self._tasks.start(self._attach(request, caller, call.deadline), f"attach {request.sandbox}")
+        attach = self._tasks.run(self._attach(request, caller, call.deadline), f"attach {request.sandbox}")
         try:
-            return await asyncio.shield(work)
+            return await _result_of(attach)
         except asyncio.CancelledError:
-            caller.left = True
+            caller.has_left = True
             raise
 
     async def detach(self, request: SandboxRequest, call: Call) -> Nothing:
         """Run DEL and remove the namespace."""
-        sandbox_id(request.sandbox)
-        work = self._tasks.start(self._detach(request.sandbox, call.deadline), f"detach {request.sandbox}")
-        await asyncio.shield(work)
+        check_sandbox_id(request.sandbox)
+        await _result_of(self._tasks.run(self._detach(request.sandbox, call.deadline), f"detach {request.sandbox}"))
         return Nothing()
 
     async def check_ready(self, request: Nothing, call: Call) -> Readiness:
-        """Whether a pod could join the network now."""
+        """Return whether a pod could join the network now."""
         return self._conf_dir.readiness()
 
     async def watch_ready(self, request: Nothing, call: Call) -> Nothing:
-        """Tell the readiness now, then each change."""
+        """Report the readiness now, then each change."""
         async for readiness in self._conf_dir.changes():
             await call.progress(readiness)
         return Nothing()
 
     async def inventory(self, request: Nothing, call: Call) -> Inventory:
-        """What is on the host of ours."""
+        """Return what crisp's pods hold on the host."""
         return await asyncio.to_thread(self._inventory)
 
     async def configure(self, request: ConfigureRequest, call: Call) -> Nothing:
-        """Make the configuration of its template."""
+        """Write the network's configuration, made of the template."""
         await asyncio.to_thread(self._conf_dir.render, self._section.config_template, request.pod_cidrs)
         self._conf_dir.readiness()
         return Nothing()
 
     async def describe(self, request: DescribeRequest, call: Call) -> Described:
-        """Every pod's network as it is."""
+        """Return every pod's network as it is."""
         sandboxes = await asyncio.to_thread(self._attachments.sandboxes)
-        found = [await self._describe(sandbox, call.deadline, check=request.check) for sandbox in sandboxes]
+        found = [await self._describe(each, call.deadline, check=request.check) for each in sandboxes]
         return Described(pods=tuple(each for each in found if each is not None))
 
     async def dial(self, request: DialRequest, call: Call) -> Nothing:
@@ -120,24 +123,24 @@ class NetworkService:
         async with self._locks.hold(request.sandbox):
             return Attached(ips=await self._pods.join(request, caller, deadline))
 
-    async def _detach(self, sandbox: SandboxId, deadline: Deadline) -> None:
-        async with self._locks.hold(sandbox):
-            await self._pods.leave(sandbox, deadline)
+    async def _detach(self, sandbox_id: SandboxId, deadline: Deadline) -> None:
+        async with self._locks.hold(sandbox_id):
+            await self._pods.leave(sandbox_id, deadline)
 
-    async def _describe(self, sandbox: SandboxId, deadline: Deadline, *, check: bool) -> PodNetwork | None:
-        async with self._locks.hold(sandbox) if check else nullcontext():
-            attachment = self._pods.load(sandbox)
+    async def _describe(self, sandbox_id: SandboxId, deadline: Deadline, *, check: bool) -> PodNetwork | None:
+        async with self._locks.hold(sandbox_id) if check else nullcontext():
+            attachment = self._pods.load(sandbox_id)
             if attachment is None:
                 return None
-            problem, pin = self._pods.problem(attachment), self._paths.netns(sandbox)
+            problem, pin = self._pods.problem(attachment), self._paths.netns(sandbox_id)
             family = self._section.primary_family
             ips = () if attachment.result is None else result.addresses(attachment.result, family)
-            if check and not problem and netns.pinned(pin):
+            if check and not problem and netns.is_pinned(pin):
                 try:
-                    await self._chain.check(attachment, pin, self._attachments.mark(sandbox), deadline)
+                    await self._chain.check(attachment, pin, self._attachments.lock_path(sandbox_id), deadline)
                 except CrispError as error:
                     problem = error.message
-            return await pod_network.describe(attachment, pin, ips, problem)
+            return await pod_network.describe(attachment, pin, ips, problem, deadline)
 
     def _inventory(self) -> Inventory:
         attachments = self._attachments.sandboxes()
@@ -149,7 +152,7 @@ class NetworkService:
         )
 
     def _lease_dirs(self, sandboxes: Iterable[SandboxId]) -> set[Path]:
-        """Where host-local keeps leases of the networks in use: its own default, and what configurations say."""
+        """Return where host-local keeps the leases of networks in use: its default, and what configurations name."""
         networks = {
             attachment.network.name: attachment.network for each in sandboxes if (attachment := self._pods.load(each))
         }
@@ -158,8 +161,14 @@ class NetworkService:
         return {lease.DEFAULT_DIR, *(Path(folder) for network in used for folder in network.lease_dirs())}
 
 
+async def _result_of(task: asyncio.Task[_T]) -> _T:
+    """Wait for a task that goes on if the caller is cancelled. Its error is then reported, unlike with shield()."""
+    await asyncio.wait((task,))
+    return task.result()
+
+
 async def create(config: Config) -> NetworkService:
-    """The service, with the folders that it keeps its state in."""
+    """Make the folders in which the service keeps its state, and return the service."""
     paths = config.paths
     try:
         paths.network_state.mkdir(mode=0o700, parents=True, exist_ok=True)

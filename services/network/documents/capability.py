@@ -1,7 +1,7 @@
-"""What a pod's request says to plugins: CNI_ARGS and the values of the capabilities (runtimeConfig). Pure.
+"""What plugins are passed about a pod: CNI_ARGS and the values of the capabilities (`runtimeConfig`). Pure.
 
-Field and annotation names are those of the CNI conventions and of Kubernetes. A plugin gets only the
-capabilities that it declares (`conflist.stdin`); here are all that the request has a value for.
+Capability names are those of the CNI conventions (CONVENTIONS.md), annotation names those of Kubernetes. This module
+makes every value that the request has; `conflist.stdin` then gives each plugin only the capabilities that it declares.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _INGRESS = "kubernetes.io/ingress-bandwidth"
 _EGRESS = "kubernetes.io/egress-bandwidth"
 _IPS = "cni.crisp/ips"
 _MAC = "cni.crisp/mac"
-"""A pod's wish for addresses and hardware address; heard where the network's author has a plugin that declares the
-capability."""
+"""Annotations by which a pod asks for addresses and a hardware address. They take effect only if the network has a
+plugin that declares the capability of that name."""
 _MAC_FORM = re.compile(r"[0-9a-fA-F][02468aceACE](:[0-9a-fA-F]{2}){5}", re.ASCII)
 _MOST_IPS = 16
 _BURST = (1 << 31) - 1
-"""Bits; what Kubernetes' own network plugin gave."""
+"""Bits: the burst that kubenet, Kubernetes' former network plugin, set."""
 _QUANTITY = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,9})?)(k|M|G|T|P|Ki|Mi|Gi|Ti|Pi|[eE][0-9]{1,2})?", re.ASCII)
 _UNITS = {
     "": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15,
@@ -33,7 +33,7 @@ _ARGUMENT = re.compile(r"[^;=\x00-\x1f\x7f]{0,1024}")
 
 
 def arguments(request: AttachRequest) -> str:
-    """CNI_ARGS; InvalidInput for text that would become another argument."""
+    """Return the value of CNI_ARGS. InvalidInput names a field whose text would become a second argument."""
     values = {
         "K8S_POD_NAMESPACE": _plain(request.namespace, "metadata.namespace"),
         "K8S_POD_NAME": _plain(request.name, "metadata.name"),
@@ -44,14 +44,14 @@ def arguments(request: AttachRequest) -> str:
 
 
 def check(request: AttachRequest) -> None:
-    """InvalidInput names the field that is wrong."""
+    """Check all that plugins will be passed. InvalidInput names the field that is wrong."""
     arguments(request)
     values(request)
     hostport.check(request.port_mappings)
 
 
 def values(request: AttachRequest) -> dict[str, object]:
-    """Each capability that the request has a value for."""
+    """Return the values of all capabilities that the request has one for, by the capability's name."""
     dns = {"servers": request.dns_servers, "searches": request.dns_searches, "options": request.dns_options}
     found: dict[str, object] = {
         "portMappings": [
@@ -70,7 +70,8 @@ def values(request: AttachRequest) -> dict[str, object]:
 
 
 def bits_per_second(text: str, where: str) -> int:
-    """A Kubernetes quantity as bandwidth: 1k to 1P, as the kubelet allows."""
+    """Return a Kubernetes quantity in bits per second. InvalidInput unless it is 1k to 1P, the range that the kubelet
+    accepts."""
     match = _QUANTITY.fullmatch(text)
     if not match:
         raise InvalidInput(f"{where}: {text[:80]!r} is not a quantity", hint="write it as 10M or 1Gi")
@@ -92,7 +93,7 @@ def _bandwidth(annotations: dict[str, str]) -> dict[str, object]:
 
 
 def _ips(annotations: dict[str, str]) -> list[str]:
-    """Addresses with prefix length, with commas between."""
+    """Return the addresses that the pod asks for, each with its prefix length; in the annotation, commas part them."""
     found = [part.strip() for part in annotations.get(_IPS, "").split(",") if part.strip()]
     for each in found:
         try:

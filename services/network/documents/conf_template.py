@@ -1,9 +1,9 @@
-"""A network configuration with places for the node's pod CIDR, as UpdateRuntimeConfig brings it. Pure.
+"""A network configuration made of a template and the node's pod CIDRs, which CRI's UpdateRuntimeConfig brings. Pure.
 
-A template is a configuration (a list or a single plugin) in which whole strings stand for values, under the names
-that containerd's templates use: `{{.PodCIDR}}` the first CIDR, `{{.PodCIDRRanges}}` host-local's ranges of all of
-them, `{{.Routes}}` a default route of each family. Only values are put in: what the kubelet says cannot become
-another key.
+A template is a configuration (a list or a single plugin) in which certain strings are placeholders. Their names are
+those of containerd's templates: `{{.PodCIDR}}` becomes the first CIDR, `{{.PodCIDRRanges}}` host-local's ranges of all
+CIDRs, `{{.Routes}}` a default route of each family. A placeholder is a whole string value, so nothing that the kubelet
+sends can become another key.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ from kernel.errors import FailedPrecondition, InvalidInput
 from services.network.documents import conflist
 
 FILES = ("10-crisp-pods.conflist", "10-crisp-pods.conf")
-"""What it is written to, in the folder of configurations: a list, or a single plugin."""
+"""File names of the configuration in `network.config_dir`: the first for a list, the second for a single plugin."""
 
 
 def render(template: bytes, file: str, ranges: Sequence[str]) -> tuple[str, bytes]:
-    """Name and content of the configuration; FailedPrecondition where the template does not become one."""
+    """Return the configuration's file name and content.
+
+    FailedPrecondition if the template does not become a valid configuration, InvalidInput if a CIDR is malformed.
+    """
     try:
         tree = msgspec.json.decode(template)
     except (msgspec.DecodeError, RecursionError) as error:
@@ -37,12 +40,12 @@ def render(template: bytes, file: str, ranges: Sequence[str]) -> tuple[str, byte
         "{{.Routes}}": [{"dst": "0.0.0.0/0" if version == 4 else "::/0"} for version in versions],
     }
     name = FILES[0] if isinstance(tree, dict) and "plugins" in tree else FILES[1]
-    made = msgspec.json.format(msgspec.json.encode(_filled(tree, values)), indent=2) + b"\n"
+    content = msgspec.json.format(msgspec.json.encode(_filled(tree, values)), indent=2) + b"\n"
     try:
-        conflist.parse(made, name)
+        conflist.parse(content, name)
     except InvalidInput as error:
         raise FailedPrecondition(f"network.config_template {file}: {error.message}", hint=error.hint) from error
-    return name, made
+    return name, content
 
 
 def _filled(tree: object, values: dict[str, object]) -> object:

@@ -1,8 +1,8 @@
-"""CNI network configurations: from a file's bytes to a checked network, and on to what a plugin reads. Pure.
+"""CNI network configurations: parsed, checked, and turned into what each plugin reads. Pure.
 
-The formats are those of the CNI specification 0.3.0 to 1.1.0: a `.conflist`, or a `.conf` or `.json` of one
-plugin. A network's name and a plugin's type name files that root opens or runs, so both are held to a plain
-alphabet here (CVE-2021-20206).
+The formats are those of the CNI specification 0.3.0 to 1.1.0, section 1: a `.conflist`, or a `.conf` or `.json` of one
+plugin. A network's name and a plugin's type become names of files that root opens or runs, so only letters, digits and
+`._-` are accepted in both (CVE-2021-20206).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import msgspec
 from kernel.errors import InvalidInput
 
 VERSIONS = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
-"""The specification's versions that crisp speaks, oldest first."""
+"""The versions of the specification that crisp supports, oldest first."""
 SUFFIXES = (".conf", ".conflist", ".json")
 MAX_BYTES = 1 << 20
 _MAX_PLUGINS = 32
@@ -23,12 +23,12 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,254}", re.ASCII)
 
 
 class Plugin(msgspec.Struct, frozen=True, kw_only=True):
-    """One step of a network's chain."""
+    """One plugin of a network's chain."""
 
     type: str
     conf: dict[str, object]
     capabilities: tuple[str, ...] = ()
-    """The capabilities that it declares: which run-time values it wants."""
+    """The capabilities that it declares: the names of the run-time values that it is to be passed."""
 
 
 class Network(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,32 +42,32 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def reports_status(self) -> bool:
-        """Whether its plugins know STATUS and GC: from version 1.1 of the specification on."""
+        """Whether its plugins support STATUS and GC: from version 1.1 of the specification on."""
         return VERSIONS.index(self.cni_version) >= VERSIONS.index("1.1.0")
 
     @property
     def keeps_results(self) -> bool:
-        """Whether its plugins know CHECK, and want the result of ADD for DEL: from version 0.4 on."""
+        """Whether its plugins support CHECK, and need the result of ADD for DEL: from version 0.4 on."""
         return VERSIONS.index(self.cni_version) >= VERSIONS.index("0.4.0")
 
     def declares(self, capability: str) -> bool:
-        """Whether one of its plugins wants the values of a capability."""
+        """Whether one of its plugins declares a capability."""
         return any(capability in plugin.capabilities for plugin in self.plugins)
 
     def binaries(self) -> tuple[str, ...]:
-        """Every program that the chain runs by name: the plugins and their address management."""
+        """Return the names of all programs that the chain runs: the plugins and their address management (IPAM)."""
         names = [plugin.type for plugin in self.plugins]
         names += [kind for plugin in self.plugins if (kind := _ipam(plugin.conf).get("type")) and isinstance(kind, str)]
         return tuple(dict.fromkeys(names))
 
     def lease_dirs(self) -> tuple[str, ...]:
-        """Folders that host-local was told to keep its leases in."""
+        """Return the folders that the configuration names for host-local's leases (`ipam.dataDir`)."""
         found = (_ipam(plugin.conf).get("dataDir") for plugin in self.plugins)
         return tuple(folder for folder in found if isinstance(folder, str) and folder)
 
 
 def parse(data: bytes, file: str) -> Network:
-    """The network that a file describes; InvalidInput names the file and the key that is wrong."""
+    """Return the network that a file describes. InvalidInput names the file and the key that is wrong."""
     if len(data) > MAX_BYTES:
         raise InvalidInput(f"{file}: larger than {MAX_BYTES} bytes")
     try:
@@ -87,7 +87,7 @@ def parse(data: bytes, file: str) -> Network:
 
 
 def choose(networks: Sequence[Network], default: str) -> Network | None:
-    """The default network: the one of that name, or the first where no name is given."""
+    """Return the network named `default`, or the first one if `default` is empty; None if there is none."""
     return next((network for network in networks if not default or network.name == default), None)
 
 
@@ -96,13 +96,17 @@ def stdin(
     plugin: Plugin,
     runtime_config: Mapping[str, object],
     previous: Mapping[str, object] | None,
-    more: Mapping[str, object] | None = None,
+    extra: Mapping[str, object] | None = None,
 ) -> bytes:
-    """What a plugin reads: its own part of the list, the capabilities' values that it declared, what came before."""
-    conf = {**plugin.conf, "name": network.name, "cniVersion": network.cni_version, **(more or {})}
-    wanted = {name: value for name, value in runtime_config.items() if name in plugin.capabilities}
-    if wanted:
-        conf["runtimeConfig"] = wanted
+    """Return the JSON that a plugin reads on its standard input.
+
+    It is the plugin's own part of the list, the values in `runtime_config` of capabilities that it declares, the result
+    `previous` of the plugin before it, and the `extra` keys.
+    """
+    conf = {**plugin.conf, "name": network.name, "cniVersion": network.cni_version, **(extra or {})}
+    declared = {name: value for name, value in runtime_config.items() if name in plugin.capabilities}
+    if declared:
+        conf["runtimeConfig"] = declared
     if previous is not None:
         conf["prevResult"] = previous
     return msgspec.json.encode(conf)
@@ -133,13 +137,13 @@ def _checked_name(value: object, where: str) -> str:
 
 
 def _version(top: Mapping[str, object], file: str) -> str:
-    """The newest version that both the file (cniVersion, or cniVersions from 1.1 on) and we know."""
+    """Return the newest version that the file offers (`cniVersion`, from 1.1 on `cniVersions`) and crisp supports."""
     listed = top.get("cniVersions")
     offered = [top.get("cniVersion"), *(listed if isinstance(listed, list) else [])]
     known = [version for version in VERSIONS if version in offered]
     if not known:
         raise InvalidInput(
-            f"{file}: cniVersion: {str(top.get('cniVersion', 'none'))[:80]!r} is not a version that crisp speaks",
+            f"{file}: cniVersion: {str(top.get('cniVersion', 'none'))[:80]!r} is not a version that crisp supports",
             hint=f"use one of {', '.join(VERSIONS)}",
         )
     return known[-1]

@@ -1,7 +1,7 @@
-"""What a plugin answers: success results of CNI 0.3.0 to 1.1.0 and error objects, checked strictly. Pure.
+"""What plugins answer: success results of CNI 0.3.0 to 1.1.0 and error objects, checked strictly. Pure.
 
-A plugin is a stranger's program: its answer becomes a pod's addresses only where every field has its type and
-every address is one that a pod can have.
+The formats are in section 5 of the CNI specification. A plugin is a third party's program: its answer becomes a pod's
+addresses only if every field has its type and every address is one that a pod can have.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from kernel.errors import Internal
 from services.network.documents.conflist import VERSIONS
 
 Family = Literal["cni", "ipv4", "ipv6"]
-"""Whose address is a pod's primary one; cni: the plugins' first."""
+"""The family of a pod's primary address; cni: that of the first address that the plugins gave."""
 _MAX_IPS = 64
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """The error object of the specification."""
+    """The error object of the specification (section 5, Error)."""
 
     code: int
     msg: str = ""
     details: str = ""
 
     def text(self) -> str:
-        """One line for people."""
+        """Return the error as one line for people."""
         parts = [part.strip() for part in (self.msg, self.details) if part.strip()]
         return "; ".join(parts) or f"error code {self.code} without a message"
 
@@ -66,7 +66,7 @@ class _Success(msgspec.Struct, frozen=True):
 
 
 def failure(data: bytes) -> Failure | None:
-    """The error object in a plugin's answer, if it is one."""
+    """Return the error object in a plugin's answer; None if the answer is not one."""
     try:
         found = msgspec.json.decode(data, type=Failure)
     except (msgspec.DecodeError, RecursionError):
@@ -75,26 +75,28 @@ def failure(data: bytes) -> Failure | None:
 
 
 def parse(data: bytes, cni_version: str) -> dict[str, object]:
-    """A success result, whole, in the version of the network it is for; Internal says what is malformed."""
+    """Return a success result, converted to `cni_version`, the network's. Internal says what is malformed."""
     try:
         result = msgspec.json.decode(data, type=dict[str, object])
         checked = msgspec.convert(result, _Success)
     except (msgspec.DecodeError, RecursionError) as error:
         raise Internal(f"malformed result: {error}") from error
     if checked.cniVersion and checked.cniVersion not in VERSIONS:
-        raise Internal(f"malformed result: cniVersion {checked.cniVersion[:80]!r} is not known")
+        raise Internal(f"malformed result: cniVersion {checked.cniVersion[:80]!r} is not supported")
     _check(checked)
     return _convert(result, cni_version)
 
 
 def addresses(result: Mapping[str, object], family: Family = "cni") -> tuple[str, ...]:
-    """The pod's addresses without their prefix length, the primary one first: the plugins' first one, or the first
-    of `family`. Of a result that `parse` has passed."""
+    """Return the pod's addresses without their prefix length, the primary one first.
+
+    That is the first address that the plugins gave, or the first of `family`. `result` is one that `parse` returned.
+    """
     return tuple(str(ipaddress.ip_interface(each).ip) for each in interface_addresses(result, family))
 
 
 def interface_addresses(result: Mapping[str, object], family: Family = "cni") -> tuple[str, ...]:
-    """As `addresses`, with their prefix length."""
+    """Return the same as `addresses`, but with their prefix length."""
     checked = msgspec.convert(result, _Success)
     interfaces = checked.interfaces or []
     inside = [
@@ -108,22 +110,22 @@ def interface_addresses(result: Mapping[str, object], family: Family = "cni") ->
 
 
 def check_namespace(result: Mapping[str, object], netns: str) -> None:
-    """Internal where an address is of an interface in another namespace than the pod's."""
+    """Raise Internal if an address belongs to an interface in another namespace than `netns`, the pod's."""
     checked = msgspec.convert(result, _Success)
     interfaces = checked.interfaces or []
     for index, ip in enumerate(checked.ips or []):
         where = interfaces[ip.interface].sandbox if interfaces and ip.interface is not None else ""
-        if where and _plain(where) != _plain(netns):
+        if where and _without_var(where) != _without_var(netns):
             raise Internal(f"malformed result: ips[{index}]: its interface is in {where[:80]!r}, not in {netns}")
 
 
-def outside(result: Mapping[str, object]) -> tuple[str, ...]:
-    """The interfaces on the host's side."""
+def host_interfaces(result: Mapping[str, object]) -> tuple[str, ...]:
+    """Return the names of the interfaces that the plugins made on the host's side."""
     checked = msgspec.convert(result, _Success)
     return tuple(each.name for each in checked.interfaces or [] if not each.sandbox and each.name)
 
 
-def _plain(path: str) -> str:
+def _without_var(path: str) -> str:
     return path.removeprefix("/var") if path.startswith("/var/run/") else path
 
 
@@ -172,7 +174,7 @@ def _check_gateway(text: str, where: str) -> None:
 
 
 def _convert(result: dict[str, object], cni_version: str) -> dict[str, object]:
-    """The same result in another version: what differs is `ips[].version`, there before 1.0.0."""
+    """Return the result in another version. Versions differ in `ips[].version` alone, which exists before 1.0.0."""
     ips = result.get("ips")
     converted = {**result, "cniVersion": cni_version}
     if isinstance(ips, list):

@@ -1,8 +1,8 @@
-"""Netlink: one request to the kernel and its answers, and attributes in and out of them.
+"""Netlink: one request to the kernel and its answers, and the attributes in both.
 
-Numbers and names are those of linux/netlink.h. Answers come from the kernel at once, so a call blocks no longer than
-a system call does. It is about the network namespace of the socket, which is the calling thread's where none is
-given. Failures are OSErrors.
+Numbers and names are those of linux/netlink.h. The kernel answers at once, so a call blocks no longer than a system
+call does. A request concerns the network namespace of its socket; `request` opens one in the calling thread's. Failures
+are OSErrors.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 ROUTE, NETFILTER = 0, 12
 ACK, DUMP, CREATE = 4, 0x300, 0x600
-"""CREATE: and nothing is replaced."""
+"""Request flags; CREATE includes NLM_F_EXCL, so that nothing is replaced."""
 NESTED = 0x8000
 _REQUEST = 1
 _ERROR, _DONE = 2, 3
@@ -23,12 +23,12 @@ _SECONDS = 5.0
 
 
 def attribute(kind: int, payload: bytes) -> bytes:
-    """An attribute as the kernel reads it."""
+    """Return an attribute as the kernel reads it."""
     return struct.pack("=HH", 4 + len(payload), kind) + payload + b"\0" * (-len(payload) % 4)
 
 
 def attributes(data: bytes) -> dict[int, bytes]:
-    """The attributes in a payload; what is cut off is dropped."""
+    """Return the attributes in a payload by their type; one that is cut off is dropped."""
     found: dict[int, bytes] = {}
     while len(data) >= 4:
         length, kind = struct.unpack_from("=HH", data)
@@ -39,14 +39,14 @@ def attributes(data: bytes) -> dict[int, bytes]:
     return found
 
 
-def ask(protocol: int, kind: int, flags: int, body: bytes) -> list[bytes]:
-    """The bodies of the answers to one request."""
+def request(protocol: int, kind: int, flags: int, body: bytes) -> list[bytes]:
+    """Send one request and return the bodies of its answers."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol) as kernel:
-        return ask_on(kernel, kind, flags, body)
+        return request_on(kernel, kind, flags, body)
 
 
-def ask_on(kernel: socket.socket, kind: int, flags: int, body: bytes) -> list[bytes]:
-    """As `ask`, on a socket that was opened elsewhere."""
+def request_on(kernel: socket.socket, kind: int, flags: int, body: bytes) -> list[bytes]:
+    """Do the same as `request`, but on a socket that was opened elsewhere."""
     kernel.settimeout(_SECONDS)
     kernel.send(struct.pack("=IHHII", 16 + len(body), kind, flags | _REQUEST, 1, 0) + body)
     found: list[bytes] = []
@@ -65,7 +65,7 @@ def ask_on(kernel: socket.socket, kind: int, flags: int, body: bytes) -> list[by
 
 
 def messages(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Type and body of each message of a datagram."""
+    """Yield the type and the body of each message in a datagram."""
     while len(data) >= 16:
         length, kind = struct.unpack_from("=IH", data)
         if not 16 <= length <= len(data):

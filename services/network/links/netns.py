@@ -1,6 +1,7 @@
-"""Network namespaces pinned at a path: made in a throw-away thread, never with a process.
+"""Network namespaces pinned at a path, each made in a throw-away thread and never with a process.
 
-Wants CAP_SYS_ADMIN (unshare, bind mount) and CAP_NET_ADMIN (`lo` up) in the host's mount namespace.
+The thread enters the namespace and stays in it until it ends, so it is none of a pool. Needs CAP_SYS_ADMIN (unshare,
+bind mount) and CAP_NET_ADMIN (setting `lo` up) in the host's mount namespace.
 """
 
 from __future__ import annotations
@@ -12,16 +13,17 @@ import os
 import re
 import socket
 import struct
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from kernel.errors import Internal
-from kernel.host import syscalls
+from kernel.errors import DeadlineExceeded, Internal
+from kernel.host import syscalls, thread
+from kernel.host.aio import Deadline
 from kernel.ids import SandboxId
 
-_AFTER = 0.01
+_REFILL_PAUSE = 0.01
+_REFILL_SECONDS = 10.0
 _ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _SIOCGIFFLAGS = 0x8913
 _SIOCSIFFLAGS = 0x8914
@@ -30,48 +32,50 @@ _IFREQ_FLAGS = "16sh22x"
 
 
 class Spare:
-    """A namespace made ahead, so that a pod need not wait for it: no more than a descriptor, gone with the worker."""
+    """A namespace made ahead, so that a pod need not wait for it.
+
+    It is only a descriptor, so the kernel removes it when the worker ends.
+    """
 
     def __init__(self) -> None:
         self._fd = -1
 
-    async def pin(self, path: Path) -> None:
-        """Pin a new namespace with `lo` up at `path`. Internal where the kernel refuses."""
+    async def pin(self, path: Path, deadline: Deadline) -> None:
+        """Pin a new namespace, its `lo` up, at `path`. Internal if the kernel refuses."""
         try:
             fd, self._fd = self._fd, -1
             if fd < 0:
-                fd = await _in_thread(_make)
-            try:
-                _pin(fd, path)
-            finally:
-                os.close(fd)
+                fd = await thread.run(_make, deadline, "netns", discard=os.close)
+            _pin_and_close(fd, path)
         except OSError as error:
-            with suppress(Internal):  # what hinders the pin may hinder its removal: the first error says what
-                await remove(path)
-            what = f": {error.filename}" if error.filename else ""
-            raise Internal(f"network namespace {path} cannot be made: {error.strerror}{what}") from error
+            await _remove_half_made(path)
+            raise Internal(f"network namespace {path} cannot be made: {_reason(error)}") from error
 
     async def refill(self) -> None:
-        """Make the next one in a moment, if there is none. A refusal is told to the pod that needs it."""
-        await asyncio.sleep(_AFTER)  # a pause, not a wait: first comes what the caller does with the one it got
-        if self._fd < 0:
-            with suppress(OSError):
-                fd = await _in_thread(_make)
-                if self._fd < 0:
-                    self._fd = fd
-                else:  # made twice at once
-                    os.close(fd)
+        """Make the next namespace ahead, if there is none. If that fails, the next pod makes its own and gets the
+        error."""
+        await asyncio.sleep(_REFILL_PAUSE)  # a pause, not a wait: first the caller goes on with the namespace it got
+        if self._fd >= 0:
+            return
+        with suppress(OSError, DeadlineExceeded):
+            fd = await thread.run(_make, Deadline.after(_REFILL_SECONDS), "netns", discard=os.close)
+            if self._fd < 0:
+                self._fd = fd
+            else:  # another refill was faster
+                os.close(fd)
 
     def close(self) -> None:
-        """Let it go."""
+        """Release the namespace, if there is one."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
 
-async def stand_in(path: Path, furnish: Callable[[], None]) -> None:
-    """Pin a new namespace at `path` in place of one that was lost, once `furnish` has run in it. Internal where the
-    kernel refuses."""
+async def stand_in(path: Path, furnish: Callable[[], None], deadline: Deadline) -> None:
+    """Pin a new namespace at `path` in place of one that was lost, after `furnish` has run in it.
+
+    Internal if the kernel refuses.
+    """
 
     def make() -> int:
         fd = _make()
@@ -83,20 +87,17 @@ async def stand_in(path: Path, furnish: Callable[[], None]) -> None:
         return fd
 
     try:
-        fd = await _in_thread(make)
-        try:
-            _pin(fd, path)
-        finally:
-            os.close(fd)
+        _pin_and_close(await thread.run(make, deadline, "netns", discard=os.close), path)
     except OSError as error:
-        with suppress(Internal):
-            await remove(path)
-        raise Internal(f"network namespace {path} cannot be stood in for: {error.strerror}") from error
+        await _remove_half_made(path)
+        raise Internal(f"network namespace {path} cannot be replaced: {error.strerror}") from error
 
 
-async def adopt(made: Path, path: Path) -> None:
-    """Pin a namespace at `path` that was made for the pod, in its user namespace, and lies at `made`; `lo` is up then.
-    Internal where it is not there."""
+async def adopt(made: Path, path: Path, deadline: Deadline) -> None:
+    """Pin the namespace at `made`, which was made for the pod in its user namespace, at `path`, and set its `lo` up.
+
+    Internal if there is no namespace at `made`, or if the kernel refuses.
+    """
 
     def enter() -> int:
         fd = os.open(made, os.O_RDONLY | os.O_CLOEXEC)
@@ -109,23 +110,21 @@ async def adopt(made: Path, path: Path) -> None:
         return fd
 
     try:
-        fd = await _in_thread(enter)
-        try:
-            await asyncio.to_thread(_pin, fd, path)
-        finally:
-            os.close(fd)
+        fd = await thread.run(enter, deadline, "netns", discard=os.close)
+        await asyncio.to_thread(_pin_and_close, fd, path)
     except OSError as error:
-        with suppress(Internal):
-            await remove(path)
-        what = f": {error.filename}" if error.filename else ""
-        raise Internal(f"network namespace {made} cannot be pinned at {path}: {error.strerror}{what}") from error
+        await _remove_half_made(path)
+        raise Internal(f"network namespace {made} cannot be pinned at {path}: {_reason(error)}") from error
 
 
 async def open_socket(
-    pin: Path, family: socket.AddressFamily, kind: socket.SocketKind = socket.SOCK_STREAM, protocol: int = 0
+    pin: Path,
+    family: socket.AddressFamily,
+    deadline: Deadline,
+    kind: socket.SocketKind = socket.SOCK_STREAM,
+    protocol: int = 0,
 ) -> int:
-    """A descriptor of a socket, TCP's if no other is asked for, that belongs to the namespace at `pin`, wherever it is
-    used later."""
+    """Return the descriptor of a new socket that belongs to the namespace at `pin`, wherever it is used later."""
 
     def make() -> int:
         fd = os.open(pin, os.O_RDONLY | os.O_CLOEXEC)
@@ -135,41 +134,11 @@ async def open_socket(
             os.close(fd)
         return socket.socket(family, kind | socket.SOCK_CLOEXEC, protocol).detach()
 
-    return await _in_thread(make)
+    return await thread.run(make, deadline, "netns", discard=os.close)
 
 
-async def _in_thread(work: Callable[[], int]) -> int:
-    """Run `work` in a thread of its own, not one of a pool: it stays in the new namespace until it ends."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[int] = loop.create_future()
-
-    def settle(outcome: int | OSError) -> None:
-        if isinstance(outcome, OSError):
-            if not done.done():
-                done.set_exception(outcome)
-        elif done.done():
-            os.close(outcome)  # nobody waits any more
-        else:
-            done.set_result(outcome)
-
-    def run() -> None:
-        outcome: int | OSError
-        try:
-            outcome = work()
-        except OSError as error:
-            outcome = error
-        try:
-            loop.call_soon_threadsafe(settle, outcome)
-        except RuntimeError:  # the worker has ended meanwhile, and its loop is closed
-            if not isinstance(outcome, OSError):
-                os.close(outcome)
-
-    threading.Thread(target=run, name="netns", daemon=True).start()
-    return await done
-
-
-def pinned(path: Path) -> bool:
-    """Whether a namespace lies at `path`, and not only the file that was to carry it."""
+def is_pinned(path: Path) -> bool:
+    """Return whether there is a namespace at `path`, not only the empty file that one is mounted on."""
     try:
         return path.stat().st_dev == os.stat("/proc/self/ns/net").st_dev
     except FileNotFoundError:
@@ -177,12 +146,12 @@ def pinned(path: Path) -> bool:
 
 
 def sandboxes(folder: Path) -> tuple[SandboxId, ...]:
-    """Every sandbox that has a pin in `folder`."""
+    """Return the ids of all sandboxes that have a pin in `folder`."""
     return tuple(sorted(SandboxId(name) for name in os.listdir(folder) if _ID.fullmatch(name)))
 
 
 async def remove(path: Path) -> None:
-    """Take the pin away; gone already is success. The namespace ends with its last process."""
+    """Remove the pin; succeeds if there is none. The namespace ends with its last process."""
     try:
         await asyncio.to_thread(_remove, path)
     except OSError as error:
@@ -190,7 +159,7 @@ async def remove(path: Path) -> None:
 
 
 def _make() -> int:
-    """A descriptor of a new namespace, which the calling thread has entered."""
+    """Return the descriptor of a new namespace, which the calling thread has entered."""
     syscalls.unshare(syscalls.CLONE_NEWNET)
     _prepare()
     return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
@@ -201,13 +170,25 @@ def _prepare() -> None:
     _loopback_up()
 
 
-def _pin(fd: int, path: Path) -> None:
-    path.touch(mode=0o444)
-    syscalls.mount(f"/proc/self/fd/{fd}", path, flags=syscalls.MS_BIND)
+def _pin_and_close(fd: int, path: Path) -> None:
+    try:
+        path.touch(mode=0o444)
+        syscalls.mount(f"/proc/self/fd/{fd}", path, flags=syscalls.MS_BIND)
+    finally:
+        os.close(fd)
+
+
+async def _remove_half_made(path: Path) -> None:
+    with suppress(Internal):  # the removal may fail for the same reason as the pin, whose error is the one to report
+        await remove(path)
+
+
+def _reason(error: OSError) -> str:
+    return f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror)
 
 
 def _refuse_router_advertisements() -> None:
-    """Interfaces yet to come take no routes from whoever sends them on the pod network (CVE-2020-10749)."""
+    """Have interfaces that are added later take no routes from senders on the pod network (CVE-2020-10749)."""
     with suppress(FileNotFoundError):  # a kernel without IPv6
         Path("/proc/sys/net/ipv6/conf/default/accept_ra").write_text("0")
 
@@ -220,11 +201,11 @@ def _loopback_up() -> None:
 
 
 def _remove(path: Path) -> None:
-    while True:  # a pin upon a pin, where two lives of this worker met
+    while True:  # once for each mount at the path: two lives of this worker may each have mounted one
         try:
             syscalls.umount2(path, syscalls.MNT_DETACH | syscalls.UMOUNT_NOFOLLOW)
         except OSError as error:
-            if error.errno in (errno.EINVAL, errno.ENOENT):  # no mount there
+            if error.errno in (errno.EINVAL, errno.ENOENT):  # nothing is mounted there
                 break
             raise
     path.unlink(missing_ok=True)

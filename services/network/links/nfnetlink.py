@@ -1,4 +1,4 @@
-"""What the kernel's packet filter holds, as far as `nft` is not needed for it: whether a table is there, and flows.
+"""The parts of the kernel's packet filter for which no `nft` process is needed: whether a table exists, and flows.
 
 Numbers and names are those of linux/netfilter/nfnetlink.h, nf_tables.h and nfnetlink_conntrack.h. Failures are
 OSErrors.
@@ -18,33 +18,31 @@ _CTA_TUPLE_ORIG, _CTA_ZONE, _CTA_FILTER = 1, 18, 25
 _CTA_TUPLE_PROTO, _CTA_PROTO_NUM, _CTA_PROTO_DST_PORT = 2, 1, 3
 _FILTER_ORIG_FLAGS, _BY_PROTOCOL_AND_PORT = 1, 1 << 3 | 1 << 5
 _UDP = 17
+_NO_TABLE = (errno.ENOENT, errno.EOPNOTSUPP, errno.EPROTONOSUPPORT, errno.EINVAL)
+"""No such table; the others: no nftables in this kernel."""
 
 
 def has_table(name: str) -> bool:
-    """Whether nftables has a table of the family inet."""
+    """Return whether nftables has a table of this name in the family inet; False too if the kernel has no nftables."""
     wanted = _nfgen(_INET) + netlink.attribute(_TABLE_NAME, name.encode() + b"\0")
     try:
-        netlink.ask(netlink.NETFILTER, _GETTABLE, netlink.ACK, wanted)
+        netlink.request(netlink.NETFILTER, _GETTABLE, netlink.ACK, wanted)
     except OSError as error:
-        if error.errno in (
-            errno.ENOENT,
-            errno.EOPNOTSUPP,
-            errno.EPROTONOSUPPORT,
-            errno.EINVAL,
-        ):  # or no nftables at all
+        if error.errno in _NO_TABLE:
             return False
         raise
     return True
 
 
-def forget_udp(port: int) -> int:
-    """End the flows of UDP that were first sent to `port`, so that their next packets meet the rules of now; how many.
+def end_udp_flows(port: int) -> int:
+    """End the UDP flows that were first sent to `port`, so that their next packets match the current rules.
 
-    A client that sends on and on would else be led for ever to where the port led once.
+    Returns the number of flows ended. Without this, a client that never stops sending would be forwarded for ever to
+    the pod that had the port before.
     """
-    forgotten = 0
+    ended = 0
     for family in (socket.AF_INET, socket.AF_INET6):
-        for body in netlink.ask(netlink.NETFILTER, _CT_GET, netlink.DUMP, _nfgen(family) + _flows_to(port)):
+        for body in netlink.request(netlink.NETFILTER, _CT_GET, netlink.DUMP, _nfgen(family) + _flows_to(port)):
             given = netlink.attributes(body[4:])
             flow = given.get(_CTA_TUPLE_ORIG, b"")
             if not _is_to(flow, port):  # a kernel before 5.8 does not filter
@@ -52,13 +50,13 @@ def forget_udp(port: int) -> int:
             zone = netlink.attribute(_CTA_ZONE, given[_CTA_ZONE]) if _CTA_ZONE in given else b""
             tuple_ = netlink.attribute(_CTA_TUPLE_ORIG | netlink.NESTED, flow)
             try:
-                netlink.ask(netlink.NETFILTER, _CT_DELETE, netlink.ACK, _nfgen(family) + tuple_ + zone)
+                netlink.request(netlink.NETFILTER, _CT_DELETE, netlink.ACK, _nfgen(family) + tuple_ + zone)
             except OSError as error:
-                if error.errno != errno.ENOENT:  # it ended by itself
+                if error.errno != errno.ENOENT:  # it has ended by itself
                     raise
             else:
-                forgotten += 1
-    return forgotten
+                ended += 1
+    return ended
 
 
 def _flows_to(port: int) -> bytes:

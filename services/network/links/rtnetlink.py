@@ -21,16 +21,16 @@ _IFA_ADDRESS, _IFA_LOCAL, _NODAD = 1, 2, 2
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_TABLE = 1, 4, 5, 15
 _MAIN, _UNICAST, _LOCAL = 254, 1, 2
 _AF_BRIDGE, _BRPORT_MODE = 7, 4
-_NO_WAY = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENXIO, errno.ENODEV)
+_NO_ROUTE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENXIO, errno.ENODEV)
 
 
-def is_own(address: str) -> bool:
-    """Whether an address is one of the calling thread's namespace."""
+def is_local(address: str) -> bool:
+    """Return whether an address is one of the calling thread's network namespace."""
     return any(body[7] == _LOCAL for body in _route_to(address))
 
 
-def way_to(address: str) -> str:
-    """The interface that leads to an address; empty where none does."""
+def interface_to(address: str) -> str:
+    """Return the name of the interface that the route to an address uses; empty if there is no route."""
     for body in _route_to(address):
         if index := netlink.attributes(body[12:]).get(_RTA_OIF):
             return socket.if_indextoname(struct.unpack("=I", index)[0])
@@ -41,19 +41,19 @@ def _route_to(address: str) -> list[bytes]:
     target = ipaddress.ip_address(address)
     head = struct.pack("=BBBBBBBBI", _family(target), target.max_prefixlen, 0, 0, 0, 0, 0, 0, 0)
     try:
-        return netlink.ask(netlink.ROUTE, _GETROUTE, 0, head + netlink.attribute(_RTA_DST, target.packed))
+        return netlink.request(netlink.ROUTE, _GETROUTE, 0, head + netlink.attribute(_RTA_DST, target.packed))
     except OSError as error:
-        if error.errno not in _NO_WAY:
+        if error.errno not in _NO_ROUTE:
             raise
         return []
 
 
-def turn_back(interface: str) -> bool:
-    """Let a port of a bridge send back where a frame came from (hairpin mode); whether it is such a port."""
+def set_hairpin(interface: str) -> bool:
+    """Let a bridge port send a frame back through itself (hairpin mode). Returns False if it is no bridge port."""
     head = struct.pack("=BBHiII", _AF_BRIDGE, 0, 0, socket.if_nametoindex(interface), 0, 0)
     mode = netlink.attribute(_IFLA_PROTINFO | netlink.NESTED, netlink.attribute(_BRPORT_MODE, b"\x01"))
     try:
-        netlink.ask(netlink.ROUTE, _SETLINK, netlink.ACK, head + mode)
+        netlink.request(netlink.ROUTE, _SETLINK, netlink.ACK, head + mode)
     except OSError as error:
         if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
             raise
@@ -62,26 +62,26 @@ def turn_back(interface: str) -> bool:
 
 
 def add_interface(name: str, addresses: Iterable[str]) -> None:
-    """Make an interface (one end of a veth pair) with addresses, in the calling thread's namespace."""
+    """Make an interface (one end of a veth pair) with these addresses in the calling thread's network namespace."""
     kind = netlink.attribute(_IFLA_LINKINFO | netlink.NESTED, netlink.attribute(_INFO_KIND, b"veth\0"))
     head = struct.pack("=BBHiII", 0, 0, 0, 0, 0, 0)
     wanted = head + netlink.attribute(_IFLA_IFNAME, name.encode() + b"\0") + kind
-    netlink.ask(netlink.ROUTE, _NEWLINK, netlink.ACK | netlink.CREATE, wanted)
+    netlink.request(netlink.ROUTE, _NEWLINK, netlink.ACK | netlink.CREATE, wanted)
     index = socket.if_nametoindex(name)
     for address in addresses:
         interface = ipaddress.ip_interface(address)
         head = struct.pack("=BBBBi", _family(interface.ip), interface.network.prefixlen, _NODAD, 0, index)
         both = netlink.attribute(_IFA_LOCAL, interface.packed) + netlink.attribute(_IFA_ADDRESS, interface.packed)
-        netlink.ask(netlink.ROUTE, _NEWADDR, netlink.ACK | netlink.CREATE, head + both)
+        netlink.request(netlink.ROUTE, _NEWADDR, netlink.ACK | netlink.CREATE, head + both)
 
 
 def interfaces(kernel: socket.socket) -> tuple[Interface, ...]:
-    """The interfaces of a socket's namespace with their addresses."""
+    """Return the interfaces of a socket's network namespace with their addresses."""
     held: dict[int, list[str]] = {}
     for index, address in _addresses(kernel):
         held.setdefault(index, []).append(address)
     found = []
-    for body in netlink.ask_on(kernel, _GETLINK, netlink.DUMP, struct.pack("=BBHiII", 0, 0, 0, 0, 0, 0)):
+    for body in netlink.request_on(kernel, _GETLINK, netlink.DUMP, struct.pack("=BBHiII", 0, 0, 0, 0, 0, 0)):
         index, given = struct.unpack_from("=i", body, 4)[0], netlink.attributes(body[16:])
         found.append(
             Interface(
@@ -95,15 +95,15 @@ def interfaces(kernel: socket.socket) -> tuple[Interface, ...]:
 
 
 def routes(kernel: socket.socket) -> tuple[Route, ...]:
-    """The main table's routes of a socket's namespace, both families."""
+    """Return the routes in the main table of a socket's network namespace, of both families."""
     names = {
         struct.unpack_from("=i", body, 4)[0]: _name(netlink.attributes(body[16:]))
-        for body in netlink.ask_on(kernel, _GETLINK, netlink.DUMP, struct.pack("=BBHiII", 0, 0, 0, 0, 0, 0))
+        for body in netlink.request_on(kernel, _GETLINK, netlink.DUMP, struct.pack("=BBHiII", 0, 0, 0, 0, 0, 0))
     }
     found = []
     for family in (socket.AF_INET, socket.AF_INET6):
         head = struct.pack("=BBBBBBBBI", family, 0, 0, 0, 0, 0, 0, 0, 0)
-        for body in netlink.ask_on(kernel, _GETROUTE, netlink.DUMP, head):
+        for body in netlink.request_on(kernel, _GETROUTE, netlink.DUMP, head):
             bits, table, kind = body[1], body[4], body[7]
             given = netlink.attributes(body[12:])
             if (struct.unpack("=I", given.get(_RTA_TABLE, struct.pack("=I", table)))[0], kind) != (_MAIN, _UNICAST):
@@ -116,9 +116,9 @@ def routes(kernel: socket.socket) -> tuple[Route, ...]:
 
 
 def _addresses(kernel: socket.socket) -> list[tuple[int, str]]:
-    """Index of the interface, and address with its prefix length."""
+    """Return each address with its prefix length, after the index of its interface."""
     found = []
-    for body in netlink.ask_on(kernel, _GETADDR, netlink.DUMP, struct.pack("=BBBBi", 0, 0, 0, 0, 0)):
+    for body in netlink.request_on(kernel, _GETADDR, netlink.DUMP, struct.pack("=BBBBi", 0, 0, 0, 0, 0)):
         given = netlink.attributes(body[8:])
         if packed := given.get(_IFA_LOCAL, given.get(_IFA_ADDRESS)):
             found.append((struct.unpack_from("=i", body, 4)[0], f"{ipaddress.ip_address(packed)}/{body[1]}"))

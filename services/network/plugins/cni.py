@@ -1,8 +1,7 @@
-"""A network's chain of plugins: ADD, CHECK and DEL of a pod, STATUS and GC of the network, as the CNI specification's
-sections 3 and 4 say.
+"""A network's chain of plugins: ADD, CHECK and DEL of a pod, STATUS and GC of the network.
 
-Each plugin runs for at most the configured time, within the caller's deadline, as a process of its own. What a
-plugin says becomes `plugin NAME: message; details`.
+The protocol is that of the CNI specification, sections 2 to 4. Each plugin runs as a process of its own, for at most
+the configured time and within the caller's deadline. A plugin's error becomes `plugin NAME: message; details`.
 """
 
 from __future__ import annotations
@@ -22,87 +21,90 @@ from services.network.plugins import plugin_lock, plugin_process
 from services.network.records.attachments import Attachment
 
 INTERFACE = "eth0"
-"""The pod's interface, as with the peers."""
+"""The name of the interface in the pod; other runtimes use the same."""
 
 
 class Chain:
-    """Runs networks' plugins from the folders given."""
+    """Runs the plugins of networks."""
 
     def __init__(self, folders: Sequence[str], timeout: float) -> None:
+        """`folders`: where plugins are looked for, in this order. `timeout`: seconds that one plugin may run."""
         self._folders = tuple(folders)
         self._timeout = timeout
 
     def missing(self, network: Network) -> tuple[str, ...]:
-        """Programs of the network that lie in none of the folders."""
+        """Return the names of the network's programs that are in none of the folders."""
         return tuple(name for name in network.binaries() if self._find(name) is None)
 
-    async def add(self, attachment: Attachment, netns: Path, mark: Path, deadline: Deadline) -> dict[str, object]:
-        """Run ADD in order, each with the result of the one before; the last result."""
+    async def add(self, attachment: Attachment, netns: Path, lock: Path, deadline: Deadline) -> dict[str, object]:
+        """Run ADD of each plugin in order, each with the result of the one before; return the last result."""
         network, previous = attachment.network, None
         environment = self._environment("ADD", attachment, str(netns))
-        with plugin_lock.mark(mark) as fd:
+        with plugin_lock.hold(lock) as lock_fd:
             for plugin in network.plugins:
                 stdin = conflist.stdin(network, plugin, attachment.runtime_config, previous)
-                answer = await self._run(environment, network, plugin, stdin, deadline, mark, fd)
+                answer = await self._run(environment, network, plugin, stdin, deadline, lock, lock_fd)
                 try:
                     previous = result.parse(answer, network.cni_version)
                     result.check_namespace(previous, str(netns))
                 except Internal as error:
-                    raise _said("ADD", network, plugin, error.message) from error
+                    raise _failed("ADD", network, plugin, error.message) from error
         assert previous is not None  # a network has a plugin
         return previous
 
-    async def check(self, attachment: Attachment, netns: Path, mark: Path, deadline: Deadline) -> None:
-        """Run CHECK in order, where the network knows and wants it; the error is the plugin's that objects."""
+    async def check(self, attachment: Attachment, netns: Path, lock: Path, deadline: Deadline) -> None:
+        """Run CHECK in order, unless the network does not support or disables it. Raises a plugin's first error."""
         network = attachment.network
         if not network.keeps_results or network.disable_check:
             return
         environment = self._environment("CHECK", attachment, str(netns))
-        with plugin_lock.mark(mark) as fd:
+        with plugin_lock.hold(lock) as lock_fd:
             for plugin in network.plugins:
                 stdin = conflist.stdin(network, plugin, attachment.runtime_config, attachment.result)
-                await self._run(environment, network, plugin, stdin, deadline, mark, fd)
+                await self._run(environment, network, plugin, stdin, deadline, lock, lock_fd)
 
-    async def delete(self, attachment: Attachment, netns: str, mark: Path, deadline: Deadline) -> None:
-        """Run DEL in reverse order; `netns` is empty where the namespace is gone.
+    async def delete(self, attachment: Attachment, netns: str, lock: Path, deadline: Deadline) -> None:
+        """Run DEL in reverse order; `netns` is empty if the namespace is gone.
 
-        A plugin that fails does not keep the others from their DEL, so that the most is undone; its error is
+        If a plugin fails, the others still run their DEL, so that as much as possible is undone; the first error is
         raised in the end.
         """
         failed: CrispError | None = None
         network = attachment.network
         previous = attachment.result if network.keeps_results else None
         environment = self._environment("DEL", attachment, netns)
-        with plugin_lock.mark(mark) as fd:
+        with plugin_lock.hold(lock) as lock_fd:
             for plugin in reversed(network.plugins):
                 stdin = conflist.stdin(network, plugin, attachment.runtime_config, previous)
                 try:
-                    await self._run(environment, network, plugin, stdin, deadline, mark, fd)
+                    await self._run(environment, network, plugin, stdin, deadline, lock, lock_fd)
                 except CrispError as error:
                     failed = failed or error
         if failed is not None:
             raise failed
 
-    async def status(self, network: Network, mark: Path, deadline: Deadline) -> None:
-        """Run STATUS in order; the error is the plugin's that is not ready for an ADD."""
+    async def status(self, network: Network, lock: Path, deadline: Deadline) -> None:
+        """Run STATUS in order. Raises the error of the first plugin that is not ready for an ADD."""
         environment = self._environment("STATUS")
-        with plugin_lock.mark(mark) as fd:
+        with plugin_lock.hold(lock) as lock_fd:
             for plugin in network.plugins:
                 await self._run(
-                    environment, network, plugin, conflist.stdin(network, plugin, {}, None), deadline, mark, fd
+                    environment, network, plugin, conflist.stdin(network, plugin, {}, None), deadline, lock, lock_fd
                 )
 
-    async def collect(self, network: Network, valid: Iterable[SandboxId], mark: Path, deadline: Deadline) -> None:
-        """Run GC: each plugin takes away what it holds for others than the sandboxes `valid`. All are run; the first
-        error is raised in the end."""
+    async def collect(self, network: Network, valid: Iterable[SandboxId], lock: Path, deadline: Deadline) -> None:
+        """Run GC: each plugin frees what it holds for other sandboxes than `valid`.
+
+        All plugins are run; the first error is raised in the end.
+        """
         attached = [{"containerID": sandbox, "ifname": INTERFACE} for sandbox in valid]
         failed: CrispError | None = None
         environment = self._environment("GC")
-        with plugin_lock.mark(mark) as fd:
+        with plugin_lock.hold(lock) as lock_fd:
             for plugin in network.plugins:
                 stdin = conflist.stdin(network, plugin, {}, None, {"cni.dev/valid-attachments": attached})
                 try:
-                    await self._run(environment, network, plugin, stdin, deadline, mark, fd)
+                    await self._run(environment, network, plugin, stdin, deadline, lock, lock_fd)
                 except CrispError as error:
                     failed = failed or error
         if failed is not None:
@@ -112,7 +114,7 @@ class Chain:
         environment = {**ENVIRONMENT, "CNI_COMMAND": command, "CNI_PATH": ":".join(self._folders)}
         if attachment is not None:
             environment |= {
-                plugin_lock.CONTAINER_ID: attachment.sandbox,
+                plugin_lock.CONTAINER_ID: attachment.sandbox_id,
                 "CNI_NETNS": netns,
                 "CNI_IFNAME": attachment.interface,
                 "CNI_ARGS": attachment.arguments,
@@ -126,28 +128,29 @@ class Chain:
         plugin: Plugin,
         stdin: bytes,
         deadline: Deadline,
-        mark: Path,
-        fd: int,
+        lock: Path,
+        lock_fd: int,
     ) -> bytes:
-        """One plugin's answer; an error of ours where it failed."""
+        """Run one plugin and return its answer. Internal if it fails, DeadlineExceeded if it hangs, FailedPrecondition
+        if there is no such program."""
         command = environment["CNI_COMMAND"]
         binary = self._find(plugin.type)
         if binary is None:
             raise FailedPrecondition(f"plugin {plugin.type}: is in none of {', '.join(self._folders)}")
         try:
             answer = await plugin_process.run(
-                binary, stdin, environment, deadline=deadline.earlier(self._timeout), mark=fd
+                binary, stdin, environment, deadline=deadline.earlier(self._timeout), lock_fd=lock_fd
             )
         except DeadlineExceeded as error:
-            await asyncio.to_thread(plugin_lock.end_holders, mark, environment.get(plugin_lock.CONTAINER_ID, ""))
+            await asyncio.to_thread(plugin_lock.kill_holders, lock, environment.get(plugin_lock.CONTAINER_ID, ""))
             raise DeadlineExceeded(_line(command, network, plugin, error.message)) from error
         if len(answer.stdout) > plugin_process.OUTPUT_LIMIT:
-            raise _said(command, network, plugin, f"answered more than {plugin_process.OUTPUT_LIMIT} bytes")
+            raise _failed(command, network, plugin, f"answered more than {plugin_process.OUTPUT_LIMIT} bytes")
         if failure := result.failure(answer.stdout):
-            raise _said(command, network, plugin, failure.text())
+            raise _failed(command, network, plugin, failure.text())
         if answer.returncode:
-            words = (answer.stderr or answer.stdout).decode(errors="replace").strip()[-2000:]
-            raise _said(command, network, plugin, f"{describe(answer.returncode)}: {words or 'it said nothing'}")
+            output = (answer.stderr or answer.stdout).decode(errors="replace").strip()[-2000:]
+            raise _failed(command, network, plugin, f"{describe(answer.returncode)}: {output or 'no output'}")
         return answer.stdout
 
     def _find(self, name: str) -> str | None:
@@ -155,9 +158,9 @@ class Chain:
         return next((path for path in candidates if os.path.isfile(path) and os.access(path, os.X_OK)), None)
 
 
-def _said(command: str, network: Network, plugin: Plugin, words: str) -> Internal:
-    return Internal(_line(command, network, plugin, words))
+def _failed(command: str, network: Network, plugin: Plugin, reason: str) -> Internal:
+    return Internal(_line(command, network, plugin, reason))
 
 
-def _line(command: str, network: Network, plugin: Plugin, words: str) -> str:
-    return f"plugin {plugin.type}: {words} ({command} for network {network.name})"
+def _line(command: str, network: Network, plugin: Plugin, reason: str) -> str:
+    return f"plugin {plugin.type}: {reason} ({command} for network {network.name})"

@@ -1,7 +1,8 @@
 """The folder of network configurations: which network pods join now, and whether it is ready.
 
-Files are another program's work, seen half-written at times: a file that was good once and does not read now
-keeps its last good content until it is good again or gone. Only regular files of root count.
+Other programs write these files, and may be seen in the middle of it: a file that was valid once and is not now keeps
+its last valid content until it is valid again or gone. A file counts only if it is a plain file that nobody but root
+can have written. Runs on the event loop; `render` blocks.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import stat
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import msgspec
 
 from kernel.contracts.network import Readiness
 from kernel.errors import FailedPrecondition, InvalidInput
+from kernel.host import files
 from services.network.documents import conf_template, conflist
 from services.network.documents.conflist import Network
 from services.network.plugins.folder_watch import FolderWatch
@@ -26,16 +27,18 @@ _LOG = logging.getLogger(__name__)
 _Signature = tuple[int, int, int, int, int]
 
 
-class _File(msgspec.Struct, frozen=True):
-    """A file as it was when last read."""
+class _ConfFile(msgspec.Struct, frozen=True):
+    """A configuration file as it was when it was last read."""
 
     signature: _Signature
-    good: Network | None
+    valid: Network | None
+    """The last valid content."""
     problem: str
+    """Why the present content is not valid; empty if it is."""
 
 
 class ConfDir:
-    """The configurations below `config.network.config_dir`, looked at anew where they changed."""
+    """The configurations in `network.config_dir`, read again when they change."""
 
     def __init__(
         self,
@@ -44,65 +47,69 @@ class ConfDir:
         plugin_dirs: tuple[str, ...],
         missing: Callable[[Network], tuple[str, ...]],
     ) -> None:
+        """`missing`: returns the names of a network's plugins that are not installed in `plugin_dirs`."""
         self._folder = folder
         self._default = default_network
         self._plugin_dirs = plugin_dirs
         self._missing = missing
-        self._files: dict[str, _File] = {}
-        self._trouble: tuple[Network | None, str] = (None, "")
-        """What the plugins of a network said last of themselves."""
+        self._files: dict[str, _ConfFile] = {}
+        self._status: tuple[Network | None, str] = (None, "")
+        """What STATUS last reported: of which network, and why it is not ready; empty if it is."""
         self._usable: Network | None = None
-        self._state = self._look()
+        self._readiness = self._read()
         self._changed = asyncio.Event()
-        self._looked = asyncio.Event()
+        self._network_changed = asyncio.Event()
         self._watch = FolderWatch([folder, *map(Path, plugin_dirs)], self._refresh)
 
     def close(self) -> None:
-        """Stop noticing changes."""
+        """Stop watching the folder."""
         self._watch.close()
 
     def readiness(self) -> Readiness:
-        """CRI's NetworkReady, from the folder as it is now."""
+        """Return CRI's NetworkReady from the folder as it is now."""
         self._refresh()
-        return self._state
+        return self._readiness
 
     def network(self) -> Network:
-        """The network that a pod joins now; FailedPrecondition says why there is none."""
+        """Return the network that a pod joins now. FailedPrecondition says why there is none."""
         self._refresh()
         network = self.usable()
         if network is None:
-            raise FailedPrecondition(self._state.message)
+            raise FailedPrecondition(self._readiness.message)
         return network
 
     def usable(self) -> Network | None:
-        """The default network, if its plugins were there when last looked."""
+        """Return the default network if its plugins were installed when the folder was last read."""
         return self._usable
 
-    def tell(self, network: Network, trouble: str) -> None:
-        """Take up what a network's plugins say of themselves; no trouble is good."""
-        self._trouble = (network, trouble)
+    def known(self) -> Network | None:
+        """Return the default network, whether its plugins are installed or not."""
+        valid = [file.valid for _, file in sorted(self._files.items()) if file.valid]
+        return conflist.choose(valid, self._default)
+
+    def set_status(self, network: Network, reason: str) -> None:
+        """Take up what STATUS reported of a network: why it is not ready; empty if it is."""
+        self._status = (network, reason)
         self._refresh()
 
-    def render(self, template: str, ranges: Sequence[str]) -> None:
-        """Write the configuration that `template` becomes with these CIDRs, unless another than such a one is there.
+    def render(self, template: str, pod_cidrs: Sequence[str]) -> None:
+        """Write the configuration that the file `template` becomes with these CIDRs.
 
-        Blocks. FailedPrecondition where it cannot be.
+        Does nothing without a template or CIDRs, or if there is a configuration not made of a template. Blocks.
+        FailedPrecondition if it cannot be done.
         """
-        ours = {self._folder / name for name in conf_template.FILES}
-        others = [path for path in self._folder.glob("*") if path.suffix in conflist.SUFFIXES and path not in ours]
-        if not template or not ranges or others:
+        own = {self._folder / name for name in conf_template.FILES}
+        others = [path for path in self._folder.glob("*") if path.suffix in conflist.SUFFIXES and path not in own]
+        if not template or not pod_cidrs or others:
             return
         try:
-            name, made = conf_template.render(_bytes(Path(template)), template, ranges)
+            name, content = conf_template.render(_read_trusted(Path(template)), template, pod_cidrs)
             path = self._folder / name
-            if path.is_file() and path.read_bytes() == made:
+            if path.is_file() and path.read_bytes() == content:
                 return
             self._folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-            fresh = self._folder / f".{name}.new"
-            fresh.write_bytes(made)
-            fresh.chmod(0o644)
-            fresh.rename(path)
-            for old in ours - {path}:
+            files.replace(path, content, durable=False, mode=0o644)
+            for old in own - {path}:
                 old.unlink(missing_ok=True)
         except InvalidInput as error:
             raise FailedPrecondition(error.message, hint=error.hint) from error
@@ -110,43 +117,38 @@ class ConfDir:
             raise FailedPrecondition(
                 f"network.config_template: {error.filename}: {error.strerror}", hint="give its path, and make it root's"
             ) from error
-        _LOG.info("network configuration %s is written for %s", path, ", ".join(ranges))
+        _LOG.info("network configuration %s is written for %s", path, ", ".join(pod_cidrs))
 
-    async def network_changes(self, known: Network | None) -> None:
-        """Wait until another network than `known` is usable, or none."""
+    async def wait_for_other_network(self, known: Network | None) -> None:
+        """Wait until the usable network is another than `known`, or there is none."""
         while self.usable() == known:
-            await self._looked.wait()
-
-    def known(self) -> Network | None:
-        """The default network, whether its plugins are there or not."""
-        good = [file.good for _, file in sorted(self._files.items()) if file.good]
-        return conflist.choose(good, self._default)
+            await self._network_changed.wait()
 
     async def changes(self) -> AsyncIterator[Readiness]:
-        """The readiness now, then each change."""
-        told: Readiness | None = None
+        """Yield the readiness now, then each change."""
+        reported: Readiness | None = None
         while True:
             changed = self._changed
-            if told != self._state:
-                told = self._state
-                yield told
+            if reported != self._readiness:
+                reported = self._readiness
+                yield reported
             else:
                 await changed.wait()
 
     def _refresh(self) -> None:
         before = self._usable
-        state = self._look()
-        if state != self._state or self._usable != before:
-            self._looked.set()
-            self._looked = asyncio.Event()
-        if state != self._state:
-            self._state = state
-            _LOG.info("network ready=%s %s", state.ready, state.message)
+        readiness = self._read()
+        if readiness != self._readiness or self._usable != before:
+            self._network_changed.set()
+            self._network_changed = asyncio.Event()
+        if readiness != self._readiness:
+            self._readiness = readiness
+            _LOG.info("network: %s", "ready" if readiness.ready else f"not ready: {readiness.message}")
             self._changed.set()
             self._changed = asyncio.Event()
 
-    def _look(self) -> Readiness:
-        self._files, self._usable = self._read_all(), None
+    def _read(self) -> Readiness:
+        self._files, self._usable = self._read_files(), None
         network = self.known()
         if network is None:
             return _not_ready(self._why_none())
@@ -155,9 +157,9 @@ class ConfDir:
                 f"plugin {', '.join(missing)} of network {network.name} is in none of {', '.join(self._plugin_dirs)}"
             )
         self._usable = network
-        about, trouble = self._trouble
-        if trouble and about == network:
-            return _not_ready(trouble)
+        reported, reason = self._status
+        if reason and reported == network:
+            return _not_ready(reason)
         return Readiness(ready=True)
 
     def _why_none(self) -> str:
@@ -168,7 +170,7 @@ class ConfDir:
             return f"no CNI configuration in {self._folder}/ is of a network named {self._default!r}"
         return f"No CNI configuration file in {self._folder}/. Has your network provider started?"
 
-    def _read_all(self) -> dict[str, _File]:
+    def _read_files(self) -> dict[str, _ConfFile]:
         try:
             names = sorted(name for name in os.listdir(self._folder) if name.endswith(conflist.SUFFIXES))
         except (FileNotFoundError, NotADirectoryError):
@@ -176,41 +178,38 @@ class ConfDir:
         except OSError as error:
             _LOG.warning("network configurations in %s cannot be listed: %s", self._folder, error.strerror)
             return self._files
-        return {name: file for name in names if (file := self._read(name)) is not None}
+        return {name: file for name in names if (file := self._read_file(name)) is not None}
 
-    def _read(self, name: str) -> _File | None:
-        """The file, read again where it changed; None where it is gone."""
+    def _read_file(self, name: str) -> _ConfFile | None:
+        """Return the file, read again if it has changed; None if it is gone."""
         path, before = self._folder / name, self._files.get(name)
+        signature: _Signature = (0, 0, 0, 0, 0)
         try:
             signature = _signature(path.lstat())
             if before and before.signature == signature:
                 return before
-            network = conflist.parse(_bytes(path), str(path))
+            network = conflist.parse(_read_trusted(path), str(path))
         except FileNotFoundError:
             return None
         except (InvalidInput, OSError) as error:
             problem = str(error) if isinstance(error, InvalidInput) else f"{path}: {error.strerror}"
-            _LOG.warning("network configuration passed over: %s", problem)
-            return _File(signature, before.good if before else None, problem)
-        return _File(signature, network, "")
+            _LOG.warning("network configuration ignored: %s", problem)
+            return _ConfFile(signature, before.valid if before else None, problem)
+        return _ConfFile(signature, network, "")
 
 
-def _bytes(path: Path) -> bytes:
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(fd, "rb") as file:
-        about = os.fstat(fd)
-        if not stat.S_ISREG(about.st_mode):
-            raise InvalidInput(f"{path}: is not a regular file")
-        if about.st_uid not in (0, os.geteuid()) or about.st_mode & stat.S_IWOTH:
-            raise InvalidInput(
-                f"{path}: somebody else than root may write it", hint="chown it to root, chmod it to 0644"
-            )
-        return file.read(conflist.MAX_BYTES + 1)
+def _read_trusted(path: Path) -> bytes:
+    try:
+        return files.read_trusted(path, conflist.MAX_BYTES, owners=(0, os.geteuid()), group_may_write=True)
+    except files.NotTrusted as error:
+        raise InvalidInput(
+            f"{path}: {error.reason}", hint="it must be a plain file of root's with mode 0644"
+        ) from error
 
 
-def _signature(about: os.stat_result) -> _Signature:
-    return (about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_mode)
+def _signature(status: os.stat_result) -> _Signature:
+    return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_mode)
 
 
-def _not_ready(why: str) -> Readiness:
-    return Readiness(ready=False, reason=_REASON, message=f"Network plugin returns error: {why}")
+def _not_ready(reason: str) -> Readiness:
+    return Readiness(ready=False, reason=_REASON, message=f"Network plugin returns error: {reason}")

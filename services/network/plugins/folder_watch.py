@@ -1,8 +1,9 @@
-"""Notices that something in a set of folders appeared, changed or vanished, also the folders themselves.
+"""Notices that something in a set of folders appears, changes or vanishes, the folders themselves included.
 
-inotify knows nothing of a folder that is not there, so its nearest ancestor is watched instead; after every
-event all is armed anew, which needs no account of what was armed. Not every file system tells (a network's, a lower
-layer's), so all is armed anew every few seconds as well; every second where the kernel grants no inotify instance.
+inotify(7) cannot watch a folder that does not exist, so its nearest ancestor is watched instead. After every event all
+watches are set again, so nothing need be remembered about them. Not every file system reports changes (a network's
+or an overlay's lower layer does not), so they are also set again every few seconds, and every second if the kernel
+grants no inotify instance. Runs on the event loop.
 """
 
 from __future__ import annotations
@@ -27,14 +28,16 @@ _MASK = (
     | syscalls.IN_ONLYDIR
 )
 _CALM = 0.02
-"""Seconds in which further events join the first."""
+"""Seconds after an event in which further events are taken together with it."""
 _RETRY = 1.0
+"""Seconds between two looks if there is no inotify instance."""
 _POLL = 5.0
+"""Seconds between two looks otherwise."""
 _LOG = logging.getLogger(__name__)
 
 
 class FolderWatch:
-    """Calls `changed` after each change, on the loop that it was started on."""
+    """Calls `changed` once at the start and after each change, on the loop on which it was made."""
 
     def __init__(self, folders: Sequence[Path], changed: Callable[[], None]) -> None:
         self._folders = tuple(folders)
@@ -45,20 +48,20 @@ class FolderWatch:
         self._arm()
 
     def close(self) -> None:
-        """Stop noticing."""
+        """Stop watching."""
         self._disarm()
         if self._timer:
             self._timer.cancel()
 
     def _arm(self) -> None:
-        """Watch first, look then: no change falls between."""
+        """Set the watches first and report then, so that no change is missed in between."""
         self._disarm()
         try:
             self._fd = syscalls.inotify_init()
             for folder in self._folders:
                 self._watch(folder)
         except OSError as error:
-            _LOG.debug("folders are polled: %s", error)
+            _LOG.debug("folders are polled, as there is no inotify instance: %s", error)
             self._disarm()
             self._timer = self._loop.call_later(_RETRY, self._arm)
         else:
@@ -67,11 +70,11 @@ class FolderWatch:
         self._changed()
 
     def _watch(self, folder: Path) -> None:
-        """Watch the folder and each ancestor, up to the first that cannot be taken away from under it."""
+        """Watch the folder, or its nearest ancestor that exists."""
         place = folder
-        while not _watched(self._fd, place) and place != place.parent:
+        while not _try_to_watch(self._fd, place) and place != place.parent:
             place = place.parent
-        if place != folder and folder.is_dir():  # it appeared meanwhile
+        if place != folder and folder.is_dir():  # it has appeared meanwhile
             self._watch(folder)
 
     def _event(self) -> None:
@@ -87,7 +90,7 @@ class FolderWatch:
             self._fd = -1
 
 
-def _watched(fd: int, folder: Path) -> bool:
+def _try_to_watch(fd: int, folder: Path) -> bool:
     try:
         syscalls.inotify_add_watch(fd, folder, _MASK)
     except (FileNotFoundError, NotADirectoryError):

@@ -1,7 +1,7 @@
-"""One plugin's process: its configuration on stdin, bounded output, a deadline, nothing left of it.
+"""One plugin's process: its configuration on stdin, bounded output, a deadline, and nothing left of it afterwards.
 
-A plugin is done when its own process ends, also where a child of it keeps the output open: such a child is
-ended with the plugin's group. What leaves the group by setsid on purpose (a DHCP daemon) lives on.
+A plugin is done when its own process ends, even if a child of it keeps the output open: such a child is killed with the
+plugin's process group. A process that leaves the group by setsid(2) on purpose, such as a DHCP daemon, lives on.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from kernel.host.aio import Deadline
 
 OUTPUT_LIMIT = 1 << 20
 _LINGER = 0.2
-"""Seconds for output still in the pipe once the plugin has ended."""
+"""Seconds in which output that is still in the pipe is read after the plugin has ended."""
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What a plugin said; at most one byte more than OUTPUT_LIMIT of each stream is kept."""
+    """What came of a plugin; of each stream at most OUTPUT_LIMIT and one byte more is kept."""
 
     returncode: int
     stdout: bytes
@@ -54,23 +54,23 @@ class _Output:
             self.ended.set()
 
     def close_writing(self) -> None:
-        """Ours, once the plugin has its own; again is nothing."""
+        """Close our writing end once the plugin has inherited its own; does nothing the second time."""
         if self.writing >= 0:
             os.close(self.writing)
             self.writing = -1
 
     def close(self) -> bytes:
-        """What was read."""
+        """Close the pipe and return what was read."""
         self.close_writing()
         self._loop.remove_reader(self._reading)
         os.close(self._reading)
         return bytes(self._kept)
 
 
-async def run(binary: str, stdin: bytes, env: Mapping[str, str], *, deadline: Deadline, mark: int) -> Answer:
-    """Run a plugin to its end. DeadlineExceeded where it hangs: its process group is killed then.
+async def run(binary: str, stdin: bytes, env: Mapping[str, str], *, deadline: Deadline, lock_fd: int) -> Answer:
+    """Run a plugin to its end. DeadlineExceeded if it does not end in time; its process group is killed then.
 
-    `mark` is a descriptor that the plugin and all that it starts inherit.
+    `lock_fd`: a descriptor that the plugin and all that it starts inherit (`plugin_lock`).
     """
     stdout, stderr = _Output(), _Output()
     try:
@@ -83,17 +83,17 @@ async def run(binary: str, stdin: bytes, env: Mapping[str, str], *, deadline: De
                 stdout=stdout.writing,
                 stderr=stderr.writing,
                 env=env,
-                pass_fds=(mark,),
+                pass_fds=(lock_fd,),
             )
         stdout.close_writing()
         stderr.close_writing()
         returncode = await _wait(plugin, deadline)
-        with suppress(TimeoutError):  # a child of it holds the output
+        with suppress(TimeoutError):  # a child of the plugin holds the output open
             async with asyncio.timeout(_LINGER):
                 await stdout.ended.wait()
                 await stderr.ended.wait()
         if not (stdout.ended.is_set() and stderr.ended.is_set()):
-            _LOG.warning("a child of plugin %s kept its output and is ended", binary)
+            _LOG.warning("plugin %s: a child of it keeps its output open and is killed", binary)
             process.kill_group(plugin)
     finally:
         out, err = stdout.close(), stderr.close()

@@ -1,1 +1,12 @@
-"""pods."""
+"""Pods on the network: how they join and leave it, their host ports, and connections into them.
+
+dial            connections into pods for port-forwards
+forwarding      the nftables table of host ports in force
+leaving         how a pod leaves: DEL, and all that goes before and after
+pod_network     what is in a pod's namespace, for `crisp net`
+pod_ports       the host ports of pods that crisp forwards
+pod_table       the pods: how one joins, and what is known of each
+
+Floor: the highest below `methods`. `pod_table` uses `leaving` and `pod_ports`, `leaving` uses `pod_ports`, which
+uses `forwarding`.
+"""

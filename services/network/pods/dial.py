@@ -1,7 +1,7 @@
-"""Connections into pods for port-forwards: dialled in the pod's own network namespace, handed to the stream process.
+"""Connections into pods for port-forwards: opened in the pod's own network namespace, handed to the stream process.
 
-Run by the network worker on its event loop; only the socket is made in a thread that enters the namespace, so that
-no thread ever waits there. The address is always the pod's loopback, 127.0.0.1 and then ::1.
+Runs on the network worker's event loop; only the socket is made in a thread that enters the namespace, so that no
+thread ever waits there. The address is always the pod's loopback: 127.0.0.1, and then ::1.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from kernel.contracts.stream import Passed, Role
 from kernel.errors import FailedPrecondition, InvalidInput, NotFound
 from kernel.host import fdpass
 from kernel.host.aio import Deadline
-from kernel.ids import sandbox_id, session_id
+from kernel.ids import sandbox_id, session_id, short
 from services.network.links import netns
 
 _LOOPBACKS = ((socket.AF_INET, "127.0.0.1", "tcp4 127.0.0.1"), (socket.AF_INET6, "::1", "tcp6 [::1]"))
@@ -24,7 +24,7 @@ _HIGHEST = 65535
 
 
 async def dial(paths: Paths, request: DialRequest, deadline: Deadline) -> None:
-    """Connect to the pod's port and hand the connection over."""
+    """Connect to the pod's port and hand the connection to the stream process; errors as in the contract (`DIAL`)."""
     session_id(request.session)
     sandbox_id(request.sandbox)
     if not 1 <= request.port <= _HIGHEST:
@@ -35,12 +35,12 @@ async def dial(paths: Paths, request: DialRequest, deadline: Deadline) -> None:
 
 
 async def _connected(paths: Paths, request: DialRequest, deadline: Deadline) -> socket.socket:
-    """A connection to the first loopback address that takes one; FailedPrecondition says why none does."""
-    pod, refusals = f"pod {request.sandbox[:13]}", []
+    """Return a connection to the first loopback address that accepts one. FailedPrecondition says why none does."""
+    pod, refusals = f"pod {short(request.sandbox)}", []
     for family, address, name in _LOOPBACKS:
         what = f"dial {name}:{request.port}"
         try:
-            connection = await _socket(paths, request, family)
+            connection = await _socket(paths, request, family, deadline)
         except OSError as error:  # a kernel without IPv6
             refusals.append(f"{what}: socket: {_reason(error)}")
             continue
@@ -58,15 +58,17 @@ async def _connected(paths: Paths, request: DialRequest, deadline: Deadline) -> 
     raise FailedPrecondition(f"failed to connect to localhost:{request.port} inside {pod}: {'; '.join(refusals)}")
 
 
-async def _socket(paths: Paths, request: DialRequest, family: socket.AddressFamily) -> socket.socket:
-    """A TCP socket of the pod's; NotFound where the pod has no namespace (any more)."""
+async def _socket(
+    paths: Paths, request: DialRequest, family: socket.AddressFamily, deadline: Deadline
+) -> socket.socket:
+    """Return a TCP socket of the pod. NotFound if the pod has no namespace any more."""
     if request.host_network:
         made = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     else:
         pin = paths.netns(request.sandbox)
-        if not netns.pinned(pin):
-            raise NotFound(f"pod {request.sandbox[:13]} has no network namespace: it was stopped")
-        made = socket.socket(fileno=await netns.open_socket(pin, family))
+        if not netns.is_pinned(pin):
+            raise NotFound(f"pod {short(request.sandbox)} has no network namespace: it was stopped")
+        made = socket.socket(fileno=await netns.open_socket(pin, family, deadline))
     made.setblocking(False)
     made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return made

@@ -1,11 +1,11 @@
-"""Host ports in force: the daemon's nftables table, one transaction of `nft` for each change.
+"""Host ports in force: the daemon's nftables table, changed by one transaction of `nft` at a time.
 
-The table is there only while a pod has host ports. Two things that rules cannot do are set beside them: the
-interface that leads to the pod takes packets from 127.0.0.1 (route_localnet), and the pod's port of a bridge sends
-back to where a frame came from. Flows of UDP that a port's former meaning holds are ended.
+The table exists only while a pod has host ports. Two settings that rules cannot replace are made beside it: the
+interface that leads to the pod accepts packets from 127.0.0.1 (route_localnet), and the pod's port of a bridge sends
+frames back through itself (hairpin mode). UDP flows that the port's former meaning keeps alive are ended.
 
-What is in force follows the records: after a death of the worker the whole table is made anew from them. A child
-that a killed worker left in the middle of a transaction is waited for first (`running.py`).
+What is in force follows the attachments: when the worker starts again, the whole table is rebuilt from them. An `nft`
+that a killed worker left in the middle of a transaction is waited for first (`plugin_lock`).
 """
 
 from __future__ import annotations
@@ -26,168 +26,182 @@ from services.network.plugins import plugin_lock
 
 _LOG = logging.getLogger(__name__)
 _SECONDS = 20.0
+"""The most that one transaction takes."""
 _PATIENCE = 2.0
+"""Seconds that an `nft` of an earlier worker has to end by itself."""
 _LOOK = 5.0
+"""Seconds between two looks for the table."""
 
 
 class Forwarding:
     """The table of one daemon."""
 
-    def __init__(self, root: str, mark: Path) -> None:
+    def __init__(self, root: str, lock: Path) -> None:
+        """`root`: the daemon's root folder, from which the table's name follows. `lock`: held by each `nft`."""
         self._root = root
         self._table = hostport.table_of(root)
-        self._mark = mark
+        self._lock = lock
         self._pods: dict[SandboxId, tuple[Forward, ...]] = {}
-        self._up = False
+        self._is_up = False
+        """Whether the table is as `_pods` has it."""
         self._turn = asyncio.Lock()
-        self._lent: set[str] = set()
-        """Interfaces that take packets from 127.0.0.1 because of us."""
+        self._borrowed: set[str] = set()
+        """Interfaces on which we have set route_localnet."""
 
-    async def restore(self, pods: Mapping[SandboxId, tuple[Forward, ...]], lent: Iterable[str]) -> None:
-        """Make the table what the records say, after another life of this worker; and `lent` interfaces take packets
-        from 127.0.0.1 as long as there is a pod with host ports."""
+    async def restore(self, pods: Mapping[SandboxId, tuple[Forward, ...]], borrowed: Iterable[str]) -> None:
+        """Rebuild the table from the records, after the start of this worker.
+
+        `borrowed`: interfaces on which an earlier worker set route_localnet. It is set again, and reset with the last
+        host port.
+        """
         async with self._turn:
-            self._pods = {sandbox: forwards for sandbox, forwards in pods.items() if forwards}
-            self._lent.update(lent)
-            await plugin_lock.settle(self._mark, _PATIENCE)
-            there = await asyncio.to_thread(self._has_table)
-            if there or self._pods or self._lent:
-                await self._anew(Deadline.after(_SECONDS))
-            for interface in self._lent:
-                await asyncio.to_thread(_switch, interface, "1")
+            self._pods = {sandbox_id: forwards for sandbox_id, forwards in pods.items() if forwards}
+            self._borrowed.update(borrowed)
+            await plugin_lock.wait_or_kill(self._lock, _PATIENCE)
+            exists = await asyncio.to_thread(self._table_exists)
+            if exists or self._pods or self._borrowed:
+                await self._rebuild(Deadline.after(_SECONDS))
+            for interface in self._borrowed:
+                await asyncio.to_thread(_set_route_localnet, interface, "1")
 
-    async def keep(self) -> None:
-        """Make the table anew where somebody has flushed all rules: asked every few seconds, for as long as this runs.
-        A pod that comes or goes meanwhile finds it out by itself."""
+    async def keep_in_force(self) -> None:
+        """Rebuild the table if another program has flushed all rules; looks every few seconds until cancelled.
+
+        A pod that joins or leaves meanwhile finds it out by itself.
+        """
         while True:
-            await asyncio.sleep(_LOOK)  # a pause, not a wait: nothing tells
+            await asyncio.sleep(_LOOK)  # a pause, not a wait: the kernel reports no flush
             async with self._turn:
-                if self._up and not await asyncio.to_thread(self._has_table):
-                    _LOG.warning("somebody has taken away the table of host ports, which is made anew")
+                if self._is_up and not await asyncio.to_thread(self._table_exists):
+                    _LOG.warning("another program has removed the table of host ports; it is rebuilt")
                     try:
-                        await self._anew(Deadline.after(_SECONDS))
+                        await self._rebuild(Deadline.after(_SECONDS))
                     except CrispError as error:
                         _LOG.error("host ports are not forwarded: %s", error)
 
-    async def add(self, sandbox: SandboxId, forwards: tuple[Forward, ...], through: str, deadline: Deadline) -> None:
-        """Lead ports to a pod; the interface `through`, if there is one, takes packets from 127.0.0.1 then."""
+    async def add(
+        self, sandbox_id: SandboxId, forwards: tuple[Forward, ...], loopback_interface: str, deadline: Deadline
+    ) -> None:
+        """Forward ports to a pod, and let `loopback_interface`, unless it is empty, accept packets from 127.0.0.1."""
         async with self._turn:
             before = self._pods
-            self._pods = {**before, sandbox: forwards}
+            self._pods = {**before, sandbox_id: forwards}
             try:
-                if self._up and not before.get(sandbox):
-                    await self._change(hostport.added(self._table, forwards), deadline)
+                if self._is_up and not before.get(sandbox_id):
+                    await self._change(hostport.add(self._table, forwards), deadline)
                 else:
-                    await self._anew(deadline)
+                    await self._rebuild(deadline)
             except CrispError:
-                self._pods, self._up = before, False
+                self._pods, self._is_up = before, False
                 raise
-            if through and through not in self._lent:  # after the guard, which came with the table
-                self._lent.add(through)
-                await asyncio.to_thread(_switch, through, "1")
-            await asyncio.to_thread(_forget_flows, forwards)
+            if loopback_interface and loopback_interface not in self._borrowed:  # after the guard, part of the table
+                self._borrowed.add(loopback_interface)
+                await asyncio.to_thread(_set_route_localnet, loopback_interface, "1")
+            await asyncio.to_thread(_end_udp_flows, forwards)
 
-    async def remove(self, sandbox: SandboxId, deadline: Deadline) -> None:
-        """Lead none to it any more; none led already is success."""
-        if sandbox not in self._pods:
+    async def remove(self, sandbox_id: SandboxId, deadline: Deadline) -> None:
+        """Stop forwarding to this pod. Succeeds if nothing was forwarded."""
+        if sandbox_id not in self._pods:
             return
         async with self._turn:
-            forwards = self._pods.pop(sandbox, ())
+            forwards = self._pods.pop(sandbox_id, ())
             try:
-                if self._up and self._pods:
-                    await self._change(hostport.removed(self._table, forwards), deadline)
+                if self._is_up and self._pods:
+                    await self._change(hostport.remove(self._table, forwards), deadline)
                 else:
-                    await self._anew(deadline)
+                    await self._rebuild(deadline)
             except CrispError:
-                self._pods[sandbox], self._up = forwards, False
+                self._pods[sandbox_id], self._is_up = forwards, False
                 raise
-            await asyncio.to_thread(_forget_flows, forwards)
+            await asyncio.to_thread(_end_udp_flows, forwards)
 
-    def led(self, sandbox: SandboxId) -> bool:
-        """Whether a pod's ports are in force."""
-        return sandbox in self._pods
+    def is_forwarded(self, sandbox_id: SandboxId) -> bool:
+        """Return whether a pod's ports are forwarded."""
+        return sandbox_id in self._pods
 
-    async def through(self, forwards: tuple[Forward, ...]) -> str:
-        """The interface that has to be told by us to take packets from 127.0.0.1 to a pod; empty where there is none,
-        or where somebody else has told it."""
+    async def loopback_interface(self, forwards: tuple[Forward, ...]) -> str:
+        """Return the interface on which we must set route_localnet, so that the pod is reached from 127.0.0.1.
+
+        Empty if there is none, or if another program has set it there.
+        """
         address = next((each.address for each in forwards if each.family == 4), "")
-        return await asyncio.to_thread(self._through, address) if address else ""
+        return await asyncio.to_thread(self._loopback_interface, address) if address else ""
 
     async def _change(self, transaction: str, deadline: Deadline) -> None:
-        """Run it; where it does not fit what is in the kernel (somebody flushed the rules), make all anew."""
+        """Run a transaction; rebuild the table if it does not match the kernel's: another program flushed it."""
         try:
             await self._nft(transaction, deadline)
         except Internal as error:
-            _LOG.warning("the table of host ports is not as it was left and is made anew: %s", error)
-            await self._anew(deadline)
+            _LOG.warning("the table of host ports was changed by another program and is rebuilt: %s", error)
+            await self._rebuild(deadline)
 
-    async def _anew(self, deadline: Deadline) -> None:
+    async def _rebuild(self, deadline: Deadline) -> None:
         every = [forward for forwards in self._pods.values() for forward in forwards]
         if every:
-            await self._nft(hostport.whole(self._table, self._root, every), deadline)
+            await self._nft(hostport.replace_table(self._table, self._root, every), deadline)
         else:
-            await asyncio.to_thread(self._take_back)  # before the guard goes with the table
-            await self._nft(hostport.nothing(self._table), deadline)
-        self._up = bool(every)
+            await asyncio.to_thread(self._return_borrowed)  # before the guard goes with the table
+            await self._nft(hostport.drop_table(self._table), deadline)
+        self._is_up = bool(every)
 
     async def _nft(self, transaction: str, deadline: Deadline) -> None:
-        with plugin_lock.mark(self._mark) as mark:
+        with plugin_lock.hold(self._lock) as lock_fd:
             done = await process.run(
-                ["nft", "-f", "-"], input=transaction.encode(), deadline=deadline.earlier(_SECONDS), pass_fds=(mark,)
+                ["nft", "-f", "-"], input=transaction.encode(), deadline=deadline.earlier(_SECONDS), pass_fds=(lock_fd,)
             )
         if done.returncode:
-            said = done.stderr.decode(errors="replace").strip()[:500]
-            raise Internal(f"host ports: nft {process.describe(done.returncode)}: {said or 'it said nothing'}")
+            output = done.stderr.decode(errors="replace").strip()[:500]
+            raise Internal(f"host ports: nft {process.describe(done.returncode)}: {output or 'no output'}")
 
-    def _has_table(self) -> bool:
+    def _table_exists(self) -> bool:
         try:
             return nfnetlink.has_table(self._table)
         except OSError as error:
-            _LOG.warning("whether there is a table of host ports is not known: %s", error.strerror)
+            _LOG.warning("whether there is a table of host ports is unknown: %s", error.strerror)
             return True
 
-    def _through(self, address: str) -> str:
+    def _loopback_interface(self, address: str) -> str:
         try:
-            interface = rtnetlink.way_to(address)
-            if not interface or interface in self._lent:
+            interface = rtnetlink.interface_to(address)
+            if not interface or interface in self._borrowed:
                 return interface
-            told = _setting(interface).read_text().strip()
+            value = _route_localnet(interface).read_text().strip()
         except OSError as error:
             _LOG.warning("host ports are not reached from 127.0.0.1: %s: %s", error.filename, error.strerror)
             return ""
-        return interface if told == "0" else ""
+        return interface if value == "0" else ""
 
-    def _take_back(self) -> None:
-        for interface in self._lent:
-            _switch(interface, "0")
-        self._lent.clear()
+    def _return_borrowed(self) -> None:
+        for interface in self._borrowed:
+            _set_route_localnet(interface, "0")
+        self._borrowed.clear()
 
 
-def turn_back(interfaces: Iterable[str]) -> None:
-    """Let a pod reach itself by a host port: its port of a bridge, if it has one, sends back."""
+def set_hairpin(interfaces: Iterable[str]) -> None:
+    """Let a pod reach itself by a host port: each of its interfaces that is a bridge port sends frames back."""
     for interface in interfaces:
         try:
-            rtnetlink.turn_back(interface)
+            rtnetlink.set_hairpin(interface)
         except OSError as error:
             _LOG.debug("interface %s: hairpin mode cannot be set: %s", interface, error.strerror)
 
 
-def _setting(interface: str) -> Path:
+def _route_localnet(interface: str) -> Path:
     return Path("/proc/sys/net/ipv4/conf") / interface / "route_localnet"
 
 
-def _switch(interface: str, value: str) -> None:
+def _set_route_localnet(interface: str, value: str) -> None:
     try:
-        _setting(interface).write_text(value)
+        _route_localnet(interface).write_text(value)
     except FileNotFoundError:
-        _LOG.debug("interface %s has gone", interface)
+        _LOG.debug("interface %s: it is gone", interface)
     except OSError as error:
         _LOG.warning("interface %s: route_localnet cannot be set to %s: %s", interface, value, error.strerror)
 
 
-def _forget_flows(forwards: tuple[Forward, ...]) -> None:
+def _end_udp_flows(forwards: tuple[Forward, ...]) -> None:
     for port in sorted({forward.host_port for forward in forwards if forward.protocol == "udp"}):
         try:
-            nfnetlink.forget_udp(port)
+            nfnetlink.end_udp_flows(port)
         except OSError as error:
-            _LOG.warning("flows of udp port %d may go on to where it led before: %s", port, error.strerror)
+            _LOG.warning("udp port %d: its flows may still reach the pod that had it before: %s", port, error.strerror)

@@ -1,4 +1,7 @@
-"""host-local's leases: a folder per network, a file per address whose first line is a container id."""
+"""The leases of the plugin host-local: a folder per network, a file per address, whose first line is a container id.
+
+The files are the plugin's own; they are only read here.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def held_by(sandboxes: Collection[SandboxId], folders: Iterable[Path]) -> dict[str, str]:
-    """Address to sandbox, for the leases of `sandboxes`."""
+    """Return the leased addresses of `sandboxes`, each with the id of its sandbox."""
     found: dict[str, str] = {}
     for folder in folders:
         for path in sorted(folder.glob("*/*")):

@@ -66,7 +66,7 @@ def host(tmp_path: Path) -> Iterator[None]:
     """A network namespace in place of the host's, for this thread."""
     before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
     pin = tmp_path / "host"
-    asyncio.run(netns.Spare().pin(pin))
+    asyncio.run(netns.Spare().pin(pin, Deadline.after(20)))
     inside = os.open(pin, os.O_RDONLY)
     try:
         syscalls.setns(inside, syscalls.CLONE_NEWNET)

@@ -32,7 +32,7 @@ class Bench:
         plugins = [{"type": kind, "capabilities": {"portMappings": kind == "b"}} for kind in kinds]
         text = json.dumps({"cniVersion": version, "name": "pods", "plugins": plugins})
         made: dict[str, object] = {
-            "sandbox": SANDBOX,
+            "sandbox_id": SANDBOX,
             "interface": "eth0",
             "network": conflist.parse(text.encode(), "x.conflist"),
             "arguments": "IgnoreUnknown=1;K8S_POD_NAME=web",
@@ -41,10 +41,10 @@ class Bench:
         return Attachment(**{**made, **changes})  # type: ignore[arg-type]
 
     async def add(self, attachment: Attachment, seconds: float = 5) -> dict[str, object]:
-        return await self.chain.add(attachment, Path("/pin"), self.folder / "mark", Deadline.after(seconds))
+        return await self.chain.add(attachment, Path("/pin"), self.folder / "lock", Deadline.after(seconds))
 
     async def delete(self, attachment: Attachment, netns: str = "/pin") -> None:
-        await self.chain.delete(attachment, netns, self.folder / "mark", Deadline.after(5))
+        await self.chain.delete(attachment, netns, self.folder / "lock", Deadline.after(5))
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ async def test_each_plugin_of_add_gets_the_result_before(bench: Bench) -> None:
         "CNI_ARGS": "IgnoreUnknown=1;K8S_POD_NAME=web",
         "CNI_PATH": str(bench.folder),
     }
-    assert not (bench.folder / "mark").exists()
+    assert not (bench.folder / "lock").exists()
 
 
 async def test_del_runs_backwards_with_the_result_of_add(bench: Bench) -> None:
@@ -112,7 +112,7 @@ async def test_del_goes_on_past_a_plugin_that_fails(bench: Bench) -> None:
         ('echo \'{"ips": [{"address": "127.0.0.1/8"}]}\'', Internal, "127.0.0.1"),
         ("printf '\\377'", Internal, "malformed"),
         ("echo broken; exit 1", Internal, "exit status 1: broken"),
-        ("exit 1", Internal, "exit status 1: it said nothing"),
+        ("exit 1", Internal, "exit status 1: no output"),
         ("kill -9 $$", Internal, "ended by SIGKILL"),
         ("kill -9 0", Internal, "ended by SIGKILL"),
         ("head -c 50000000 /dev/zero", Internal, "answered more than 1048576 bytes"),
@@ -125,7 +125,7 @@ async def test_misbehaviour_is_told_with_the_plugins_name(
     bench.plugin("a", body)
     with pytest.raises(kind, match=said):
         await bench.add(bench.attachment("a"), seconds=1)
-    assert not (bench.folder / "mark").exists()
+    assert not (bench.folder / "lock").exists()
 
 
 async def test_a_plugin_that_is_missing_is_named(bench: Bench) -> None:

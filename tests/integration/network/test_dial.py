@@ -16,6 +16,7 @@ from kernel.contracts.network import DialRequest
 from kernel.contracts.stream import Passed, Role
 from kernel.errors import CrispError, DeadlineExceeded, FailedPrecondition, InvalidInput, NotFound, Unavailable
 from kernel.host import fdpass, syscalls
+from kernel.host.aio import Deadline
 from kernel.ids import SandboxId, new_session
 from services.network.links import netns
 from tests.integration.network.conftest import Client, FakeCall, Node
@@ -50,7 +51,7 @@ async def stream(node: Node) -> AsyncIterator[Stream]:
 @pytest.fixture
 async def pinned(node: Node, client: Client, sandbox: SandboxId) -> AsyncIterator[SandboxId]:
     """A pod's namespace, without any plugin."""
-    await netns.Spare().pin(node.pin(sandbox))
+    await netns.Spare().pin(node.pin(sandbox), Deadline.after(20))
     yield sandbox
     await netns.remove(node.pin(sandbox))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from kernel.errors import Internal
+from kernel.host.aio import Deadline
 from kernel.ids import new_id
 from services.network.links import netns
 
@@ -21,10 +22,10 @@ def inside(pin: Path, *argv: str) -> str:
 
 async def test_a_namespace_is_made_and_removed(tmp_path: Path) -> None:
     pin, ours = tmp_path / new_id(), os.stat("/proc/thread-self/ns/net").st_ino
-    assert not netns.pinned(pin)
-    await netns.Spare().pin(pin)
+    assert not netns.is_pinned(pin)
+    await netns.Spare().pin(pin, Deadline.after(20))
     try:
-        assert netns.pinned(pin)
+        assert netns.is_pinned(pin)
         assert netns.sandboxes(tmp_path) == (pin.name,)
         assert pin.stat().st_ino != ours == os.stat("/proc/thread-self/ns/net").st_ino
         assert "LOOPBACK,UP" in inside(pin, "ip", "link", "show", "lo")
@@ -40,16 +41,16 @@ async def test_removing_what_is_gone_or_half_made_succeeds(tmp_path: Path) -> No
     pin = tmp_path / "pin"
     await netns.remove(pin)
     pin.touch()
-    assert not netns.pinned(pin)
+    assert not netns.is_pinned(pin)
     await netns.remove(pin)
     assert not pin.exists()
 
 
 async def test_a_namespace_that_cannot_be_made_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(Internal, match="cannot be made"):
-        await netns.Spare().pin(tmp_path / "gone" / "pin")
+        await netns.Spare().pin(tmp_path / "gone" / "pin", Deadline.after(20))
     with pytest.raises(Internal, match="cannot be made"):
-        await netns.Spare().pin(tmp_path / ("x" * 300))
+        await netns.Spare().pin(tmp_path / ("x" * 300), Deadline.after(20))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -61,8 +62,8 @@ async def test_a_spare_namespace_is_used_once_and_leaves_nothing(tmp_path: Path)
     made_ahead = namespaces_held() - others
     await spare.refill()
     try:
-        await spare.pin(first)
-        await spare.pin(second)
+        await spare.pin(first, Deadline.after(20))
+        await spare.pin(second, Deadline.after(20))
         assert made_ahead == {first.stat().st_ino}
         assert "LOOPBACK,UP" in inside(first, "ip", "link", "show", "lo")
         assert first.stat().st_ino != second.stat().st_ino
@@ -89,7 +90,7 @@ def test_a_namespace_that_is_made_while_the_worker_ends_is_let_go(monkeypatch: p
         return descriptors[0]
 
     monkeypatch.setattr(netns, "_make", slowly)
-    monkeypatch.setattr(netns, "_AFTER", 0)
+    monkeypatch.setattr(netns, "_REFILL_PAUSE", 0)
 
     async def worker() -> None:
         with pytest.raises(TimeoutError):

@@ -29,10 +29,10 @@ def test_only_flows_to_the_port_end(host: None) -> None:
                 server.bind((loopback, port))
                 client.sendto(b"?", (loopback, port))
     if not (before := flows()):  # a kernel that does not list them still ends them
-        assert nfnetlink.forget_udp(53) == 2
+        assert nfnetlink.end_udp_flows(53) == 2
         return
     assert len(before) == 4
-    assert nfnetlink.forget_udp(53) == 2
-    assert nfnetlink.forget_udp(53) == 0
+    assert nfnetlink.end_udp_flows(53) == 2
+    assert nfnetlink.end_udp_flows(53) == 0
     assert [line for line in flows() if "dport=53 " in line] == []
     assert len(flows()) == 2

@@ -15,8 +15,8 @@ from services.network.plugins import plugin_lock
 
 @pytest.fixture
 def orphan(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A program that holds the mark as a plugin of a dead worker does, until its input ends."""
-    fd = os.open(tmp_path / "mark", os.O_RDWR | os.O_CREAT)
+    """A program that holds the lock as a plugin of a dead worker does, until its input ends."""
+    fd = os.open(tmp_path / "lock", os.O_RDWR | os.O_CREAT)
     fcntl.flock(fd, fcntl.LOCK_EX)
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE, pass_fds=(fd,)) as process:
         os.close(fd)
@@ -24,34 +24,34 @@ def orphan(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
         process.kill()
 
 
-def test_the_mark_lies_there_only_for_the_body(tmp_path: Path) -> None:
-    with plugin_lock.mark(tmp_path / "mark"):
-        assert (tmp_path / "mark").exists()
-        with pytest.raises(Internal, match="still run"), plugin_lock.mark(tmp_path / "mark"):
+def test_the_lock_exists_only_for_the_body(tmp_path: Path) -> None:
+    with plugin_lock.hold(tmp_path / "lock"):
+        assert (tmp_path / "lock").exists()
+        with pytest.raises(Internal, match="still run"), plugin_lock.hold(tmp_path / "lock"):
             pass
-        assert (tmp_path / "mark").exists()
-    assert not (tmp_path / "mark").exists()
+        assert (tmp_path / "lock").exists()
+    assert not (tmp_path / "lock").exists()
 
 
-async def test_without_a_mark_there_is_nothing_to_wait_for(tmp_path: Path) -> None:
-    await plugin_lock.settle(tmp_path / "mark", 0)
-    (tmp_path / "mark").touch()
-    await plugin_lock.settle(tmp_path / "mark", 0)
-    assert not (tmp_path / "mark").exists()
+async def test_without_a_lock_there_is_nothing_to_wait_for(tmp_path: Path) -> None:
+    await plugin_lock.wait_or_kill(tmp_path / "lock", 0)
+    (tmp_path / "lock").touch()
+    await plugin_lock.wait_or_kill(tmp_path / "lock", 0)
+    assert not (tmp_path / "lock").exists()
 
 
 async def test_an_orphan_is_given_time(tmp_path: Path, orphan: subprocess.Popen[bytes]) -> None:
     assert orphan.stdin is not None
-    settled = asyncio.get_running_loop().create_task(plugin_lock.settle(tmp_path / "mark", 5))
+    settled = asyncio.get_running_loop().create_task(plugin_lock.wait_or_kill(tmp_path / "lock", 5))
     done, _ = await asyncio.wait([settled], timeout=0.1)
     assert not done
     orphan.stdin.close()
     await settled
     assert orphan.wait(5) == 0
-    assert not (tmp_path / "mark").exists()
+    assert not (tmp_path / "lock").exists()
 
 
 async def test_an_orphan_that_hangs_is_ended(tmp_path: Path, orphan: subprocess.Popen[bytes]) -> None:
-    await plugin_lock.settle(tmp_path / "mark", 0.1)
+    await plugin_lock.wait_or_kill(tmp_path / "lock", 0.1)
     assert orphan.wait(5) == -9
-    assert not (tmp_path / "mark").exists()
+    assert not (tmp_path / "lock").exists()

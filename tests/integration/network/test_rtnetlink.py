@@ -33,14 +33,16 @@ def test_links_addresses_and_routes(links: None) -> None:
     assert set(left.addresses) == {f"{each['local']}/{each['prefixlen']}" for each in said["addr_info"]}
     assert {"192.0.2.1/24", "2001:db8::1/64"} <= set(left.addresses)
     assert {("0.0.0.0/0", "192.0.2.9", "left"), ("192.0.2.0/24", "", "left"), ("2001:db8::/64", "", "left")} <= routes
-    assert all(rtnetlink.is_own(address) for address in ("192.0.2.1", "2001:db8::1", "127.0.0.1"))
-    assert not any(rtnetlink.is_own(address) for address in ("192.0.2.2", "2001:db8::2", "203.0.113.1", "2001:db9::1"))
+    assert all(rtnetlink.is_local(address) for address in ("192.0.2.1", "2001:db8::1", "127.0.0.1"))
+    assert not any(
+        rtnetlink.is_local(address) for address in ("192.0.2.2", "2001:db8::2", "203.0.113.1", "2001:db9::1")
+    )
 
 
 def test_the_way_to_an_address(links: None) -> None:
-    assert rtnetlink.way_to("192.0.2.7") == rtnetlink.way_to("2001:db8::7") == "left"
-    assert rtnetlink.way_to("203.0.113.1") == "left"
-    assert rtnetlink.way_to("2001:db8:1::1") == ""
+    assert rtnetlink.interface_to("192.0.2.7") == rtnetlink.interface_to("2001:db8::7") == "left"
+    assert rtnetlink.interface_to("203.0.113.1") == "left"
+    assert rtnetlink.interface_to("2001:db8:1::1") == ""
 
 
 def test_an_interface_is_made_with_addresses(host: None) -> None:
@@ -53,9 +55,9 @@ def test_an_interface_is_made_with_addresses(host: None) -> None:
 
 
 def test_only_a_port_of_a_bridge_can_turn_back(links: None) -> None:
-    assert rtnetlink.turn_back("right")
+    assert rtnetlink.set_hairpin("right")
     (port,) = json.loads(run("bridge", "-d", "-j", "link", "show", "dev", "right"))
     assert port["hairpin"] is True
-    assert not rtnetlink.turn_back("left")
+    assert not rtnetlink.set_hairpin("left")
     with pytest.raises(OSError, match="no interface"):
-        rtnetlink.turn_back("nowhere")
+        rtnetlink.set_hairpin("nowhere")

@@ -18,16 +18,16 @@ def mapping(host_port: int = 8080, host_ip: str = "", protocol: str = "tcp", con
 
 
 def added(*mappings: PortMapping, addresses: tuple[str, ...] = POD) -> list[str]:
-    text = hostport.added("crisp-x", hostport.forwards(mappings, addresses))
+    text = hostport.add("crisp-x", hostport.forwards(mappings, addresses))
     return [line.removeprefix("add element inet crisp-x ") for line in text.splitlines()]
 
 
 def test_a_port_of_every_address_is_led_in_both_families() -> None:
     assert added(mapping()) == [
         "any4 { tcp . 8080 : 10.1.2.3 . 80 }",
-        "near4 { 10.1.2.0/24 . 10.1.2.3 . tcp . 8080 . 80 }",
+        "onlink4 { 10.1.2.0/24 . 10.1.2.3 . tcp . 8080 . 80 }",
         "any6 { tcp . 8080 : fd00::3 . 80 }",
-        "near6 { fd00::/64 . fd00::3 . tcp . 8080 . 80 }",
+        "onlink6 { fd00::/64 . fd00::3 . tcp . 8080 . 80 }",
     ]
 
 
@@ -65,7 +65,7 @@ def test_a_family_that_the_pod_has_not_is_refused_where_it_is_asked_for() -> Non
     ],
 )
 def test_who_wants_the_same_port(one: PortMapping, other: PortMapping, meet: bool) -> None:
-    assert hostport.meet(one, other) == hostport.meet(other, one) == meet
+    assert hostport.overlap(one, other) == hostport.overlap(other, one) == meet
 
 
 def test_a_mapping_given_twice_counts_once_and_one_that_contradicts_is_named() -> None:
@@ -76,9 +76,9 @@ def test_a_mapping_given_twice_counts_once_and_one_that_contradicts_is_named() -
 
 def test_what_is_added_is_what_is_removed() -> None:
     forwards = hostport.forwards([mapping(), mapping(host_ip="192.0.2.1")], POD)
-    add, remove = hostport.added("t", forwards), hostport.removed("t", forwards)
+    add, remove = hostport.add("t", forwards), hostport.remove("t", forwards)
     assert add.replace("add element", "delete element") == remove
-    whole = hostport.whole("t", '/var/"x"\n/lib', forwards)
+    whole = hostport.replace_table("t", '/var/"x"\n/lib', forwards)
     assert whole.startswith("add table inet t\ndelete table inet t\ntable inet t {\n")
     assert add in whole
     assert 'comment "host ports of crisp in /var/x/lib"' in whole
@@ -103,4 +103,4 @@ MAPPINGS = st.builds(
 @given(st.lists(MAPPINGS, max_size=5), st.ip_addresses(v=4), st.ip_addresses(v=6))
 def test_only_numbers_and_addresses_become_text(mappings: list[PortMapping], v4: object, v6: object) -> None:
     for line in added(*mappings, addresses=(f"{v4}/32", f"{v6}/128")):
-        assert re.fullmatch(r"(any|one|near)[46] \{ [0-9a-f:./ tcpuds]+ \}", line), line
+        assert re.fullmatch(r"(any|one|onlink)[46] \{ [0-9a-f:./ tcpuds]+ \}", line), line

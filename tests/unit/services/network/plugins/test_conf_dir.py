@@ -157,7 +157,7 @@ async def test_a_template_becomes_the_configuration(tmp_path: Path) -> None:
         assert [path.name for path in folder.iterdir()] == ["50-other.conf"]
         (folder / "50-other.conf").unlink()
         template.chmod(0o666)
-        with pytest.raises(FailedPrecondition, match="somebody else than root may write it"):
+        with pytest.raises(FailedPrecondition, match="template: can be written by others than root"):
             confs.render(str(template), ["10.9.0.0/24"])
         with pytest.raises(FailedPrecondition, match=r"network.config_template: /nowhere: No such file"):
             confs.render("/nowhere", ["10.9.0.0/24"])
@@ -168,13 +168,13 @@ async def test_what_the_plugins_say_is_part_of_the_readiness(tmp_path: Path) -> 
     (tmp_path / "10-a.conflist").write_text(conf("a"))
     async with watched(tmp_path) as confs:
         network = confs.network()
-        confs.tell(network, "plugin bridge: not now")
+        confs.set_status(network, "plugin bridge: not now")
         assert "plugin bridge: not now" in confs.readiness().message
         assert confs.network() == network  # an ADD that is asked for is tried
         (tmp_path / "05-b.conflist").write_text(conf("b"))
         assert confs.readiness().ready  # what was said was said of another
         (tmp_path / "05-b.conflist").unlink()
-        confs.tell(network, "")
+        confs.set_status(network, "")
         assert confs.readiness().ready
 
 

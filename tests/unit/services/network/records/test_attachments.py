@@ -15,7 +15,7 @@ SANDBOX = SandboxId("ab" * 32)
 def attachment() -> Attachment:
     plugin = Plugin(type="bridge", conf={"type": "bridge", "n": [1, None, True]}, capabilities=("portMappings",))
     return Attachment(
-        sandbox=SANDBOX,
+        sandbox_id=SANDBOX,
         interface="eth0",
         network=Network(name="pods", cni_version="1.0.0", plugins=(plugin,)),
         arguments="A=b",
@@ -36,7 +36,7 @@ def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
 def test_removing_is_repeatable_and_leaves_nothing(tmp_path: Path) -> None:
     store = Attachments(tmp_path)
     store.save(attachment())
-    store.mark(SANDBOX).touch()
+    store.lock_path(SANDBOX).touch()
     store.remove(SANDBOX)
     store.remove(SANDBOX)
     assert list(tmp_path.iterdir()) == []
