@@ -1,8 +1,8 @@
-"""The one grammar of image references (distribution/reference), normalised as the peers do. Pure.
+"""Image references: the grammar of distribution/reference, normalised as Docker and containers/image do. Pure.
 
-`busybox` means `docker.io/library/busybox:latest`. What a reference that parsed holds is safe in a URL and in a
-log line: registry, path, tag and digest each passed an exact pattern. A refused reference is named in the error
-unless it may carry a password.
+`busybox` means `docker.io/library/busybox:latest`. The parts of a parsed reference are safe in a URL and in a log line:
+registry, path, tag and digest have each matched an exact pattern. The error for a rejected reference repeats it, unless
+it may contain a password.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _BARE_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A normalised reference; at least one of `tag` and `digest` is there. The digest decides where both are."""
+    """A normalised reference. It has a tag, a digest or both; if both, the digest decides what it names."""
 
     registry: str
     """Host and optional port; `docker.io` for Docker Hub under any of its names."""
@@ -49,12 +49,15 @@ class Reference:
 
     @property
     def tagged(self) -> str:
-        """Name and tag; empty where there is no tag, or where a digest decides and the tag is only a remark."""
+        """Name and tag; empty if there is no tag, or if a digest decides and the tag is only a remark."""
         return f"{self.name}:{self.tag}" if self.tag and not self.digest else ""
 
     def scopes(self) -> Iterator[str]:
-        """Scopes around it in policy.json and registries.d, narrowest first: itself, its repository and what that lies
-        in, its registry, `*.` and each domain of that; the empty one is the transport's own default."""
+        """Yield the scopes of policy.json and registries.d that contain it, the narrowest first.
+
+        These are the reference itself, its repository and each path above that, its registry, and `*.` with each domain
+        of the registry. The last one is empty: the transport's own default (containers-policy.json(5)).
+        """
         name = self.name
         yield f"{name}@{self.digest}" if self.digest else f"{name}:{self.tag}"
         while name:
@@ -72,7 +75,7 @@ class Reference:
 
 
 def parse(text: str) -> Reference:
-    """Check and normalise a reference as a user writes it; InvalidInput says what is wrong with it."""
+    """Check and normalise a reference as a user writes it. InvalidInput says what is wrong with it."""
     if not text:
         raise InvalidInput("image reference is empty")
     if len(text) > _MAX_SHOWN + _MAX_NAME:
@@ -83,7 +86,7 @@ def parse(text: str) -> Reference:
         raise InvalidInput(f"image reference {text!r} is an id, which no registry knows")
     rest, at, digest_text = text.partition("@")
     if at and not digest_text.startswith("sha256:"):
-        # `user:password@host/path`, or another algorithm; in doubt nothing of it is shown.
+        # `user:password@host/path`, or a digest of another algorithm: as it may be the former, nothing of it is shown
         raise InvalidInput("image reference: what follows '@' is not a sha256 digest")
     found_digest = _digest(text, digest_text) if at else None
     registry, path, tag = _split(rest)
@@ -104,12 +107,12 @@ def parse(text: str) -> Reference:
 
 
 def is_short(text: str) -> bool:
-    """Whether a reference names no registry: what it means then is registries.conf's to say."""
+    """Return whether a reference names no registry, so that registries.conf decides what it means."""
     return not _registry_of(text.partition("@")[0])
 
 
 def repository(text: str) -> str:
-    """A reference as it is written, without its tag and digest."""
+    """Return a reference as it is written, without its tag and digest."""
     name = text.partition("@")[0]
     first, slash, path = name.rpartition("/")
     return f"{first}{slash}{path.partition(':')[0]}"
@@ -123,7 +126,7 @@ def _digest(text: str, digest_text: str) -> Digest:
 
 
 def _split(rest: str) -> tuple[str, str, str | None]:
-    """Registry, path and tag of what stands before the digest; only Docker Hub may be left out."""
+    """Split what stands before the digest into registry, path and tag. Without a registry it is Docker Hub's."""
     registry = _registry_of(rest)
     registry, path = (registry, rest[len(registry) + 1 :]) if registry else (DEFAULT_REGISTRY, rest)
     if registry in {"index.docker.io", "registry-1.docker.io"}:
@@ -135,8 +138,8 @@ def _split(rest: str) -> tuple[str, str, str | None]:
 
 
 def _registry_of(rest: str) -> str:
-    """The registry that a name begins with; empty where it has none."""
+    """Return the registry that a name begins with; empty if it has none."""
     first, slash, _ = rest.partition("/")
-    # As distribution/reference tells a host from a path: a dot, a port, an upper-case letter, or `localhost`.
+    # a host differs from a path as in distribution/reference: a dot, a port, an upper-case letter, or `localhost`.
     is_host = slash and (any(mark in first for mark in ".:[") or first == "localhost" or first != first.lower())
     return first if is_host else ""

@@ -1,7 +1,7 @@
-"""JSON from a registry, read strictly: what two parsers could read differently is refused. Pure.
+"""JSON from outside, read strictly: a document that two parsers could read differently is rejected. Pure.
 
-Python's parser takes duplicate keys (the last wins), NaN and numbers of any length, and overflows its stack on
-deep nesting; none of these can mean anything good in a manifest, a token or an archive's index.
+Python's parser accepts duplicate keys (the last one wins), NaN and numbers of any length, and overflows its stack on
+deep nesting. In a manifest, a token or an archive's index each of these is an error or an attack.
 """
 
 from __future__ import annotations
@@ -10,15 +10,17 @@ import json
 from typing import NoReturn
 
 _DEPTH = 32
+"""The most levels of nesting."""
 _DIGITS = 19
+"""The most digits of a number: those of a 64-bit integer."""
 
 
 class NotStrictJson(ValueError):
-    """The document is not JSON, or not in one way only; the text says why."""
+    """The document is not JSON, or two parsers could read it differently; the text says why."""
 
 
 def loads(data: bytes, *, names: frozenset[str] = frozenset()) -> object:
-    """Read a document. A key that differs from one of `names` only in case is refused too."""
+    """Return the value of a document. NotStrictJson also if a key differs from one of `names` only in case."""
     lower = {name.lower(): name for name in names}
 
     def pairs(items: list[tuple[str, object]]) -> dict[str, object]:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
+from kernel.config.registries_reader import RegistriesReader
 from kernel.config.sections import Config
 from kernel.contracts.image import Resolved
 from kernel.contracts.oci import Auth, Descriptor, Signature
@@ -33,7 +34,7 @@ from kernel.errors import (
     Unauthenticated,
 )
 from kernel.formats.reference import Reference
-from kernel.formats.registries_conf import AUTH_FILE, Reader
+from kernel.formats.registries_conf import AUTH_FILE
 from kernel.ids import Digest
 from services.image import signatures
 from services.image.blobs import BlobFolder, Incoming
@@ -169,7 +170,7 @@ class Puller:
         self._retries = config.image.download_retries
         self._blobs = blobs
         self._platform = platform
-        self._registries = Reader(Path(config.image.registries_conf))
+        self._registries = RegistriesReader(Path(config.image.registries_conf))
         self._certificates = Certificates(Path(config.image.certs_dir))
         file = config.image.global_auth_file
         folder = config.image.namespaced_auth_dir

@@ -12,9 +12,10 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from kernel.config.registries_reader import RegistriesReader
 from kernel.errors import FailedPrecondition
 from kernel.formats.reference import DEFAULT_REGISTRY, Reference, is_short, parse, repository
-from kernel.formats.registries_conf import Conf, Reader
+from kernel.formats.registries_conf import Conf
 
 
 def candidates(text: str, conf: Conf) -> tuple[Reference, ...]:
@@ -53,7 +54,7 @@ class ShortNames:
     """The names in force."""
 
     def __init__(self, file: Path) -> None:
-        self._reader = Reader(file)
+        self._reader = RegistriesReader(file)
         self._conf = Conf()
 
     async def refresh(self, text: str) -> None:
