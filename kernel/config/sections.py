@@ -185,8 +185,9 @@ class RuntimeSection(Struct, kw_only=True, frozen=True):
     """File of the profile of privileged containers; they are unconfined where empty."""
     unset_seccomp: Literal["unconfined", "default"] = "unconfined"
     """What a container gets whose request names no seccomp profile."""
-    seccomp_root: str = "/var/lib/kubelet/seccomp"
-    """The folder that Localhost profiles lie below."""
+    seccomp_root: str = ""
+    """A folder that Localhost profiles must be below. If empty they may be anywhere, provided that root owns them and
+    nobody else can write them."""
     apparmor_profile: str = "crisp-default"
     """The loaded profile that is RuntimeDefault; crisp-default is crisp's own, which it loads itself."""
     selinux: Literal["auto", "ignore"] = "auto"

@@ -1,8 +1,8 @@
-"""Reads seccomp profiles from the host: the kubelet's folder, and the files that the configuration names.
+"""Reads seccomp profiles from the host: those that requests name, and the files that the configuration names.
 
-Run by the runtime worker, in a throw-away thread. Rules kept: a name from a request never leaves its folder, not by
-`..`, not by a link; only a plain file is read, and not without measure; what every container gets may be written by
-root alone.
+Run by the runtime worker, in a throw-away thread. Rules kept: a profile counts only if nobody but root can write it,
+or if it is below `runtime.seccomp_root`, which a name from a request never leaves, not by `..` and not by a link; only
+a plain file is read, and no more of it than a profile may have.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import stat
 from pathlib import Path
 
 from kernel.errors import FailedPrecondition, InvalidInput
-from kernel.host import syscalls
+from kernel.host import files, syscalls
 from services.runtime.spec import seccomp
 from services.runtime.spec.seccomp import Profile
 
@@ -21,9 +21,19 @@ BUILTIN = Path(__file__).with_name("seccomp_default.json")
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
 
 
-def localhost(root: Path, ref: str, field: str) -> Profile:
-    """The profile `ref`, which lies below `root`; InvalidInput names the field."""
+def localhost(root: str, ref: str, field: str) -> Profile:
+    """Return the profile that a request names as Localhost; InvalidInput names the field.
+
+    With a `root`, `ref` is a file below that folder, by its whole path or its path from there, and no link leads to
+    it. Without one it is the whole path of any file that root owns and nobody else can write: the kubelet, whose
+    folder of profiles may be anywhere, has checked that a pod names nothing outside that folder.
+    """
     what = f"{field}: {ref[:256]!r}"
+    fd = _open_below(Path(root), ref, what) if root else _open_anywhere(ref, what)
+    return seccomp.parse(_content(fd, what), what)
+
+
+def _open_below(root: Path, ref: str, what: str) -> int:
     below = os.path.relpath(os.path.normpath(ref), root) if ref.startswith("/") else ref
     if not below or below == "." or ".." in below.split("/") or "\0" in below:
         raise InvalidInput(f"{what} is not a file below {root}")
@@ -32,12 +42,22 @@ def localhost(root: Path, ref: str, field: str) -> Profile:
     except OSError as error:
         raise InvalidInput(f"{what}: the folder {root}: {error.strerror}") from error
     try:
-        fd = syscalls.openat2(top, below, _FLAGS, syscalls.RESOLVE_BENEATH | syscalls.RESOLVE_NO_SYMLINKS)
+        return syscalls.openat2(top, below, _FLAGS, syscalls.RESOLVE_BENEATH | syscalls.RESOLVE_NO_SYMLINKS)
     except OSError as error:
         raise InvalidInput(f"{what}: {error.strerror}") from error
     finally:
         os.close(top)
-    return seccomp.parse(_content(fd, what), what)
+
+
+def _open_anywhere(ref: str, what: str) -> int:
+    if not ref.startswith("/") or "\0" in ref:
+        raise InvalidInput(f"{what} is not the whole path of a file")
+    try:
+        return files.open_trusted(Path(ref), follow_link=True)
+    except files.NotTrusted as error:
+        raise InvalidInput(f"{what}: {error.reason}") from error
+    except OSError as error:
+        raise InvalidInput(f"{what}: {error.strerror}") from error
 
 
 class Files:

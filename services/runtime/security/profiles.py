@@ -116,6 +116,6 @@ class Profiles:
             case "privileged":
                 return self._files.get(Path(config.privileged_seccomp_profile))
             case "localhost" if asked is not None:
-                return profile_file.localhost(Path(config.seccomp_root), asked.ref, asked.field)
+                return profile_file.localhost(config.seccomp_root, asked.ref, asked.field)
             case _:
                 return None

@@ -199,6 +199,14 @@ def test_the_configuration_can_give_everyone_a_profile(
         for asked in (security(), security(seccomp=profile(DEFAULT)), security(privileged=True)):
             container = pod.shell("sleep 600", security=asked)
             assert mine.cri.exec(container, "chmod", "700", "/tmp").exit_code != 0
+        theirs = mine.folder / "kubelet" / "seccomp.json"  # of a kubelet with another --root-dir
+        theirs.parent.mkdir()
+        theirs.write_text(json.dumps(NO_CHMOD))
+        named = security(seccomp=profile(LOCALHOST, str(theirs)))
+        assert mine.cri.exec(pod.shell("sleep 600", security=named), "chmod", "700", "/tmp").exit_code != 0
+        theirs.chmod(0o646)
+        with refused(INVALID, "linux.security_context.seccomp.localhost_ref", "others than root"):
+            pod.create("true", security=named)
         own.chmod(0o666)
         with refused(PRECONDITION, str(own), "others than root"):
             pod.create("true")

@@ -26,7 +26,7 @@ def root(tmp_path: Path) -> Path:
 
 def test_a_name_or_a_whole_path_below_the_folder(root: Path) -> None:
     for ref in ("team/good.json", f"{root}/team/good.json", f"{root}//team/./good.json"):
-        assert profile_file.localhost(root, ref, "field").default_action == "SCMP_ACT_ALLOW"
+        assert profile_file.localhost(str(root), ref, "field").default_action == "SCMP_ACT_ALLOW"
 
 
 @pytest.mark.parametrize(
@@ -38,12 +38,43 @@ def test_whatever_leads_elsewhere_is_refused(root: Path, ref: str) -> None:
     (root / "folder").symlink_to("team")
     os.mkfifo(root / "pipe")
     with pytest.raises(InvalidInput, match=r"^field: "):
-        profile_file.localhost(root, ref.replace("{root}", str(root)), "field")
+        profile_file.localhost(str(root), ref.replace("{root}", str(root)), "field")
 
 
 def test_the_folder_may_be_missing(root: Path) -> None:
     with pytest.raises(InvalidInput, match="No such file"):
-        profile_file.localhost(root / "none", "x.json", "field")
+        profile_file.localhost(str(root / "none"), "x.json", "field")
+
+
+@owned_by_root
+def test_without_a_folder_any_file_of_root_counts(root: Path) -> None:
+    good = root / "team" / "good.json"
+    good.chmod(0o644)
+    (root / "link.json").symlink_to(good)  # kubelets' folders are often links to another disk
+    for ref in (good, root / "link.json"):
+        assert profile_file.localhost("", str(ref), "field").default_action == "SCMP_ACT_ALLOW"
+
+
+@owned_by_root
+@pytest.mark.parametrize(
+    ("mode", "owner", "reason"),
+    [(0o646, 0, "others than root"), (0o664, 0, "others than root"), (0o644, 1000, "others than root")],
+)
+def test_without_a_folder_a_file_that_others_can_write_is_refused(
+    root: Path, mode: int, owner: int, reason: str
+) -> None:
+    good = root / "team" / "good.json"
+    good.chmod(mode)
+    os.chown(good, owner, owner)
+    with pytest.raises(InvalidInput, match=f"^field: .*{reason}"):
+        profile_file.localhost("", str(good), "field")
+
+
+@pytest.mark.parametrize("ref", ["", "good.json", "../x", "a\0b", "/a\0b", "{root}", "{root}/none", "{root}/pipe"])
+def test_without_a_folder_only_a_whole_path_to_a_file_counts(root: Path, ref: str) -> None:
+    os.mkfifo(root / "pipe")
+    with pytest.raises(InvalidInput, match=r"^field: "):
+        profile_file.localhost("", ref.replace("{root}", str(root)), "field")
 
 
 def test_no_descriptor_stays_open(root: Path) -> None:
@@ -51,7 +82,9 @@ def test_no_descriptor_stays_open(root: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     for ref in ("team/good.json", "bad.json", "team", "none"):
         with suppress(InvalidInput):
-            profile_file.localhost(root, ref, "field")
+            profile_file.localhost(str(root), ref, "field")
+        with suppress(InvalidInput):
+            profile_file.localhost("", str(root / ref), "field")
     files = Files()
     for _ in range(3):
         files.default("builtin")
