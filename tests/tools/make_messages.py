@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
+import msgspec
+
 from kernel.contracts.contract import HELLO, Contract, Message, Method
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -177,12 +179,13 @@ class _Page:
             title += [f"Its field `{config.tag_field}` is `{config.tag}`.", ""]
         if not kind.__struct_fields__:
             return title
-        stored = dict(zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True))
+        described = module.classes[kind.__name__]
         rows = []
-        for field, (annotation, default) in module.classes[kind.__name__].items():
-            value = f" = `{default}`" if default else ""
-            text = _cell(module.texts.get(f"{kind.__name__}.{field}", ""))
-            rows.append(f"| `{stored[field]}` | {self._type(annotation, kind)}{value} | {text} |")
+        for field in msgspec.structs.fields(kind):
+            annotation, default = described[field.name]
+            value = "" if field.required else f" = `{default}`"
+            text = _cell(module.texts.get(f"{kind.__name__}.{field.name}", ""))
+            rows.append(f"| `{field.encode_name}` | {self._type(annotation, kind)}{value} | {text} |")
         return [*title, "| field | type | |", "|---|---|---|", *rows, ""]
 
     def _type(self, annotation: str, owner: type) -> str:
