@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from kernel.contracts import front, image, network, runtime, storage, stream, supervisor
+from kernel.contracts import front, image, network, records, runtime, storage, stream, supervisor
 from kernel.contracts.contract import Contract, Message, Method
 
 CONTRACTS = [module.CONTRACT for module in (front, image, network, runtime, storage, stream, supervisor)]
@@ -46,3 +46,17 @@ def test_only_commands_are_not_repeated() -> None:
 def test_a_wrong_type_is_refused_by_its_path() -> None:
     with pytest.raises(msgspec.ValidationError, match=r"\$.layers"):
         msgspec.convert({"container": "c", "layers": [1]}, storage.MountRequest)
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        (records.Container, {"id", "sandbox", "config", "image_id"}),
+        (records.Exit, {"container", "exit_code", "finished_at", "oom_killed"}),
+        (runtime.PodRequest, {"sandbox", "name", "uid"}),
+        (runtime.CreateRequest, {"container", "sandbox", "name"}),
+    ],
+)
+def test_what_is_on_disk_keeps_its_names(kind: type[Message], names: set[str]) -> None:
+    """An update adopts pods and containers by what the version before it has written."""
+    assert names <= set(kind.__struct_encode_fields__)
