@@ -54,11 +54,14 @@ class Spdy:
     def __init__(self, url: str, protocol: str = "v4.channel.k8s.io", *, strict: bool = False, tls=None) -> None:
         self.socket = connect(url, tls)
         wanted = (f"X-Stream-Protocol-Version: {one}" for one in protocol.split(","))
-        self.socket.sendall(ask(url, "Connection: Upgrade", "Upgrade: SPDY/3.1", *wanted))
-        status, self.head, rest = answer(self.socket)
-        if status != 101:
+        try:
+            self.socket.sendall(ask(url, "Connection: Upgrade", "Upgrade: SPDY/3.1", *wanted))
+            status, self.head, rest = answer(self.socket)
+            if status != 101:
+                raise Refused(status, self.head + b"\r\n\r\n" + rest)
+        except BaseException:  # a server that wants a certificate refuses after the handshake, as TLS 1.3 has it
             self.socket.close()
-            raise Refused(status, self.head + b"\r\n\r\n" + rest)
+            raise
         self.spdy = spdy.Connection(server=False)
         self.received: dict[int, bytearray] = defaultdict(bytearray)
         self.ended: set[int] = set()

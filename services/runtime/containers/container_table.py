@@ -90,7 +90,7 @@ class Containers:
         self._locks: KeyedLock[ContainerId] = KeyedLock()
         self._exits = Exits(setting.tasks, setting.cgroups, setting.watchers)
         self._stops = Stops(setting.tasks, setting.cgroups)
-        self._execs = Execs(setting.tasks, setting.cgroups)
+        self._execs = Execs(setting.tasks, setting.cgroups, self._run_reaped)
         self.sessions = Sessions(setting)
         self.checkpoints = Checkpoints(setting, pods, self._runtime)
 
@@ -250,6 +250,12 @@ class Containers:
         """Run a command in a container."""
         container = self.get(request.container)
         return await self._execs.run(container, self._runtime(container), request, deadline)
+
+    async def _run_reaped(
+        self, container: Container, runtime: OciRuntime, request: ExecRequest, limit: Deadline
+    ) -> Executed:
+        ids = self._pods.get(container.state.sandbox).request.user_namespace
+        return await self.sessions.run(container, runtime, ids, request, limit)
 
     async def open_exec(self, request: OpenExecRequest, deadline: Deadline) -> None:
         """Start a command in a container for a session."""

@@ -2,13 +2,15 @@
 
 Run by the runtime worker on its event loop. Rules kept: the kernel is asked for events only while somebody listens,
 and gives us ends of whole processes alone: forks, execs and threads of a busy host would cost more than what is waited
-for. Where it has no such connector nothing is known, and nothing fails. An end from before somebody listened is not
-taken for one of a later process with the same number.
+for. Some kernels have no such connector, and every kernel keeps silent towards a process in a pid, user or network
+namespace other than the first: then `speaks` is false, nothing is known, and nothing fails. An end from before somebody
+listened is not taken for one of a later process with the same number.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 import socket
@@ -25,12 +27,14 @@ _CN_PROC = 1
 """CN_IDX_PROC and CN_VAL_PROC."""
 _NLMSG_DONE = 3
 _LISTEN, _IGNORE = 1, 2
-_EXIT = 0x80000000
+_ANSWER, _EXIT = 0, 0x80000000
+"""PROC_EVENT_NONE, the kernel's answer to `_LISTEN` and `_IGNORE`, and PROC_EVENT_EXIT."""
 _NETLINK_HEADER = struct.Struct("=IHHII")
 _CONNECTOR_HEADER = struct.Struct("=IIIIHH")
 _EVENT = struct.Struct("=IIQIII")
 """What, processor, time; of an exit: process, thread group, status."""
 _EVENT_AT = _NETLINK_HEADER.size + _CONNECTOR_HEADER.size
+_MESSAGES = itertools.count(1)
 _BUFFER = 1 << 20
 
 
@@ -42,15 +46,16 @@ _LOAD, _TO_X, _EQUALS, _EQUALS_X, _RETURN = 0x20, 0x07, 0x15, 0x1D, 0x06
 """BPF_LD|BPF_W|BPF_ABS, BPF_MISC|BPF_TAX, BPF_JMP|BPF_JEQ with BPF_K and BPF_X, BPF_RET|BPF_K (linux/filter.h)."""
 ENDS_ALONE = b"".join((
     _instruction(_LOAD, _EVENT_AT),
-    _instruction(_EQUALS, socket.htonl(_EXIT), 0, 4),  # loads are in network order, the event is in ours
+    _instruction(_EQUALS, _ANSWER, 5, 0),
+    _instruction(_EQUALS, socket.htonl(_EXIT), 0, 5),  # loads are in network order, the event is in ours
     _instruction(_LOAD, _EVENT_AT + 16),
     _instruction(_TO_X),
     _instruction(_LOAD, _EVENT_AT + 20),
-    _instruction(_EQUALS_X, 0, 1, 0),
-    _instruction(_RETURN, 0),
+    _instruction(_EQUALS_X, 0, 0, 1),
     _instruction(_RETURN, 0xFFFFFFFF),
+    _instruction(_RETURN, 0),
 ))  # fmt: skip
-"""Events of the kind exit whose thread is its process."""
+"""Keep the kernel's answers, and events of the kind exit whose thread is its process."""
 
 
 class ProcConnector:
@@ -64,6 +69,11 @@ class ProcConnector:
         """Exit code and time by process."""
         self._waiting: dict[int, asyncio.Future[int]] = {}
         self._reading = False
+
+    @property
+    def speaks(self) -> bool:
+        """Whether the kernel reports ends to us; known only while somebody listens."""
+        return self._socket is not None
 
     @contextmanager
     def listen(self) -> Iterator[int]:
@@ -113,10 +123,29 @@ class ProcConnector:
             self._socket.bind((0, _CN_PROC))
             with suppress(OSError):  # then we get all, and pass over what is no end
                 syscalls.attach_filter(self._socket.fileno(), ENDS_ALONE)
-            self._say(self._socket, _LISTEN)
+            if not self._is_accepted(self._socket, self._say(self._socket, _LISTEN)):
+                _LOG.debug("no process events in these namespaces")
+                self._close()
         except OSError as error:
             _LOG.debug("no process events from this kernel: %s", error.strerror)
             self._close()
+
+    def _is_accepted(self, connector: socket.socket, number: int) -> bool:
+        """Whether the kernel has answered our subscription: it does so before `send` returns, or never."""
+        while True:
+            try:
+                message = connector.recv(4096)
+            except BlockingIOError:
+                return False
+            except OSError:  # so many ends at once that some were lost: then there are events
+                return True
+            if len(message) < _EVENT_AT + _EVENT.size:
+                continue
+            what, _, _, error, _, _ = _EVENT.unpack_from(message, _EVENT_AT)
+            answered = _CONNECTOR_HEADER.unpack_from(message, _NETLINK_HEADER.size)[3]
+            if what == _ANSWER and answered == number:
+                return bool(error == 0)
+            self._on_event(message)
 
     def _unsubscribe(self) -> None:
         if self._socket is not None:
@@ -135,10 +164,13 @@ class ProcConnector:
             self._socket.close()
             self._socket = None
 
-    def _say(self, connector: socket.socket, operation: int) -> None:
-        body = _CONNECTOR_HEADER.pack(_CN_PROC, _CN_PROC, 0, 0, 4, 0) + struct.pack("=I", operation)
+    def _say(self, connector: socket.socket, operation: int) -> int:
+        """Send an operation; returns the acknowledgement number of its answer, as we get answers to others too."""
+        number = (os.getpid() << 16 | next(_MESSAGES) & 0xFFFF) & 0xFFFFFFFF
+        body = _CONNECTOR_HEADER.pack(_CN_PROC, _CN_PROC, 0, number, 4, 0) + struct.pack("=I", operation)
         header = _NETLINK_HEADER.pack(_NETLINK_HEADER.size + len(body), _NLMSG_DONE, 0, 0, os.getpid())
         connector.send(header + body)
+        return (number + 1) & 0xFFFFFFFF
 
     def _on_events(self, connector: socket.socket) -> None:
         while True:

@@ -176,7 +176,9 @@ class Exits:
         with self._events.listen() as since:
             self._events.read()
             await process.ended.wait()
-            with suppress(TimeoutError):  # the kernel tells of no ends, or that one was lost
+            if not self._events.speaks:
+                return None
+            with suppress(TimeoutError):  # that one was lost
                 async with asyncio.timeout(_REAP_SECONDS):
                     return await self._events.exit_code(process.identity.pid, since)
         return None

@@ -12,18 +12,18 @@ import fcntl
 import os
 import socket
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import msgspec
 
 from kernel.contracts.oci import IdMap
-from kernel.contracts.runtime import OpenExecRequest
+from kernel.contracts.runtime import ExecRequest, Executed, OpenExecRequest
 from kernel.contracts.stream import Passed, Role
 from kernel.errors import FailedPrecondition, Internal, ResourceExhausted
 from kernel.host import fdpass, process
 from kernel.host.aio import Deadline
-from kernel.ids import SessionId, container_id, session_id
+from kernel.ids import SessionId, container_id, new_session, session_id
 from services.runtime.context import Setting
 from services.runtime.exits.watching import Container
 from services.runtime.programs import oci_runtime
@@ -33,7 +33,7 @@ from services.runtime.reaper.client import Reaping
 from services.runtime.records.bundle import ContainerBundle
 from services.runtime.sessions import console
 from services.runtime.sessions.console import Console
-from services.runtime.sessions.exec_sync import in_memory, kill_tree
+from services.runtime.sessions.exec_sync import Output, in_memory, kill_tree
 from services.runtime.spec import exec_spec
 
 _STARTS_AT_ONCE = 16
@@ -50,6 +50,7 @@ class _Ends:
 
     def __init__(self, opened: ExitStack, owner: tuple[int, int]) -> None:
         self._opened = opened
+        self._given = opened.enter_context(ExitStack())
         self._owner = owner
         self.command: list[int] = []
         """The reaper's, then those of the command by number, then further ones of the OCI runtime."""
@@ -58,22 +59,30 @@ class _Ends:
 
     def nothing(self) -> None:
         """The command gets /dev/null."""
-        self.command.append(self.hold(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)))
+        self.give(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
 
     def pipe(self, role: Role) -> None:
         """A pipe that belongs to the command's user, who may open it again by name (/dev/stdout)."""
         read, write = os.pipe2(os.O_CLOEXEC)
-        self.hold(read)
-        self.hold(write)
+        theirs, ours = (read, write) if role is Role.STDIN else (write, read)
+        self.give(theirs)
+        self.take(role, self.hold(ours))
         os.fchown(read, *self._owner)
         with suppress(PermissionError):  # above the user's share of pipe buffers: a smaller one is only slower
             fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-        self.command.append(read if role is Role.STDIN else write)
-        self.take(role, write if role is Role.STDIN else read)
+
+    def give(self, fd: int) -> None:
+        """The command's side gets this one; ours is closed with `close_given`, or in the end."""
+        self._given.callback(os.close, fd)
+        self.command.append(fd)
+
+    def close_given(self) -> None:
+        """The command's side has its own now: without ours, the ends are seen when it closes them."""
+        self._given.close()
 
     def number(self, fd: int) -> int:
         """The OCI runtime gets this one too: under which number, which is not the reaper's."""
-        self.command.append(self.hold(fd))
+        self.give(fd)
         return len(self.command) - 2
 
     def take(self, role: Role, fd: int) -> None:
@@ -115,20 +124,39 @@ class Sessions:
         exec_spec.check(request.cmd)
         _check_running(container)
         config = await asyncio.to_thread(_config, container.bundle)
-        wanted = {Role.STDIN: request.stdin, Role.STDOUT: request.stdout, Role.STDERR: request.stderr}
         with ExitStack() as opened:
-            ends = _Ends(opened, _owner(container.bundle, config, ids))
-            status, theirs = os.pipe2(os.O_CLOEXEC)
-            ends.command.append(ends.hold(theirs))
-            ends.take(Role.STATUS, ends.hold(status))
-            for role, is_wanted in wanted.items():
-                if is_wanted and not request.tty:
-                    ends.pipe(role)
-                else:
-                    ends.nothing()
+            ends = _ends(opened, request, _owner(container.bundle, config, ids))
             async with self._starts:
                 await self._start(container, runtime, request, config, ends, deadline)
             await self._pass(request.session, ends, deadline)
+
+    async def run(
+        self, container: Container, runtime: OciRuntime, ids: IdMap | None, request: ExecRequest, limit: Deadline
+    ) -> Executed:
+        """Run a command to its end and return its output, of which OUTPUT_LIMIT bytes a stream are kept.
+
+        Raises TimeoutError at the limit, when the command and what came of it is killed.
+        """
+        session = new_session()
+        wanted = OpenExecRequest(session=session, container=container.id, cmd=request.cmd, stdout=True, stderr=True)
+        config = await asyncio.to_thread(_config, container.bundle)
+        with ExitStack() as opened:
+            ends = _ends(opened, wanted, _owner(container.bundle, config, ids))
+            status, out, err = (opened.enter_context(closing(Output(os.dup(fd)))) for fd in ends.stream)
+            try:
+                async with asyncio.timeout(max(limit.remaining(), 0)):
+                    async with self._starts:
+                        await self._start(container, runtime, wanted, config, ends, limit)
+                    ends.close_given()
+                    await status.over.wait()
+            except BaseException:
+                await self.close(session)
+                raise
+            if not status.kept:
+                raise Internal(f"container {container.id}: exec: its reaper was killed")
+            out.close()
+            err.close()
+            return Executed(stdout=bytes(out.kept), stderr=bytes(err.kept), exit_code=int(status.kept))
 
     async def attach(self, container: Container, session: SessionId, deadline: Deadline) -> None:
         """Connect to a container's own input and output and hand the connection over."""
@@ -204,6 +232,21 @@ class Sessions:
         if state is not None and roots:
             await kill_tree(self._setting.cgroups, state.cgroup, roots)
         pid_file.unlink(missing_ok=True)
+
+
+def _ends(opened: ExitStack, request: OpenExecRequest, owner: tuple[int, int]) -> _Ends:
+    """The reaper's pipe, and what a command is to have as input and output."""
+    ends = _Ends(opened, owner)
+    status, theirs = os.pipe2(os.O_CLOEXEC)
+    ends.give(theirs)
+    ends.take(Role.STATUS, ends.hold(status))
+    wanted = {Role.STDIN: request.stdin, Role.STDOUT: request.stdout, Role.STDERR: request.stderr}
+    for role, is_wanted in wanted.items():
+        if is_wanted and not request.tty:
+            ends.pipe(role)
+        else:
+            ends.nothing()
+    return ends
 
 
 def _roots(pid_file: Path) -> set[int]:

@@ -1,7 +1,9 @@
 """ExecSync: a command in a running container, straight through the OCI runtime, with bounded output.
 
-Run by the runtime worker. Rules kept: the answer waits for the command, never for a child of it that holds the
-output open; at the time limit the command and everything that came of it is killed, and nothing else.
+Run by the runtime worker. If the kernel reports no ends of processes, the command runs as the reaper's child instead,
+as those of sessions do: nobody else could say how it ended while a child of it holds the output open. Rules kept: the
+answer waits for the command, never for a child of it that holds the output open; at the time limit the command and
+everything that came of it is killed, and nothing else.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import asyncio
 import fcntl
 import itertools
 import os
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -41,9 +44,12 @@ _NUMBERS = itertools.count(1)
 class Output:
     """One stream of a command, read as it comes."""
 
-    def __init__(self) -> None:
+    def __init__(self, read: int = -1) -> None:
+        """Of a pipe that is made here, or of one whose end for reading is given: it is closed in the end."""
         self.kept = bytearray()
-        self._read, self.write = os.pipe2(os.O_CLOEXEC)
+        self.over = asyncio.Event()
+        """Set when nobody can write any more."""
+        self._read, self.write = (read, -1) if read >= 0 else os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self._read, False)
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._read, self._on_readable)
@@ -64,6 +70,7 @@ class Output:
     def _on_readable(self) -> None:
         if not self._take():
             self._loop.remove_reader(self._read)
+            self.over.set()
 
     def _take(self) -> bool:
         """Read once; whether more can come at once."""
@@ -81,12 +88,17 @@ class Output:
             self._read = -1
 
 
+RunReaped = Callable[[Container, OciRuntime, ExecRequest, Deadline], Awaitable[Executed]]
+"""Runs a command as the reaper's child; raises TimeoutError at the deadline, when all that came of it is killed."""
+
+
 class Execs:
     """The commands under way."""
 
-    def __init__(self, tasks: Tasks, cgroups: Cgroups) -> None:
+    def __init__(self, tasks: Tasks, cgroups: Cgroups, reaped: RunReaped) -> None:
         self._tasks = tasks
         self._events = ProcConnector()
+        self._reaped = reaped
         self._cgroups = cgroups
         self._under_way: dict[str, int] = {}
 
@@ -104,7 +116,12 @@ class Execs:
         try:
             limit = deadline.earlier(request.timeout) if request.timeout else deadline
             with self._events.listen() as since:
+                if not self._events.speaks:
+                    return await self._reaped(container, runtime, request, limit)
                 return await self._run(container, runtime, request, limit, since)
+        except TimeoutError:
+            seconds = f"within {request.timeout} s" if request.timeout else "before the deadline"
+            raise DeadlineExceeded(f"container {container.id}: the command did not end {seconds}") from None
         finally:
             self._under_way[container.id] -= 1
             if not self._under_way[container.id]:
@@ -124,10 +141,6 @@ class Execs:
             try:
                 async with asyncio.timeout(max(limit.remaining(), 0)):
                     code = await self._code(container, started, pid_file, since)
-            except TimeoutError:
-                seconds = f"within {request.timeout} s" if request.timeout else "before the deadline"
-                await self._kill_tree(container, started, pid_file)
-                raise DeadlineExceeded(f"container {container.id}: the command did not end {seconds}") from None
             except BaseException:
                 await self._kill_tree(container, started, pid_file)
                 raise

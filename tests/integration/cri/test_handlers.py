@@ -144,7 +144,8 @@ def test_any_oci_runtime_by_its_path_with_a_root_a_monitor_and_a_profile_of_its_
     (out / "delay").write_text("0")
     pod.remove()
     assert host.cgroups(f"{daemon.cgroup_parent}-monitors") == []
-    assert list((out / "state").iterdir()) == []
+    # Later versions of crun keep compiled seccomp filters there, for all containers.
+    assert [path for path in (out / "state").iterdir() if path.name != ".cache"] == []
 
 
 def test_a_bad_file_keeps_the_old_configuration(cri, daemon, settings):

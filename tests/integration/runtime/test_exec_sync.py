@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from services.runtime.proc_connector import ProcConnector
 
 from kernel.contracts.runtime import Security
 from kernel.errors import DeadlineExceeded, FailedPrecondition, Internal, InvalidInput, NotFound
@@ -60,6 +61,37 @@ async def test_a_child_that_holds_the_output_open_is_not_waited_for(node: Node) 
         late = await node.exec(container, "sh", "-c", "sleep 61 & sleep 0.5; exit 4")
     assert (done.stdout, done.exit_code, late.exit_code) == (b"said\n", 3, 4)
     assert b"sleep 60" in (await node.exec(container, "ps")).stdout
+
+
+@pytest.fixture(params=[True, False], ids=["process events", "no process events"])
+def process_events(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the kernel has it, and as in a namespace where it reports none."""
+    if not request.param:
+        monkeypatch.setattr(ProcConnector, "_subscribe", lambda _self: None)
+
+
+@pytest.mark.usefixtures("process_events")
+async def test_all_holds_with_and_without_process_events(any_node: Node) -> None:
+    node = any_node
+    sandbox = await node.pod(handler=node.handler)
+    container = await node.run(sandbox, "sleep", "100", security=Security(run_as_user=33))
+    async with asyncio.timeout(10):
+        done = await node.exec(container, "sh", "-c", "sleep 60 & echo out; echo err > /dev/stderr; id -u; exit 3")
+        assert (done.stdout, done.stderr, done.exit_code) == (b"out\n33\n", b"err\n", 3)
+        assert (await node.exec(container, "sh", "-c", "sleep 61 & sleep 0.5; kill -9 $$")).exit_code == 137
+    with pytest.raises(Internal, match="no-such-program"):
+        await node.exec(container, "no-such-program")
+    with pytest.raises(DeadlineExceeded, match="within 1 s"):
+        await node.exec(container, "sh", "-c", "(sleep 2222 & sleep 2222 &) ; sleep 2222; true", timeout=1)
+    shown = (await node.exec(container, "ps")).stdout
+    assert b"sleep 60" in shown
+    assert b"2222" not in shown
+    cut = await node.exec(container, "dd", "if=/dev/zero", "bs=1M", "count=18")
+    assert (len(cut.stdout), cut.exit_code) == (16 << 20, 0)
+    many = await asyncio.gather(*(node.exec(container, "echo", str(number)) for number in range(8)))
+    assert [one.stdout for one in many] == [f"{number}\n".encode() for number in range(8)]
+    folder = node.config.paths.runtime_state / "containers" / container
+    assert not [*folder.glob("exec-*"), *folder.glob("session-*")]
 
 
 async def test_output_is_cut(node: Node) -> None:
