@@ -14,6 +14,7 @@ import grpc
 import pytest
 
 from kernel.cri.generated import cri_pb2 as pb
+from kernel.host import proc
 from tests.harness import host
 from tests.harness.cri import Cri, Pod, outcome, pod_config
 from tests.harness.daemon import Daemon
@@ -110,6 +111,30 @@ def test_every_process_is_killed_while_containers_end(daemon: Daemon, workload: 
     assert_counted(workload)
     assert cri.container(workload.ended).exit_code == 4
     assert cri.output(workload.counter, "echo", "hello") == "hello\n"
+
+
+def test_a_container_whose_state_cannot_be_read_is_unknown_until_it_can(
+    daemon: Daemon, workload: Pod, cri: Cri
+) -> None:
+    pid = cri.pid(workload.counter)
+    state = daemon.run / "runtime" / "containers" / workload.counter / "state.json"
+    whole = state.read_bytes()
+
+    def restart_with(content: bytes, expected: int) -> None:
+        state.write_bytes(content)
+        killed = daemon.kill("runtime")
+        host.until("the runtime worker is back", lambda: daemon.workers().get("runtime", 0) not in (0, killed))
+        host.until("its report is applied", lambda: cri.container(workload.counter).state == expected)
+
+    restart_with(b"{", pb.CONTAINER_UNKNOWN)
+    assert os.path.exists(f"/proc/{pid}"), "it runs on"
+    restart_with(whole, pb.CONTAINER_RUNNING)
+    assert_counted(workload)
+    restart_with(b"{", pb.CONTAINER_UNKNOWN)
+    cri.stop(workload.counter, 30)
+    status = cri.container(workload.counter)
+    assert (status.state, status.exit_code, status.reason) == (pb.CONTAINER_EXITED, 255, "Unknown")
+    assert proc.live(pid) is None
 
 
 def test_an_orderly_restart_changes_nothing(daemon: Daemon, workload: Pod, cri: Cri) -> None:
