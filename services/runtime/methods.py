@@ -49,8 +49,9 @@ from kernel.contracts.runtime import (
 )  # fmt: skip
 from kernel.contracts.stats import Stats, StatsRequest
 from kernel.errors import NotFound
+from kernel.host import thread
 from kernel.host.aio import Deadline, Joins
-from services.runtime import context, thread
+from services.runtime import context
 from services.runtime.cgroups import cgroup_path
 from services.runtime.containers.container_table import Containers
 from services.runtime.context import Setting

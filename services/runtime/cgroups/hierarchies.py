@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kernel.errors import DeadlineExceeded, Internal
+from kernel.host import pidfd
 from kernel.host.aio import Deadline
-from services.runtime import pidfd
 from services.runtime.cgroups import cgroup_path, systemd
 
 _MOUNTINFO = Path("/proc/self/mountinfo")

@@ -20,9 +20,9 @@ import msgspec
 
 from kernel.contracts.runtime import DumpRequest, SealRequest
 from kernel.errors import CrispError, FailedPrecondition, Internal, Unavailable
+from kernel.host import thread
 from kernel.host.aio import Deadline, Joins
 from kernel.ids import ContainerId
-from services.runtime import thread
 from services.runtime.checkpoints import checkpoint_archive, target
 from services.runtime.context import Setting
 from services.runtime.exits.watching import Container

@@ -16,9 +16,9 @@ import msgspec
 
 from kernel.contracts.runtime import CreateRequest, NamespaceMode, PodRequest
 from kernel.errors import FailedPrecondition, Internal, InvalidInput
+from kernel.host import pidfd, thread
 from kernel.host.aio import Deadline
 from kernel.ids import ContainerId
-from services.runtime import pidfd, thread
 from services.runtime.checkpoints import checkpoint_archive
 from services.runtime.context import Setting
 from services.runtime.exits.watching import Container

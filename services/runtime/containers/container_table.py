@@ -34,9 +34,9 @@ from kernel.contracts.runtime import (
     UpdateRequest,
 )  # fmt: skip
 from kernel.errors import FailedPrecondition, Internal, InvalidInput, NotFound
+from kernel.host import pidfd, thread
 from kernel.host.aio import Deadline, KeyedLock
 from kernel.ids import ContainerId, SandboxId
-from services.runtime import pidfd, thread
 from services.runtime.cgroups import cgroup_path
 from services.runtime.cgroups.cgroup_path import PodCgroup
 from services.runtime.checkpoints import restore

@@ -16,8 +16,8 @@ import msgspec
 
 from kernel.contracts.runtime import Resources
 from kernel.errors import FailedPrecondition, Internal, InvalidInput
+from kernel.host import thread
 from kernel.host.aio import Deadline
-from services.runtime import thread
 from services.runtime.cgroups.hierarchies import Cgroups
 from services.runtime.context import Setting
 from services.runtime.exits.watching import Container

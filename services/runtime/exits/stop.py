@@ -11,11 +11,11 @@ import signal
 from contextlib import suppress
 
 from kernel.host.aio import Deadline, Joins, Tasks
+from kernel.host.pidfd import Watched
 from kernel.ids import ContainerId
 from services.runtime.cgroups.hierarchies import Cgroups
 from services.runtime.exits import stop_signal
 from services.runtime.exits.watching import Container
-from services.runtime.pidfd import Watched
 
 _KILL_SECONDS = 60.0
 

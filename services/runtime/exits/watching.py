@@ -16,12 +16,12 @@ from contextlib import suppress
 from typing import Literal
 
 from kernel.contracts.runtime import Changed, ContainerFact, PodChanged
+from kernel.host import pidfd
 from kernel.host.aio import Tasks
+from kernel.host.pidfd import Watched
 from kernel.ids import ContainerId
-from services.runtime import pidfd
 from services.runtime.cgroups.hierarchies import Cgroups
 from services.runtime.exits.proc_connector import ProcConnector
-from services.runtime.pidfd import Watched
 from services.runtime.records.bundle import ContainerBundle, ContainerState
 
 _LOG = logging.getLogger(__name__)
@@ -180,7 +180,7 @@ class Exits:
                 return None
             with suppress(TimeoutError):  # that one was lost
                 async with asyncio.timeout(_REAP_SECONDS):
-                    return await self._events.exit_code(process.identity.pid, since)
+                    return await self._events.exit_code(process.pid, since)
         return None
 
     def _settle(self, container: Container, code: int | None) -> None:

@@ -14,10 +14,9 @@ import msgspec
 from kernel.contracts.oci import IdMap, IdRange
 from kernel.contracts.runtime import NamespaceMode
 from kernel.errors import Internal
-from kernel.host import process
+from kernel.host import pidfd, process
 from kernel.host.aio import Deadline
 from kernel.ids import SandboxId
-from services.runtime import pidfd
 from services.runtime.cgroups.cgroup_path import PodCgroup
 from services.runtime.context import Setting
 from services.runtime.namespaces import user_namespace

@@ -25,9 +25,9 @@ from kernel.contracts.runtime import (
     UpdatePodRequest,
 )
 from kernel.errors import FailedPrecondition, InvalidInput, NotFound
+from kernel.host import pidfd, thread
 from kernel.host.aio import Deadline, KeyedLock
 from kernel.ids import SandboxId
-from services.runtime import pidfd, thread
 from services.runtime.cgroups import cgroup_path
 from services.runtime.cgroups.cgroup_path import PodCgroup
 from services.runtime.cgroups.made_cgroups import MadeCgroups
@@ -65,7 +65,7 @@ class Pod:
     @property
     def pause_pid(self) -> int:
         """The pause process's pid; 0 where none lives."""
-        return self.pause.identity.pid if self.pause and self.pause.alive else 0
+        return self.pause.pid if self.pause and self.pause.alive else 0
 
     @property
     def pins(self) -> dict[str, Path]:

@@ -21,9 +21,8 @@ import msgspec
 
 from kernel.contracts.runtime import CreateRequest, PodRequest
 from kernel.errors import FailedPrecondition, Internal, InvalidInput
-from kernel.host import process, syscalls
+from kernel.host import pidfd, process, syscalls, thread
 from kernel.host.aio import Deadline
-from services.runtime import pidfd, thread
 from services.runtime.programs import oci_runtime
 from services.runtime.programs.oci_runtime import OciRuntime
 from services.runtime.records.bundle import ContainerBundle

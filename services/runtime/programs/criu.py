@@ -13,9 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from kernel.errors import FailedPrecondition, Internal
-from kernel.host import process
+from kernel.host import pidfd, process
 from kernel.host.aio import Deadline
-from services.runtime import pidfd
 from services.runtime.programs import oci_runtime
 from services.runtime.programs.oci_runtime import OciRuntime
 

@@ -26,8 +26,8 @@ import msgspec
 
 from kernel.contracts.runtime import Created, CreateRequest, PodRequest
 from kernel.errors import CrispError
+from kernel.host.pidfd import Identity
 from kernel.ids import ContainerId, SandboxId, container_id, sandbox_id
-from services.runtime.pidfd import Identity
 
 _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")

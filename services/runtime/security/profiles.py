@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from kernel.contracts.runtime import CreateRequest, PodRequest, SelinuxOptions
+from kernel.host import thread
 from kernel.host.aio import Deadline
-from services.runtime import thread
 from services.runtime.context import Setting
 from services.runtime.security import profile_file, selinux
 from services.runtime.security.apparmor import AppArmor

@@ -167,7 +167,7 @@ class Sessions:
         made_from = await asyncio.to_thread(container.bundle.request.read)
         if made_from is None:
             raise Internal(f"container {container.id}: its request does not read back")
-        _check_attached(container, container.conmon.identity.pid)
+        _check_attached(container, container.conmon.pid)
         with ExitStack() as opened:
             ends = _Ends(opened, (0, 0))
             connection = opened.enter_context(

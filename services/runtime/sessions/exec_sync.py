@@ -20,9 +20,8 @@ import msgspec
 
 from kernel.contracts.runtime import ExecRequest, Executed
 from kernel.errors import DeadlineExceeded, FailedPrecondition, Internal, InvalidInput, ResourceExhausted
-from kernel.host import process
+from kernel.host import pidfd, process
 from kernel.host.aio import Deadline, Tasks
-from services.runtime import pidfd
 from services.runtime.cgroups.hierarchies import Cgroups
 from services.runtime.exits.proc_connector import ProcConnector
 from services.runtime.exits.watching import Container

@@ -12,8 +12,8 @@ import pytest
 from kernel.contracts.oci import ImageConfig
 from kernel.contracts.runtime import ContainerRequest, Mount, NamespaceMode, Resources, Security
 from kernel.errors import FailedPrecondition, Internal, InvalidInput, NotFound
+from kernel.host import pidfd
 from kernel.ids import SandboxId, new_id
-from services.runtime import pidfd
 from tests.integration.runtime.conftest import Node
 
 

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from services.runtime.proc_connector import ProcConnector
+from services.runtime.exits.proc_connector import ProcConnector
 
 from kernel.contracts.runtime import Security
 from kernel.errors import DeadlineExceeded, FailedPrecondition, Internal, InvalidInput, NotFound

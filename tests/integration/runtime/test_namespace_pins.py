@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from kernel.host import thread
 from kernel.host.aio import Deadline
-from services.runtime import thread
 from services.runtime.namespaces import namespace_pins
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from kernel.contracts.runtime import NamespaceMode, SandboxRequest, Security
 from kernel.errors import InvalidInput
+from kernel.host.pidfd import identify
 from kernel.ids import SandboxId, new_id
-from services.runtime.pidfd import identify
 from tests.integration.runtime.conftest import Node
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from kernel.contracts.oci import IdMap, IdRange
 from kernel.errors import DeadlineExceeded
+from kernel.host import thread
 from kernel.host.aio import Deadline
-from services.runtime import thread
 from services.runtime.namespaces import namespace_pins, user_namespace
 
 NS_GET_USERNS = 0xB701

@@ -12,9 +12,10 @@ import pytest
 
 from kernel.contracts.contract import Nothing
 from kernel.contracts.runtime import Changed, Facts, SandboxRequest
-from services.runtime import methods, pidfd
+from kernel.host import pidfd
+from kernel.host.pidfd import identify
+from services.runtime import methods
 from services.runtime.exits.proc_connector import ProcConnector
-from services.runtime.pidfd import identify
 from services.runtime.records.bundle import ContainerBundle
 from tests.integration.runtime.conftest import Node
 
@@ -51,7 +52,7 @@ import asyncio, sys
 import msgspec
 from kernel.config.reading import Config
 from kernel.contracts.runtime import ContainerRequest, CreateRequest, PodRequest
-from services.runtime import methods, pidfd
+from services.runtime import methods
 
 async def main():
     config = msgspec.json.decode(sys.stdin.readline(), type=Config)

@@ -6,8 +6,8 @@ import pytest
 from msgspec.structs import replace
 
 from kernel.errors import InvalidInput
+from kernel.host.pidfd import Identity
 from services.runtime.checkpoints import restore
-from services.runtime.pidfd import Identity
 from services.runtime.records.bundle import ContainerState
 from tests.unit.services.runtime.checkpoints.test_checkpoint_archive import REQUEST, SANDBOX, SPEC
 

@@ -61,7 +61,7 @@ async def test_an_earlier_process_of_the_same_number_is_another_one() -> None:
 @pytest.mark.parametrize("namespace", ["--pid", "--net"])
 def test_a_kernel_that_is_silent_in_a_namespace_is_noticed(namespace: str) -> None:
     program = (
-        "import asyncio\nfrom services.runtime.proc_connector import ProcConnector\n"
+        "import asyncio\nfrom services.runtime.exits.proc_connector import ProcConnector\n"
         "async def main():\n    connector = ProcConnector()\n"
         "    with connector.listen():\n        print(connector.speaks)\nasyncio.run(main())"
     )

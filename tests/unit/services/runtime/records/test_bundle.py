@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from kernel.host.pidfd import Identity
 from kernel.ids import ContainerId, SandboxId
-from services.runtime.pidfd import Identity
 from services.runtime.records import bundle
 from services.runtime.records.bundle import ContainerBundle, ContainerState, Record
 
