@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 
 import pytest
-from services.runtime.exits.proc_connector import ProcConnector
 
 from kernel.contracts.runtime import Security
 from kernel.errors import DeadlineExceeded, FailedPrecondition, Internal, InvalidInput, NotFound
 from kernel.ids import ContainerId, new_id
+from services.runtime.exits.proc_connector import ProcConnector
 from tests.integration.runtime.conftest import Node
 
 
