@@ -1,7 +1,8 @@
-"""What comes before a file's bytes in a tar that crisp writes: a ustar header, after a PAX one where it needs more.
+"""The kinds of a tar's entries, and the headers of tars that crisp writes: ustar, after a PAX header if one is needed.
 
-Pure. For archives of checkpoints: storage writes containers' files, the runtime what CRIU dumped and all together.
-POSIX.1-2017 `pax`, section "pax Interchange Format"; extended attributes as `SCHILY.xattr.`, which all readers know.
+Pure. The headers are for archives of checkpoints: storage writes the container's files, the runtime what CRIU dumped
+and the archive of both. POSIX.1-2017 `pax`, section "pax Interchange Format"; extended attributes are written as
+`SCHILY.xattr.NAME`, which all readers know.
 """
 
 from __future__ import annotations
@@ -13,20 +14,32 @@ BLOCK = 512
 END = bytes(2 * BLOCK)
 """The end of an archive."""
 _MOST_OCTAL = 0o7777777
-"""Of an owner or a device's number in a header."""
+"""The largest owner, or number of a device, that fits a header."""
 _MOST_SIZE = 0o77777777777
 
 
 class Kind(enum.Enum):
-    """The type flag of an entry."""
+    """What an entry makes; the value names it in error messages."""
 
-    FILE = b"0"
-    HARD_LINK = b"1"
-    SYMLINK = b"2"
-    CHARACTER = b"3"
-    BLOCK = b"4"
-    DIRECTORY = b"5"
-    FIFO = b"6"
+    FILE = "file"
+    HARD_LINK = "hard link"
+    SYMLINK = "symbolic link"
+    CHARACTER = "character device"
+    BLOCK = "block device"
+    DIRECTORY = "directory"
+    FIFO = "fifo"
+
+
+FLAGS: dict[Kind, bytes] = {
+    Kind.FILE: b"0",
+    Kind.HARD_LINK: b"1",
+    Kind.SYMLINK: b"2",
+    Kind.CHARACTER: b"3",
+    Kind.BLOCK: b"4",
+    Kind.DIRECTORY: b"5",
+    Kind.FIFO: b"6",
+}
+"""The type flag of each kind, as POSIX has it. Readers know two more flags for a file."""
 
 
 def header(
@@ -42,7 +55,7 @@ def header(
     device: tuple[int, int] = (0, 0),
     xattrs: Iterable[tuple[bytes, bytes]] = (),
 ) -> bytes:
-    """The blocks before an entry's data. `path` is relative and has no slash at its end."""
+    """Return the blocks before an entry's data. `path` is relative and has no slash at its end."""
     name = path + b"/" if kind is Kind.DIRECTORY else path
     seconds, rest = divmod(max(mtime_ns, 0), 1_000_000_000)
     records: list[tuple[bytes, bytes]] = []
@@ -56,22 +69,22 @@ def header(
     if rest or seconds > _MOST_SIZE:
         records.append((b"mtime", b"%d.%09d" % (seconds, rest)))
     records += [(b"SCHILY.xattr." + key, value) for key, value in xattrs]
-    said = b"".join(_record(key, value) for key, value in records)
-    before = _block(b"PaxHeader", b"x", len(said), 0o600) + said + padding(len(said)) if said else b""
+    pax = b"".join(_record(key, value) for key, value in records)
+    before = _block(b"PaxHeader", b"x", len(pax), 0o600) + pax + padding(len(pax)) if pax else b""
     return before + _block(
-        name[:100], kind.value, size if size <= _MOST_SIZE else 0, mode & 0o7777,
+        name[:100], FLAGS[kind], size if size <= _MOST_SIZE else 0, mode & 0o7777,
         uid if uid <= _MOST_OCTAL else 0, gid if gid <= _MOST_OCTAL else 0,
         seconds if seconds <= _MOST_SIZE else 0, link[:100], device,
     )  # fmt: skip
 
 
 def padding(size: int) -> bytes:
-    """What follows `size` bytes of data up to the next header."""
+    """Return the zeros between `size` bytes of data and the next header."""
     return bytes(-size % BLOCK)
 
 
 def _record(key: bytes, value: bytes) -> bytes:
-    """`length key=value newline`, where the length counts its own digits."""
+    """Return `length key=value newline`; the length counts its own digits."""
     rest = len(key) + len(value) + 3
     length = rest + len(b"%d" % rest)
     length = rest + len(b"%d" % length)

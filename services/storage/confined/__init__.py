@@ -1,1 +1,7 @@
-"""confined."""
+"""What confined children give up, which system calls they keep, and how they answer. The lowest floor, with `trees`.
+
+- confine: namespaces, root directory and capabilities, in the child
+- system_calls: the lists of system calls that a filter allows, each call with its reason
+- answer: how a child ends, in the child
+- refusal: a child's answer as an error, in the worker
+"""

@@ -1,33 +1,33 @@
-"""What the children of an unpack, and that of a check, give up before they read a byte of a layer.
+"""What the children of an unpack, a check, an archive or a verdict give up before they read a hostile byte.
 
-Runs in those children only, single-threaded, after their imports: then the root directory is the layer's own folder
-(or nothing at all), there is no network, and only the capabilities named are left. Nothing can be taken back.
-It imports nothing but the standard library and system calls, so that a child starts quickly.
+Runs in those children only, single-threaded, after their imports. Afterwards the root directory is the folder that the
+child works on (or an empty one), there is no network, and only the capabilities named are left. Nothing can be taken
+back. It imports the standard library and system calls alone, so that a child starts quickly.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import resource
 import signal
 
-from kernel.host import syscalls
+from kernel.host import bounding, syscalls
 
 CHOWN, DAC_OVERRIDE, FOWNER, FSETID, MKNOD, SETFCAP = 0, 1, 3, 4, 27, 31
-"""linux/capability.h"""
+"""Numbers of capabilities (linux/capability.h)."""
 UNTAR_CAPABILITIES = sum(1 << bit for bit in (CHOWN, DAC_OVERRIDE, FOWNER, FSETID, MKNOD, SETFCAP))
 VERIFY_CAPABILITIES = 1 << DAC_OVERRIDE
 
 _MEMORY = 1 << 30
+"""Bytes of address space."""
 _DESCRIPTORS = 64
-_LAST_CAPABILITY = 63
 
 
 def enter(*, empty: bool, read_only: bool = False) -> None:
-    """Make the working directory the root of a mount namespace that has nothing else; or an empty one in its place.
+    """Make the working directory, or an empty folder in its place, the root of a mount namespace without anything else.
 
-    pivot_root and not chroot: afterwards no descriptor or directory of this process leads to the host's tree.
+    It is done by pivot_root(2) and not by chroot(2): afterwards no descriptor or directory of this process leads to
+    the host's tree. A network namespace without any interface is entered too.
     """
     here = os.getcwd()
     syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWNET)
@@ -46,26 +46,17 @@ def enter(*, empty: bool, read_only: bool = False) -> None:
 
 
 def drop(capabilities: int, seccomp: bytes) -> None:
-    """Keep `capabilities` (a mask) and what the compiled filter allows; end with the parent."""
+    """Keep only `capabilities` (a mask) and the system calls of the compiled filter, and die when the parent dies.
+
+    The worker has no SETPCAP, so its children cannot cut their bounding set and keep it: with no_new_privs and without
+    execve it can give them nothing. Started with SETPCAP, they cut it as well.
+    """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     resource.setrlimit(resource.RLIMIT_NOFILE, (_DESCRIPTORS, _DESCRIPTORS))
-    _cut_bounding_set(capabilities)
+    bounding.cut(capabilities, required=False)
     syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
     syscalls.prctl(syscalls.PR_CAP_AMBIENT, syscalls.PR_CAP_AMBIENT_CLEAR_ALL)
     syscalls.capset(capabilities, capabilities, 0)
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
     syscalls.seccomp_filter(seccomp)
-
-
-def _cut_bounding_set(keep: int) -> None:
-    """With no_new_privs and no execve this is the third lock on one door: without SETPCAP it stays open."""
-    for bit in range(_LAST_CAPABILITY + 1):
-        if keep >> bit & 1:
-            continue
-        try:
-            syscalls.prctl(syscalls.PR_CAPBSET_DROP, bit)
-        except OSError as error:
-            if error.errno in (errno.EINVAL, errno.EPERM):  # beyond the kernel's last one; no SETPCAP
-                return
-            raise

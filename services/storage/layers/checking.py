@@ -1,8 +1,8 @@
-"""Whether a layer on disk still is what its digest says; and which layers must be asked after the host went down.
+"""Whether the files of a layer on disk still match the layer's digest.
 
 Runs in the storage worker. A layer's tar is made again out of its files and its skeleton, and hashed: the digest is
-the image's own, so nothing that was written here is believed. A layer of which that cannot be (its tar named a file
-twice) is counted and no more, and that is said.
+the image's own, so nothing that was written here is trusted. If the tar cannot be made again (it named a file twice),
+the files are only counted, and the result says so.
 """
 
 from __future__ import annotations
@@ -16,33 +16,35 @@ import msgspec
 from kernel.config.sections import Config
 from kernel.contracts.storage import Checked, LayerState
 from kernel.errors import Corrupt, Internal
-from kernel.host import process, syscalls
+from kernel.host import process
 from kernel.host.aio import Deadline
 from kernel.ids import DiffId
+from services.storage.confined import answer, refusal
 from services.storage.layers.children import Ended
 from services.storage.layers.hash_pump import Pumped
-from services.storage.layers.layer_store import SKELETON, LayerStore, Record
-from services.storage.tar import untar, verify
+from services.storage.layers.layer_store import LayerStore
+from services.storage.layers.record import SKELETON, Record
+from services.storage.trees import layer_size, overlay_marks, within
 
-_WITHIN = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY
+_NO_LIMIT = 1 << 62
+"""Bytes of a tar that is made again: its length follows from the skeleton and the files."""
 
 
 class _Found(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer of the child that compares, as `tar.verify.Found` has it."""
+
     inodes: int
     opaque: tuple[str, ...]
 
 
-class _Wrong(msgspec.Struct, frozen=True, kw_only=True):
-    error: str
-    message: str
+def evaluate(diff_id: DiffId, record: Record, pumped: Pumped, verified: Ended) -> Checked | _Found:
+    """Return the damage that was found, or else what is still to be compared. Pure.
 
-
-def judge(diff_id: DiffId, record: Record, pumped: Pumped, verified: Ended) -> Checked | _Found:
-    """What is wrong with a layer, or what is still to be looked at. Internal where that could not be found. Pure."""
+    Internal if it could not be found out: a failure of the check is no damage.
+    """
     try:
-        if verified.returncode == verify.REFUSED:
-            wrong = msgspec.json.decode(verified.answer, type=_Wrong)
+        if verified.returncode == answer.REFUSED:
+            wrong = refusal.decode(verified.answer)
             if wrong.error == Internal.__name__:
                 raise Internal(f"layer {diff_id} could not be checked: {wrong.message}")
             return damaged(wrong.message)
@@ -58,20 +60,20 @@ def judge(diff_id: DiffId, record: Record, pumped: Pumped, verified: Ended) -> C
     return found
 
 
-def damaged(why: str) -> Checked:
-    """The finding that a layer is bad."""
-    return Checked(state=LayerState.DAMAGED, why=why)
+def damaged(reason: str) -> Checked:
+    """Return the finding that a layer is damaged."""
+    return Checked(state=LayerState.DAMAGED, why=reason)
 
 
 class Checker:
-    """Checks layers one by one; the caller sees to it that a layer is not removed meanwhile."""
+    """Checks layers. The caller makes sure that a layer is not removed meanwhile."""
 
     def __init__(self, config: Config, layers: LayerStore) -> None:
         self._paths = config.paths
         self._layers = layers
 
     async def check(self, diff_id: DiffId, deadline: Deadline) -> Checked:
-        """Read all of a layer."""
+        """Read all of a layer and return what was found."""
         record = self._layers.find(diff_id)
         if record is None:
             return Checked(state=LayerState.MISSING, why="it is not unpacked")
@@ -88,10 +90,10 @@ class Checker:
             return damaged(f"the skeleton of its tar cannot be read: {error.strerror}")
         try:
             async with deadline.limit(f"checking layer {diff_id}"):
-                pumped, verified = await self._layers.children.rebuild(skeleton, diff, 1 << 62)
+                pumped, verified = await self._layers.children.rebuild(skeleton, diff, _NO_LIMIT)
         finally:
             os.close(skeleton)
-        verdict = judge(diff_id, record, pumped, verified)
+        verdict = evaluate(diff_id, record, pumped, verified)
         if isinstance(verdict, Checked):
             return verdict
         missing = await asyncio.to_thread(_unmarked, diff, verdict.opaque)
@@ -101,7 +103,7 @@ class Checker:
 def _counted(diff: Path, record: Record) -> Checked:
     root = os.open(diff, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        inodes = untar.count(root)[1]
+        inodes = layer_size.count(root)[1]
     finally:
         os.close(root)
     if inodes != record.inodes:
@@ -110,16 +112,16 @@ def _counted(diff: Path, record: Record) -> Checked:
 
 
 def _unmarked(diff: Path, opaque: tuple[str, ...]) -> str:
-    """A folder that must be opaque and is not; nothing where all are."""
-    root = os.open(diff, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    """Return a folder that must be opaque and is not; empty if all are."""
+    root = os.open(diff, within.PLACE)
     try:
         for path in opaque:
             try:
-                fd = syscalls.openat2(root, os.fsdecode(path.encode("latin-1") or b"."), _FOLDER, _WITHIN)
+                fd = within.open_in_root(root, path.encode("latin-1"), os.O_RDONLY | os.O_DIRECTORY)
             except OSError:
                 return path
             try:
-                if os.getxattr(fd, "trusted.overlay.opaque") != b"y":
+                if not overlay_marks.is_opaque(fd):
                     return path
             except OSError:
                 return path

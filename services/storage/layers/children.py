@@ -1,7 +1,7 @@
-"""The processes that a layer goes through, when it is unpacked and when it is checked: started, joined, and ended.
+"""The processes that a layer goes through when it is unpacked or checked: started, connected by pipes, and ended.
 
-Run by the storage worker. No child outlives the call that started it, and one that gives no byte for a while is
-ended: a decompressor that hangs, or a tar that keeps its reader busy, does not hold a layer's place for ever.
+Runs in the storage worker. No child outlives the call that started it, and children between which no byte moves for a
+while are killed: a decompressor that hangs, or a tar that keeps its reader busy, does not hold a place for ever.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from kernel.errors import DeadlineExceeded
-from kernel.host import process
+from kernel.host import filters, process
 from services.storage.confined import system_calls
 from services.storage.layers.hash_pump import Pipes, Progress, Pumped, pump
 from services.storage.tar import inflate, untar, verify
@@ -25,38 +25,46 @@ _T = TypeVar("_T")
 _PYTHON = (sys.executable, "-I", "-m")
 _PIPE = asyncio.subprocess.PIPE
 _REBUILDS = 2
-"""As many checks at once: an unpack never waits for them."""
+"""Checks and exports at once, in threads of their own: an unpack never waits for them."""
 _CHUNK = 1 << 20
 _ANSWER_LIMIT = 64 << 20
+"""Most bytes of an answer; it has the paths of many directories. The rest is dropped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """A child that ended: its exit status and what it said."""
+    """A child that ended: its exit status, and its answer."""
 
     returncode: int
     answer: bytes
 
 
 class Children:
-    """Starts them; `close` when no more are wanted."""
+    """Starts them. Call `close` when no more are wanted."""
 
     def __init__(self, unpacks: int, max_entries: int, stall: float) -> None:
-        """`unpacks`: how many the caller wants at once."""
+        """Make as many threads as the caller needs at once.
+
+        `unpacks`: layers that are unpacked at once. `stall`: seconds without a byte after which children are killed.
+        """
         self._threads = ThreadPoolExecutor(max_workers=unpacks + _REBUILDS, thread_name_prefix="hash")
         self._rebuilds = asyncio.Semaphore(_REBUILDS)
         self._max_entries = max_entries
         self._stall = stall
-        self._inflate_filter = system_calls.compile_filter(system_calls.INFLATE).hex()
-        self._untar_filter = system_calls.compile_filter(system_calls.UNTAR).hex()
-        self._verify_filter = system_calls.compile_filter(system_calls.VERIFY).hex()
+        self._inflate_filter = filters.allow_only(system_calls.INFLATE).hex()
+        self._untar_filter = filters.allow_only(system_calls.UNTAR).hex()
+        self._verify_filter = filters.allow_only(system_calls.VERIFY).hex()
 
     def close(self) -> None:
-        """Let the threads go."""
+        """End the threads."""
         self._threads.shutdown(wait=False)
 
     async def extract(self, blob: int, form: str, diff: Path, skeleton: int, limit: int) -> tuple[Pumped, Ended, Ended]:
-        """Blob to files: decompress, hash, make; to the end of all three. `limit`: most bytes of the tar."""
+        """Turn a blob into files: decompress, hash, make; return when all three have ended.
+
+        `form`: its compression. `diff`: the folder for the files. `skeleton`: a descriptor to write it to. `limit`:
+        most bytes of the tar. DeadlineExceeded if nothing moves for too long.
+        """
         run = _Run(self._threads, self._stall)
         try:
             source = run.pipes.dup(blob)
@@ -76,8 +84,10 @@ class Children:
             await run.end()
 
     async def rebuild(self, skeleton: int, diff: Path, limit: int, target: int | None = None) -> tuple[Pumped, Ended]:
-        """Files to the tar that they came from: its hash, and what the child found. `target`, a file, gets the tar,
-        and is closed."""
+        """Turn files into the tar that they came from: return its hash, and the answer of the child that compares.
+
+        `target`: a descriptor to write the tar to, which is closed; nothing keeps the tar if it is None.
+        """
         async with self._rebuilds:
             return await self._rebuild(skeleton, diff, limit, target)
 
@@ -98,7 +108,7 @@ class Children:
 
 
 class _Run:
-    """The children of one layer."""
+    """The children that work on one layer."""
 
     def __init__(self, threads: ThreadPoolExecutor, stall: float) -> None:
         self.pipes = Pipes()
@@ -110,7 +120,7 @@ class _Run:
     async def start(
         self, argv: list[str], folder: Path, *, stdin: int, stdout: int, stderr: int, pass_fds: tuple[int, ...] = ()
     ) -> asyncio.subprocess.Process:
-        """Start one more; it has `folder` as working directory."""
+        """Start one more, with `folder` as its working directory."""
         child = await process.start(argv, stdin=stdin, stdout=stdout, stderr=stderr, cwd=str(folder), pass_fds=pass_fds)
         self._children.append(child)
         return child
@@ -123,39 +133,39 @@ class _Run:
         first: asyncio.subprocess.Process | None,
         second: asyncio.subprocess.Process,
     ) -> tuple[Pumped, Ended, Ended]:
-        """Hash what comes from `source` on its way to `target`, and listen to the children. Both are closed."""
+        """Hash what comes from `source` on its way to `target`, and read the children's answers. Both are closed."""
         self.pipes.release(source, target)
         progress = Progress()
         self._pumping = asyncio.get_running_loop().run_in_executor(self._threads, pump, source, target, limit, progress)
-        work = asyncio.gather(asyncio.shield(self._pumping), _listen(first), _listen(second))
+        work = asyncio.gather(asyncio.shield(self._pumping), _end_of(first), _end_of(second))
         return await _unless_it_stalls(work, progress, self._stall)
 
     async def end(self) -> None:
-        """Leave nothing behind, however far it came."""
+        """Kill the children that are left, close the pipes, and wait for both."""
         for child in self._children:
             if child.returncode is None:
                 process.kill_group(child)
                 await child.wait()
         self.pipes.close_all()
-        if self._pumping is not None:  # with its children gone it ends
+        if self._pumping is not None:  # it ends, as its children have
             await asyncio.wait([self._pumping])
 
 
 async def _unless_it_stalls(work: Awaitable[_T], progress: Progress, limit: float) -> _T:
-    """The result, unless no byte moves for `limit` seconds."""
+    """Return the result; DeadlineExceeded if no byte moves for `limit` seconds."""
     loop = asyncio.get_running_loop()
     timer = asyncio.timeout(limit)
 
     watches: list[asyncio.TimerHandle] = []
 
-    def look(seen: int) -> None:
+    def check(seen: int) -> None:
         if progress.bytes != seen:
             timer.reschedule(loop.time() + limit)
-        watches[:] = [loop.call_later(limit / 4, look, progress.bytes)]
+        watches[:] = [loop.call_later(limit / 4, check, progress.bytes)]
 
     try:
         async with timer:
-            look(0)
+            check(0)
             return await work
     except TimeoutError as error:
         raise DeadlineExceeded(
@@ -167,16 +177,16 @@ async def _unless_it_stalls(work: Awaitable[_T], progress: Progress, limit: floa
             watch.cancel()
 
 
-async def _listen(child: asyncio.subprocess.Process | None) -> Ended:
-    """A child's answer and its end: what it said on standard output where that is piped, else on standard error.
+async def _end_of(child: asyncio.subprocess.Process | None) -> Ended:
+    """Wait for a child's end. Its answer is its standard output, if that is piped and not empty, else standard error.
 
-    A blob that is not compressed has no child for that, which is a child that succeeds.
+    None, for a blob that is not compressed, is as good as a child that succeeded.
     """
     if child is None:
         return Ended(returncode=0, answer=b"")
-    said = await asyncio.gather(*(_read(stream) for stream in (child.stdout, child.stderr) if stream is not None))
+    outputs = await asyncio.gather(*(_read(stream) for stream in (child.stdout, child.stderr) if stream is not None))
     returncode = await child.wait()
-    return Ended(returncode=returncode, answer=next((text for text in said if text), b""))
+    return Ended(returncode=returncode, answer=next((text for text in outputs if text), b""))
 
 
 async def _read(stream: asyncio.StreamReader) -> bytes:

@@ -1,6 +1,6 @@
-"""The hash between the two children of an unpack, and the pipes that join them.
+"""The hash between the two children of an unpack, and the pipes that connect them.
 
-Runs in a thread of the storage worker. Nothing here looks at what the bytes mean.
+Runs in a thread of the storage worker. The bytes are hashed and passed on, and never interpreted here.
 """
 
 from __future__ import annotations
@@ -18,25 +18,26 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pumped:
-    """The uncompressed bytes that were seen."""
+    """The bytes that went through."""
 
     digest: Digest
     bytes: int
     over: bool
-    """There were more than allowed."""
+    """Whether there were more than allowed."""
 
 
 class Progress:
-    """How far a pump is, for another thread to look at."""
+    """How many bytes have gone through so far, for another thread to read."""
 
     def __init__(self) -> None:
         self.bytes = 0
 
 
 def pump(source: int, target: int, limit: int, progress: Progress | None = None) -> Pumped:
-    """Hash all that comes from `source` and hand it to `target`, a pipe; both are closed.
+    """Hash all that comes from `source` and write it to `target`; both are closed.
 
-    Where the reader of the pipe went away, hashing goes on: a wrong digest is the better reason.
+    If the reader of `target` has gone away, hashing goes on: a wrong digest is the better reason to give. More than
+    `limit` bytes are not read.
     """
     seen = hashlib.sha256()
     total, reader_gone = 0, False
@@ -62,13 +63,13 @@ def pump(source: int, target: int, limit: int, progress: Progress | None = None)
 
 
 class Pipes:
-    """Descriptors that are closed in the end, however far it came."""
+    """Descriptors that are closed at the end, whatever has failed before."""
 
     def __init__(self) -> None:
         self._open: set[int] = set()
 
     def make(self) -> tuple[int, int]:
-        """A pipe as large as one chunk, where the kernel grants it."""
+        """Make a pipe, as large as one chunk if the kernel grants it. Return its ends for reading and for writing."""
         read, write = os.pipe2(os.O_CLOEXEC)
         self._open |= {read, write}
         with suppress(PermissionError):  # above the user's share of pipe buffers: a smaller one is only slower
@@ -76,17 +77,17 @@ class Pipes:
         return read, write
 
     def dup(self, fd: int) -> int:
-        """One more descriptor of a file."""
+        """Duplicate a descriptor."""
         copy = os.dup(fd)
         self._open.add(copy)
         return copy
 
     def take(self, fd: int) -> None:
-        """Close this too."""
+        """Close this one too at the end."""
         self._open.add(fd)
 
     def release(self, *fds: int) -> None:
-        """Somebody else closes these."""
+        """Do not close these: somebody else does."""
         self._open.difference_update(fds)
 
     def close(self, *fds: int) -> None:
@@ -96,5 +97,5 @@ class Pipes:
             os.close(fd)
 
     def close_all(self) -> None:
-        """Close what is left."""
+        """Close all that are left."""
         self.close(*tuple(self._open))

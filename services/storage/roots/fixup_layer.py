@@ -1,8 +1,8 @@
-"""A small layer on top of an image's own, for the images that need one: it mends what their layers together show.
+"""An extra layer on top of an image's, made only if the merged view of the image's layers would otherwise be wrong.
 
-Runs in threads of the storage worker. It is made in the container's folder and goes with it: folders that layers only
-imply look as the layer says that has them, and the places where the OCI runtime mounts are plain. Most images need
-none; whether one does is found once for its layers.
+Runs in threads of the storage worker. It corrects two things: directories that layers only imply (`implied_dirs`), and
+links where the OCI runtime mounts (`mountpoints`). It is made in the container's folder and goes with it. Most images
+need none; whether one does is worked out once for its layers.
 """
 
 from __future__ import annotations
@@ -19,20 +19,23 @@ from services.storage.roots import implied_dirs, merged_view, mountpoints, overl
 from services.storage.trees import removal
 
 _MOST_PLANS = 256
+"""Plans that are kept; beyond that all are dropped and made again as they are needed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What is to be mended."""
+    """What has to be corrected in the merged view of some layers."""
 
     root: int | None
-    """The layer that says how the root folder looks; None where none does."""
+    """The topmost layer whose tar has an entry for its root, by number; None if none has."""
     looks: tuple[implied_dirs.Look, ...]
+    """Directories that have to look as one of the layers has them."""
     plain: tuple[bytes, ...]
+    """Paths at which there has to be a plain folder or file."""
 
 
-class Tops:
-    """Plans and makes top layers."""
+class FixupLayers:
+    """Plans and makes such layers."""
 
     def __init__(self, paths: Paths, layers: LayerStore) -> None:
         self._paths = paths
@@ -40,20 +43,22 @@ class Tops:
         self._plans: dict[tuple[DiffId, ...], Plan] = {}
 
     def stack(self, layers: Sequence[DiffId]) -> tuple[DiffId, ...]:
-        """Each layer once, the lowest first. One that comes twice counts where it comes last: whatever it hid or showed
-        lower down, it shows again there."""
+        """Return each layer once, the lowest first.
+
+        One that comes twice counts where it comes last: what it hides or shows lower down, it does again there.
+        """
         return tuple(reversed(dict.fromkeys(reversed(layers))))
 
     def diffs(self, layers: Sequence[DiffId]) -> list[Path]:
-        """The folders of layers."""
+        """Return the folders with the files of layers."""
         return [self._paths.layer(diff_id) / "diff" for diff_id in layers]
 
     def implied(self, diff_id: DiffId) -> frozenset[bytes]:
-        """The folders that a layer only implies."""
+        """Return the directories that a layer only implies."""
         return _paths(self._layers.notes(diff_id).implied)
 
     def plan(self, stack: tuple[DiffId, ...]) -> Plan:
-        """What the layers need."""
+        """Return what has to be corrected for these layers; from memory if it was worked out before."""
         if stack not in self._plans:
             if len(self._plans) >= _MOST_PLANS:
                 self._plans.clear()
@@ -62,11 +67,11 @@ class Tops:
 
     def _plan(self, stack: tuple[DiffId, ...]) -> Plan:
         records = [self._layers.find(diff_id) for diff_id in stack]
-        saying = [number for number, record in enumerate(records) if record is not None and record.root]
+        with_root = [number for number, record in enumerate(records) if record is not None and record.root]
         notes = [self._layers.notes(diff_id) for diff_id in stack]
         with merged_view.opened(self.diffs(stack)) as layers:
             return Plan(
-                root=saying[-1] if saying else None,
+                root=with_root[-1] if with_root else None,
                 looks=implied_dirs.plan(
                     layers, [_paths(one.implied) for one in notes], [_paths(one.hiding) for one in notes]
                 ),
@@ -74,8 +79,11 @@ class Tops:
             )
 
     def make(self, stack: tuple[DiffId, ...], place: Path, *, volume: bool = False) -> Path | None:
-        """The top layer of a container's root, or of an image volume: nothing is mounted in that, but no other layer
-        says how its root looks. None where none is needed; made already is success."""
+        """Return the extra layer at `place`, made unless it is there; None if none is needed.
+
+        `volume`: it is for an image volume. Nothing is mounted inside one, so links may stay, but it has no writable
+        layer whose mode and owner its root could show.
+        """
         plan = self.plan(stack)
         root = plan.root if volume and plan.root not in (None, len(stack) - 1) else None
         plain = () if volume else plan.plain
@@ -93,7 +101,7 @@ class Tops:
             implied_dirs.apply(here, plan.looks, diffs)
             mountpoints.apply(here, plain)
         if plan.root is not None:
-            copy_root(diffs[plan.root], fresh)
+            copy_look(diffs[plan.root], fresh)
         fresh.rename(place)
         for folder in (work, stage):
             removal.delete(folder)
@@ -104,8 +112,8 @@ def _paths(spelled: tuple[str, ...]) -> frozenset[bytes]:
     return frozenset(path.encode("latin-1") for path in spelled)
 
 
-def copy_root(source: Path, target: Path) -> None:
-    """Let a folder look as another one does."""
+def copy_look(source: Path, target: Path) -> None:
+    """Give a folder the owner, mode and time of another one."""
     status = source.stat()
     os.chown(target, status.st_uid, status.st_gid)
     target.chmod(status.st_mode & 0o7777)

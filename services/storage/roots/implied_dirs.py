@@ -1,9 +1,10 @@
-"""Folders that a layer only implies: it has entries below them and none of their own.
+"""Directories that a layer only implies: its tar has entries below them and none of their own.
 
-Unpacked by itself such a layer has them as root's with mode 0755, and in an overlay the topmost layer's folder is the
-one that shows. Unpacked over its parents, as a tar would be, it would have changed nothing of them. So what the merged
-folder looks like is taken from the topmost layer that really says it. A folder in which a layer hides what is not there
-is looked after as well. A plan is made once for the layers of an image.
+Runs in threads of the storage worker. Unpacked by itself such a layer has them as root's with mode 0755, and in an
+overlay the owner and mode of the topmost layer's directory show. Unpacked over the layers below, its tar would have
+changed nothing of them. So the merged directory gets the look (owner, mode, time, user.* attributes) of the topmost
+layer whose tar has an entry for it. A directory in which a layer hides what no other layer has is made in the extra
+layer as well: else the kernel would list these whiteouts. A plan is made once for the layers of an image.
 """
 
 from __future__ import annotations
@@ -14,31 +15,32 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from kernel.host import syscalls
 from services.storage.roots.merged_view import COVERED, NOTHING, Layers
-
-_PLAIN = syscalls.RESOLVE_BENEATH | syscalls.RESOLVE_NO_SYMLINKS
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+from services.storage.trees import within
 
 
 class Look(NamedTuple):
-    """A folder that is to look as a layer has it."""
+    """A directory that has to look as a layer has it."""
 
     path: bytes
     layer: int
+    """By number, the lowest is 0."""
 
 
 def plan(
     layers: Layers, implied: Sequence[frozenset[bytes]], hiding: Sequence[frozenset[bytes]] = ()
 ) -> tuple[Look, ...]:
-    """The folders to mend, parents first. Implied ones, and those with whiteouts, are by layer, the lowest first."""
+    """Return the directories to correct, parents first.
+
+    `implied` and `hiding`: for each layer, lowest first, the directories that it implies or that have whiteouts.
+    """
     looks = {look.path: look for look in _plan_alone(layers, hiding)}
     looks |= {look.path: look for look in _plan_implied(layers, implied)}
     return tuple(looks[path] for path in sorted(looks))
 
 
 def _plan_alone(layers: Layers, hiding: Sequence[frozenset[bytes]]) -> Iterator[Look]:
-    """Folders with whiteouts that are merged with no other: the kernel lists those whiteouts, which hide nothing."""
+    """Yield directories with whiteouts that are in one layer only: as nothing is merged, the kernel lists these."""
     for path in set().union(*hiding) - {b""}:
         having = list(_visible(layers, path))
         if len(having) == 1:
@@ -46,7 +48,7 @@ def _plan_alone(layers: Layers, hiding: Sequence[frozenset[bytes]]) -> Iterator[
 
 
 def _visible(layers: Layers, path: bytes) -> Iterator[int]:
-    """The layers whose folders at a path are merged."""
+    """Yield the layers whose directories at a path are merged, topmost first."""
     for number in reversed(range(len(layers))):
         mode = layers.mode(number, path)
         if stat.S_ISDIR(max(mode, 0)):
@@ -59,7 +61,7 @@ def _visible(layers: Layers, path: bytes) -> Iterator[int]:
 
 def _plan_implied(layers: Layers, implied: Sequence[frozenset[bytes]]) -> Iterator[Look]:
     wanted = sorted(set().union(*implied[1:])) if len(implied) > 1 else []
-    alone: set[bytes] = set()  # in no other layer, and so nothing below it is
+    alone: set[bytes] = set()  # in one layer only, and so is all below it
     for path in wanted:
         if path.rpartition(b"/")[0] in alone:
             alone.add(path)
@@ -74,7 +76,7 @@ def _plan_implied(layers: Layers, implied: Sequence[frozenset[bytes]]) -> Iterat
 
 
 def _source(layers: Layers, implied: Sequence[frozenset[bytes]], path: bytes) -> int | None:
-    """The layer that says how the merged folder looks; None where that already is what shows."""
+    """Return the layer whose look the merged directory has to have; None if it has that already."""
     only_implied = False
     for number in reversed(range(len(layers))):
         mode = layers.mode(number, path)
@@ -90,28 +92,28 @@ def _source(layers: Layers, implied: Sequence[frozenset[bytes]], path: bytes) ->
 
 
 def apply(root: int, looks: Sequence[Look], diffs: Sequence[Path]) -> None:
-    """Let the folders below `root`, where the layers are merged, look as planned."""
+    """Let directories below the open merged `root` look as planned. `diffs`: the folders of the layers."""
     for look in looks:
-        layer = os.open(diffs[look.layer], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        layer = os.open(diffs[look.layer], within.PLACE)
         try:
-            said = syscalls.openat2(layer, os.fsdecode(look.path), _FOLDER, _PLAIN)
+            source = within.open_plain(layer, look.path)
         finally:
             os.close(layer)
         try:
-            merged = syscalls.openat2(root, os.fsdecode(look.path), _FOLDER, _PLAIN)
+            merged = within.open_plain(root, look.path)
             try:
-                _copy_look(said, merged)
+                _copy_look(source, merged)
             finally:
                 os.close(merged)
         finally:
-            os.close(said)
+            os.close(source)
 
 
-def _copy_look(said: int, merged: int) -> None:
-    status = os.fstat(said)
+def _copy_look(source: int, merged: int) -> None:
+    status = os.fstat(source)
     os.fchown(merged, status.st_uid, status.st_gid)
     os.fchmod(merged, stat.S_IMODE(status.st_mode))
-    for name in os.listxattr(said):
+    for name in os.listxattr(source):
         if name.startswith("user."):
-            os.setxattr(merged, name, os.getxattr(said, name))
+            os.setxattr(merged, name, os.getxattr(source, name))
     os.utime(merged, ns=(status.st_mtime_ns, status.st_mtime_ns))

@@ -1,23 +1,20 @@
-"""What layers show together, looked up in their folders without a mount: the topmost that says something counts.
+"""The merged view of a stack of layers, looked up in their folders without mounting: the topmost that has a path wins.
 
-Runs in threads of the storage worker. Every name below a layer is an image's: no link is followed.
+Runs in threads of the storage worker. Every name below a layer is an image's, so no link is followed.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from kernel.host import syscalls
+from services.storage.trees import overlay_marks, within
 
-_PLAIN = syscalls.RESOLVE_BENEATH | syscalls.RESOLVE_NO_SYMLINKS
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 NOTHING, COVERED = 0, -1
-"""Instead of a mode: the layer says nothing of a path; it hides whatever the layers below have there."""
+"""Instead of a mode: the layer has nothing at a path; it hides whatever the layers below have there."""
 
 
 class Layers:
@@ -31,11 +28,11 @@ class Layers:
         return len(self._roots)
 
     def mode(self, number: int, path: bytes) -> int:
-        """The mode of what a layer has at a path, NOTHING or COVERED."""
+        """Return the mode of what a layer has at a path, or NOTHING or COVERED."""
         parent, _, name = path.rpartition(b"/")
         root = self._roots[number]
         try:
-            folder = syscalls.openat2(root, os.fsdecode(parent or b"."), os.O_PATH | os.O_DIRECTORY, _PLAIN)
+            folder = within.open_plain(root, parent, within.PLACE)
         except OSError as error:
             if error.errno == errno.ENOENT:
                 return NOTHING
@@ -48,16 +45,15 @@ class Layers:
             return NOTHING
         finally:
             os.close(folder)
-        whiteout = stat.S_ISCHR(status.st_mode) and not status.st_rdev
-        return COVERED if whiteout else status.st_mode
+        return COVERED if overlay_marks.is_whiteout(status) else status.st_mode
 
     def hides(self, number: int, path: bytes) -> bool:
-        """Whether a folder on the way to a path, or at it, hides what the layers below have in it."""
+        """Return whether a folder on the way to a path, or at it, hides what the layers below have in it."""
         parts = path.split(b"/")
         return any(self._is_opaque(number, b"/".join(parts[: count + 1])) for count in range(len(parts)))
 
     def shown(self, path: bytes) -> int:
-        """The mode of what all show together at a path; NOTHING where there is nothing."""
+        """Return the mode of what all layers together show at a path, or NOTHING."""
         for number in reversed(range(len(self._roots))):
             mode = self.mode(number, path)
             if mode != NOTHING:
@@ -74,28 +70,24 @@ class Layers:
 
     def _read_opaque(self, number: int, path: bytes) -> bool:
         try:
-            fd = syscalls.openat2(self._roots[number], os.fsdecode(path), _FOLDER, _PLAIN)
+            fd = within.open_plain(self._roots[number], path)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 return False
             raise
         try:
-            return os.getxattr(fd, "trusted.overlay.opaque") == b"y"
-        except OSError as error:
-            if error.errno in (errno.ENODATA, errno.ENOTSUP):
-                return False
-            raise
+            return overlay_marks.is_opaque(fd)
         finally:
             os.close(fd)
 
 
 @contextmanager
 def opened(diffs: Sequence[Path]) -> Iterator[Layers]:
-    """The layers in these folders, the lowest first."""
+    """Yield the layers in these folders, the lowest first, open for the body."""
     roots: list[int] = []
     try:
         for diff in diffs:
-            roots.append(os.open(diff, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+            roots.append(os.open(diff, within.PLACE))
         yield Layers(roots)
     finally:
         for root in roots:

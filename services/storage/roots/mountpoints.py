@@ -1,8 +1,9 @@
-"""Plain places for what the OCI runtime mounts in every container: an image's links there lead it nowhere.
+"""Plain folders and files where the OCI runtime mounts in every container, so that an image's links lead it nowhere.
 
-An image may have `/dev` or `/etc/hosts` as a link, and OCI runtimes have followed such links out of the container more
-than once (CVE-2019-19921, CVE-2023-27561, CVE-2023-28642). So where an image has one of them and it is no plain folder
-or file, that is what the container gets instead, an empty one. No link is missed: something is mounted in its place.
+Runs in threads of the storage worker. An image may have `/dev` or `/etc/hosts` as a link, and OCI runtimes have
+followed such links out of the container more than once (CVE-2019-19921, CVE-2023-27561, CVE-2023-28642). So if an image
+has one of these paths as anything but a plain folder or file, the container gets an empty plain one instead. Nothing
+is lost: something is mounted over it.
 """
 
 from __future__ import annotations
@@ -11,20 +12,19 @@ import os
 import stat
 from contextlib import suppress
 
-from kernel.host import syscalls
 from services.storage.roots.merged_view import NOTHING, Layers
+from services.storage.trees import within
 
 FOLDERS = (b"dev", b"proc", b"sys", b"etc")
 FILES = (b"etc/hosts", b"etc/hostname", b"etc/resolv.conf")
-_PLAIN = syscalls.RESOLVE_BENEATH | syscalls.RESOLVE_NO_SYMLINKS
 
 
 def plan(layers: Layers) -> tuple[bytes, ...]:
-    """The paths that the layers together have otherwise, folders first."""
+    """Return the paths at which the merged view has something that is not plain, folders first."""
     folders = tuple(path for path in FOLDERS if not _fits(layers.shown(path), stat.S_IFDIR))
-    if b"etc" in folders:  # and then nothing is in it
+    if b"etc" in folders:  # then the new one has nothing in it
         return folders
-    # A folder where a file belongs leads nowhere: mounting a file on it is refused.
+    # A folder in a file's place leads nowhere: the kernel refuses to mount a file on it.
     return folders + tuple(path for path in FILES if not _fits(layers.shown(path), stat.S_IFREG, stat.S_IFDIR))
 
 
@@ -33,10 +33,10 @@ def _fits(mode: int, *kinds: int) -> bool:
 
 
 def apply(root: int, paths: tuple[bytes, ...]) -> None:
-    """Make the planned paths plain below `root`, where the layers are merged."""
+    """Make the planned paths plain below the open `root`, where the layers are merged."""
     for path in paths:
         parent, _, name = path.rpartition(b"/")
-        folder = syscalls.openat2(root, os.fsdecode(parent or b"."), os.O_RDONLY | os.O_DIRECTORY, _PLAIN)
+        folder = within.open_plain(root, parent)
         try:
             with suppress(FileNotFoundError):  # done before a crash
                 os.unlink(name, dir_fd=folder)

@@ -1,9 +1,9 @@
-"""Overlay mounts: which options (pure plans), and the act; and which ones the host has.
+"""Overlay mounts: planned (pure), made, taken down, and read from the host's mount table.
 
-The mount is built detached and attached in one step (fsopen, fsmount, move_mount), so a worker killed on the way
-leaves none. Kernels before 6.8 take no list of lower folders there: these get one mount(2).
-Linux Documentation/filesystems/overlayfs.rst. The overlay works with the capabilities of who mounts it: what the
-storage worker lacks, no container can do to its files.
+Runs in threads of the storage worker. A mount is built detached and attached in one step (fsopen, fsmount,
+move_mount), so a worker that is killed meanwhile leaves none. Kernels before 6.8 take no list of lower folders in this
+way: there one mount(2) does it all. An overlay works with the capabilities of the process that mounted it: what the
+storage worker lacks, no container can do to its files. Linux Documentation/filesystems/overlayfs.rst.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from kernel.errors import CrispError, FailedPrecondition, Internal, InvalidInput, ResourceExhausted
+from kernel.errors import FULL, CrispError, FailedPrecondition, Internal, InvalidInput, ResourceExhausted
 from kernel.host import syscalls
 from services.storage.trees import removal
 
 MAX_LAYERS = 500
 """OVL_MAX_STACK of the kernel."""
 LONGEST_VALUE = 255
-"""Of an option that fsconfig(2) takes."""
+"""Most bytes of the value of an option that fsconfig(2) takes."""
 _NOT_KNOWN = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 _READ_ONLY = syscalls.MOUNT_ATTR_RDONLY | syscalls.MOUNT_ATTR_NODEV | syscalls.MOUNT_ATTR_NOSUID
 _LABEL = re.compile(r"[A-Za-z0-9_.,:-]*", re.ASCII)
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 OPTIONS: tuple[tuple[str, str], ...] = (
-    ("metacopy", "off"),  # nothing in a layer may point at another file's data
+    ("metacopy", "off"),  # nothing in a layer may refer to another file's data
     ("redirect_dir", "nofollow"),  # nor at another directory
     ("index", "off"),
 )
 FLAGS = ("volatile",)
-"""A container's own writes do not outlive the host's crash, so its sync, and its unmount, need not wait for disks."""
+"""volatile: a container's writes do not outlive a crash of the host, so sync and unmount need not wait for the disk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,9 +43,9 @@ class Plan:
     """One overlay mount."""
 
     lower: tuple[Path, ...]
-    """Topmost first, as the kernel wants them."""
+    """Topmost first, as the kernel takes them."""
     upper: Path | None = None
-    """None: read-only."""
+    """None for a read-only mount."""
     work: Path | None = None
     target: Path
     label: str = ""
@@ -53,15 +53,16 @@ class Plan:
 
     @property
     def writing(self) -> tuple[tuple[str, Path], ...]:
-        """The writable layer's options; none where the mount is read-only."""
+        """The writable layer's options; none if the mount is read-only."""
         return (("upperdir", self.upper), ("workdir", self.work)) if self.upper and self.work else ()
 
 
 def plan_mount(layers: Sequence[Path], nothing: Path, folder: Path, target: Path, label: str = "") -> Plan:
-    """The mount of `layers`, lowest first, below the writable layer in `folder`.
+    """Plan the mount of `layers`, lowest first, below the writable layer in `folder`. Pure.
 
-    A layer that comes twice counts where it comes last: whatever it hid or showed lower down, it shows again there,
-    and the kernel takes no folder twice. An image without layers gets the folder `nothing`.
+    A layer that comes twice counts where it comes last: what it hides or shows lower down, it does again there, and the
+    kernel takes no folder twice. An image without layers gets the folder `nothing`. FailedPrecondition for more layers
+    than the kernel takes.
     """
     lower = tuple(dict.fromkeys(reversed(layers))) or (nothing,)
     if len(lower) > MAX_LAYERS:
@@ -70,8 +71,10 @@ def plan_mount(layers: Sequence[Path], nothing: Path, folder: Path, target: Path
 
 
 def plan_read_only(layers: Sequence[Path], nothing: Path, target: Path, label: str = "") -> Plan:
-    """The mount of `layers`, lowest first, that nobody can write to. The folder `nothing` is the lowest of all: the
-    kernel wants two at least where there is no upper one."""
+    """Plan the read-only mount of `layers`, lowest first. Pure.
+
+    The folder `nothing` is added as the lowest of all: without an upper folder the kernel requires two lower ones.
+    """
     lower = (*dict.fromkeys(reversed(layers)), nothing)
     if len(lower) == 1:
         raise FailedPrecondition("an image without layers cannot be a volume")
@@ -81,13 +84,13 @@ def plan_read_only(layers: Sequence[Path], nothing: Path, target: Path, label: s
 
 
 def check(plan: Plan) -> None:
-    """InvalidInput for a label that could say more than a label."""
+    """Raise InvalidInput for a label that could be read as more options than one."""
     if not _LABEL.fullmatch(plan.label):
         raise InvalidInput(f"label: {plan.label[:80]!r} is not an SELinux context")
 
 
 def attach(plan: Plan) -> None:
-    """Mount what is planned."""
+    """Mount what is planned. ResourceExhausted, FailedPrecondition or Internal if the kernel refuses."""
     check(plan)
     try:
         used = (*plan.lower, *(path for _, path in plan.writing))
@@ -111,7 +114,7 @@ def attach(plan: Plan) -> None:
 
 @contextmanager
 def for_a_moment(plan: Plan) -> Iterator[int]:
-    """What is planned, for the body only: a descriptor of its root."""
+    """Mount what is planned for the body only, and yield a descriptor of its root."""
     try:
         try:
             root = build(plan)
@@ -130,7 +133,7 @@ def for_a_moment(plan: Plan) -> Iterator[int]:
 
 
 def try_one(folder: Path) -> str:
-    """Mount and unmount a small overlay in `folder`, an empty one that is deleted: why none can be, or nothing."""
+    """Try a small overlay in `folder`, which is made for it and deleted. Return why it fails; empty if it does not."""
     parts = [folder / name for name in ("lower", "upper", "work", "rootfs")]
     for part in parts:
         part.mkdir(parents=True)
@@ -144,7 +147,7 @@ def try_one(folder: Path) -> str:
 
 
 def build(plan: Plan) -> int:
-    """The mount, detached: a descriptor with which it vanishes."""
+    """Build the mount, detached. Return its descriptor; the mount vanishes when that is closed unattached."""
     context = syscalls.fsopen("overlay")
     try:
         syscalls.fsconfig_string(context, "source", "crisp")
@@ -165,7 +168,7 @@ def build(plan: Plan) -> int:
 
 
 def mount_at_once(plan: Plan) -> None:
-    """The same by mount(2). Its options fit in one page, so the folders are named by descriptors."""
+    """Mount with mount(2). Its options must fit in one page, so the folders are named by descriptors."""
     with ExitStack() as stack:
 
         def name(path: Path) -> str:
@@ -185,7 +188,7 @@ def mount_at_once(plan: Plan) -> None:
 
 
 def detach(target: Path) -> None:
-    """Unmount all that is mounted at `target`; a busy mount goes when its last user does. None is success."""
+    """Unmount all that is mounted at `target`; a busy mount goes when its last user does. Succeeds if there is none."""
     flags = syscalls.UMOUNT_NOFOLLOW
     while True:
         try:
@@ -199,13 +202,13 @@ def detach(target: Path) -> None:
 
 
 def read_overlays() -> set[str]:
-    """Where this mount namespace has overlays, by canonical path."""
+    """Return the mount points of overlays in this mount namespace, as canonical paths."""
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         return parse_overlays(file.read())
 
 
 def parse_overlays(mountinfo: str) -> set[str]:
-    """The mount points of overlays in a text of proc(5), /proc/PID/mountinfo."""
+    """Return the mount points of overlays in a text of /proc/PID/mountinfo (proc(5)). Pure."""
     found: set[str] = set()
     for line in mountinfo.splitlines():
         before, _, after = line.partition(" - ")
@@ -216,7 +219,7 @@ def parse_overlays(mountinfo: str) -> set[str]:
 
 def _explain(error: OSError, plan: Plan) -> CrispError:
     message = f"overlay of {len(plan.lower)} layers cannot be mounted at {plan.target}: {error.strerror}"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM):
+    if error.errno in FULL | {errno.ENOMEM}:
         return ResourceExhausted(message)
     if error.errno == errno.ENODEV:
         return FailedPrecondition(message, hint="the kernel has no overlay file system; try: modprobe overlay")

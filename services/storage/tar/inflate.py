@@ -1,8 +1,8 @@
-"""The child that decompresses a blob: standard input to standard output, and nothing else in reach.
+"""The child that decompresses a blob: from standard input to standard output, with nothing else in reach.
 
 Started by the storage worker as `python -I -m services.storage.tar.inflate FORMAT FILTER`. The decompressors are C code
-fed with bytes from a registry, so they run with no capability, an empty root and a filter of system calls. What it
-writes is not trusted: the worker hashes it against the diff id.
+fed with bytes from a registry, so they run with no capability, an empty root and a filter of system calls. Their output
+is not trusted: the worker hashes it and compares the hash with the diff id.
 """
 
 from __future__ import annotations
@@ -15,14 +15,12 @@ from typing import IO, cast
 import zstandard
 from isal import igzip, isal_zlib
 
-from services.storage.confined import confine
+from services.storage.confined import answer, confine
 
 GZIP = "gzip"
 ZSTD = "zstd"
-REFUSED = 3
-"""The exit status for a blob that does not decompress; the reason is on standard error."""
 MAX_WINDOW = 128 << 20
-"""Most bytes of memory that a zstd frame may ask for."""
+"""Most bytes of memory that a zstd frame may need for its window."""
 _CHUNK = 1 << 20
 _ISAL_ERROR = cast("type[Exception]", isal_zlib.IsalError)  # the stubs take it for an instance
 _WRONG = (OSError, EOFError, ValueError, _ISAL_ERROR, zstandard.ZstdError, MemoryError)
@@ -45,21 +43,19 @@ _FORMATS: dict[str, Callable[[IO[bytes]], Iterator[bytes]]] = {GZIP: _gunzip, ZS
 
 
 def inflate(source: IO[bytes], output: int, form: str) -> str:
-    """Decompress all of `source` into the descriptor `output`; what is wrong with it, or nothing."""
+    """Decompress all of `source` into the descriptor `output`. Return what is wrong with it; empty if nothing is."""
     try:
         for chunk in _FORMATS[form](source):
-            view = memoryview(chunk)
-            while view:
-                view = view[os.write(output, view) :]
+            answer.write_all(output, chunk)
     except BrokenPipeError:
-        return ""  # the reader has seen enough, and says why itself
+        return ""  # the reader has ended, and gives the reason itself
     except _WRONG as error:
         return f"not {form}: {error}"
     return ""
 
 
 def main() -> None:
-    """The child's whole life."""
+    """Run the child from its start to its end: on REFUSED the reason is on standard error, as text."""
     form, seccomp = sys.argv[1], bytes.fromhex(sys.argv[2])
     confine.enter(empty=True)
     confine.drop(0, seccomp)
@@ -67,7 +63,7 @@ def main() -> None:
         wrong = inflate(source, 1, form)
     if wrong:
         os.write(2, wrong.encode(errors="replace"))
-    os._exit(REFUSED if wrong else 0)
+    os._exit(answer.REFUSED if wrong else 0)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """A tar as it comes out of a pipe.
 
-Runs in the child that makes files, on its standard input. It knows nothing of tars: bytes are taken, dropped, or
-copied to a file, and running short is InvalidInput. What goes into no file is given to the layer's skeleton.
+Runs in the children that read a tar, on their standard input. It knows nothing of tars: bytes are taken, skipped, or
+copied to a file, and InvalidInput is raised if there are too few. What goes into no file is kept for the skeleton.
 """
 
 from __future__ import annotations
@@ -9,29 +9,29 @@ from __future__ import annotations
 import os
 
 from kernel.errors import InvalidInput
-from services.storage.tar.skeleton import Kept, Nobody
+from services.storage.tar.skeleton import Discard, Keeper
 
 _BUFFER = 1 << 18
 
 
 class Stream:
-    """A descriptor as the `Source` of a tar. One buffer; what is large goes from pipe to disk inside the kernel."""
+    """A descriptor as the `Source` of a tar. It has one buffer; large files go from pipe to disk inside the kernel."""
 
-    def __init__(self, fd: int, kept: Kept | None = None) -> None:
+    def __init__(self, fd: int, keeper: Keeper | None = None) -> None:
         self._fd = fd
-        self._kept = kept or Nobody()
+        self._keeper = keeper or Discard()
         self._buffer = memoryview(bytearray(_BUFFER))
         self._start = 0
         self._end = 0
         self.offset = 0
 
     def _refill(self) -> int:
-        """Read on into the empty buffer; how much came, none at the end."""
+        """Read on into the empty buffer. Return the number of bytes; 0 at the end."""
         self._start, self._end = 0, os.readv(self._fd, [self._buffer])
         return self._end
 
     def take(self, count: int) -> bytes:
-        """The next `count` bytes; fewer at the end."""
+        """Return the next `count` bytes; fewer at the end."""
         end = self._start + count
         if end <= self._end:
             data = bytes(self._buffer[self._start : end])
@@ -46,18 +46,18 @@ class Stream:
                 self._start += len(part)
             data = b"".join(parts)
         self.offset += len(data)
-        self._kept.keep(data)
+        self._keeper.keep(data)
         return data
 
     def skip(self, count: int) -> None:
-        """Drop the next `count` bytes."""
+        """Pass over the next `count` bytes; InvalidInput if there are fewer."""
         while count > 0:
             length = min(count, self._available())
-            self._kept.keep(self._buffer[self._start : self._start + length])
+            self._keeper.keep(self._buffer[self._start : self._start + length])
             count -= self._advance(length)
 
     def copy_to(self, fd: int, count: int) -> None:
-        """Write the next `count` bytes to the file `fd`."""
+        """Write the next `count` bytes to the file `fd`; InvalidInput if there are fewer."""
         while count > 0:
             if count > _BUFFER and self._start == self._end:
                 moved = os.splice(self._fd, fd, count)
@@ -81,7 +81,7 @@ class Stream:
         return count
 
     def drain(self) -> None:
-        """Read to the end: what follows the archive is part of the digest, and of nothing else."""
-        self._kept.keep(self._buffer[self._start : self._end])
+        """Read to the end: what follows the archive belongs to the digest, and to nothing else."""
+        self._keeper.keep(self._buffer[self._start : self._end])
         while self._refill():
-            self._kept.keep(self._buffer[: self._end])
+            self._keeper.keep(self._buffer[: self._end])

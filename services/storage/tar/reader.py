@@ -1,63 +1,44 @@
-"""A strict reader of layer tars: ustar, PAX and GNU long names. Pure: it asks a `Source` for bytes, nothing else.
+"""A strict reader of layer tars: ustar, PAX and GNU long names. Pure: its bytes come from a `Source`.
 
-Used by the unpacking child on hostile bytes, so it has one meaning for every header and refuses what readers are
-known to disagree on: sparse files, sizes on entries that carry no data, PAX records that do not add up, global
-headers that change entries, unknown type flags. Every refusal is InvalidInput and names the entry.
+Used by the children that unpack and check, on hostile bytes. So it has one meaning for every header and refuses what
+readers are known to disagree on: sparse files, sizes on entries that carry no data, PAX records that do not add up,
+global headers that change entries, unknown type flags. Every refusal is InvalidInput and names the entry.
 References: POSIX.1-2017 `pax`, section "pax Interchange Format"; image-spec, layer.md.
 """
 
 from __future__ import annotations
 
-import enum
 import re
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 from kernel.errors import InvalidInput
+from kernel.formats.tar_header import FLAGS, Kind
 
 BLOCK = 512
 MAX_PAX = 1 << 20
 """Most bytes of extended headers for one entry."""
 MAX_LONG = 8192
+"""Most bytes of a GNU long name."""
 MAX_ID = 0xFFFFFFFE
+"""The largest uid or gid; the next one means "unchanged" to chown(2)."""
 MAX_TIME = (1 << 34) - 1
-"""Seconds; ext4 keeps no later moment."""
+"""Latest time of a file, in seconds; ext4 keeps no later one."""
 
 _ZERO = bytes(BLOCK)
 _DIGITS = re.compile(rb"[0-9]{1,20}")
 _TIME = re.compile(rb"(-?)([0-9]{1,20})(?:\.([0-9]*))?")
 _XATTR = b"SCHILY.xattr."
-_MEANT_FOR_ONE = frozenset({b"path", b"linkpath", b"size", b"uid", b"gid", b"mtime"})
+_OF_ONE_ENTRY = frozenset({b"path", b"linkpath", b"size", b"uid", b"gid", b"mtime"})
 
 
-class Kind(enum.Enum):
-    """What an entry makes."""
-
-    FILE = "file"
-    HARD_LINK = "hard link"
-    SYMLINK = "symbolic link"
-    CHARACTER = "character device"
-    BLOCK = "block device"
-    DIRECTORY = "directory"
-    FIFO = "fifo"
-
-
-_KINDS = {
-    b"0": Kind.FILE,
-    b"\0": Kind.FILE,
-    b"7": Kind.FILE,
-    b"1": Kind.HARD_LINK,
-    b"2": Kind.SYMLINK,
-    b"3": Kind.CHARACTER,
-    b"4": Kind.BLOCK,
-    b"5": Kind.DIRECTORY,
-    b"6": Kind.FIFO,
-}
+_KINDS = {flag: kind for kind, flag in FLAGS.items()} | {b"\0": Kind.FILE, b"7": Kind.FILE}
+"""Besides the flags that POSIX has: a file before ustar, and a file that should be contiguous."""
 
 
 class Entry(NamedTuple):
-    """One entry, as the tar says it; nothing in it is checked against the file system's rules yet."""
+    """One entry as the tar has it; nothing in it is checked against the file system's rules yet."""
 
     kind: Kind
     path: bytes
@@ -73,21 +54,21 @@ class Entry(NamedTuple):
 
 
 class Source(Protocol):
-    """Where the bytes come from. `take` gives fewer bytes than asked only at the end."""
+    """Where the bytes come from."""
 
     @property
     def offset(self) -> int:
-        """Bytes given so far."""
+        """Number of bytes returned or passed over so far."""
 
     def take(self, count: int) -> bytes:
-        """The next `count` bytes."""
+        """Return the next `count` bytes; fewer only at the end."""
 
     def skip(self, count: int) -> None:
-        """Drop the next `count` bytes; InvalidInput where there are fewer."""
+        """Pass over the next `count` bytes; an error of ours if there are fewer."""
 
 
 class Extended:
-    """The extended headers gathered for the next entry."""
+    """The extended headers read so far for the next entry."""
 
     __slots__ = ("long_link", "long_path", "pax")
 
@@ -97,12 +78,12 @@ class Extended:
         self.long_link: bytes | None = None
 
     def pending(self) -> bool:
-        """Whether there is any, which an entry must follow."""
+        """Return whether there is any: then an entry must follow."""
         return bool(self.pax) or self.long_path is not None or self.long_link is not None
 
 
 def entries(source: Source) -> Iterator[Entry]:
-    """The entries in order. The consumer takes what it wants of an entry's data; the rest is skipped."""
+    """Yield the entries in order. The caller takes what it wants of an entry's data; the rest is passed over."""
     extended = Extended()
     while True:
         block = source.take(BLOCK)
@@ -124,7 +105,7 @@ def entries(source: Source) -> Iterator[Entry]:
 
 
 def _end(source: Source, block: bytes, extended: Extended) -> None:
-    """The end is two blocks of zeros, one where the archive stops there, or a missing next header."""
+    """Check the end: two blocks of zeros, or one if the archive stops there, or no further header at all."""
     if extended.pending():
         raise InvalidInput("tar ends after an extended header without an entry")
     if block:
@@ -147,7 +128,7 @@ def _extend(extended: Extended, flag: bytes, block: bytes, source: Source) -> No
         extended.pax = parse_pax(data)
     elif flag == b"g":
         keys = parse_pax(data).keys()
-        if any(key in _MEANT_FOR_ONE or key.startswith((_XATTR, b"GNU.sparse.")) for key in keys):
+        if any(key in _OF_ONE_ENTRY or key.startswith((_XATTR, b"GNU.sparse.")) for key in keys):
             raise InvalidInput(f"tar has a global header that changes entries before byte {source.offset}")
     else:
         text = data.split(b"\0", 1)[0]
@@ -158,7 +139,7 @@ def _extend(extended: Extended, flag: bytes, block: bytes, source: Source) -> No
 
 
 def parse_pax(data: bytes) -> dict[bytes, bytes]:
-    """The records of a PAX header, `length key=value newline` each; of two of one key the last counts."""
+    """Return the records of a PAX header, `length key=value newline` each; of two with one key the last counts."""
     records: dict[bytes, bytes] = {}
     position = 0
     while position < len(data):
@@ -176,13 +157,13 @@ def parse_pax(data: bytes) -> dict[bytes, bytes]:
 
 
 def parse_entry(block: bytes, extended: Extended) -> Entry:
-    """What a header, with the extended ones before it, says."""
+    """Return the entry of a header and of the extended headers before it."""
     path, link = _names(block, extended)
     kind = _KINDS.get(block[156:157])
     if kind is None:
         raise InvalidInput(f"tar entry {path!r} is of unknown type {block[156:157]!r}")
     if block[156] == 0 and path.endswith(b"/"):
-        kind = Kind.DIRECTORY  # before ustar a directory was told by its name
+        kind = Kind.DIRECTORY  # before ustar a directory was marked by its name alone
     size = _number(block[124:136])
     uid = _number(block[108:116])
     gid = _number(block[116:124])
@@ -232,18 +213,18 @@ def _names(block: bytes, extended: Extended) -> tuple[bytes, bytes]:
 
 
 def _verify_checksum(block: bytes, offset: int) -> None:
-    said = _number(block[148:156])
+    given = _number(block[148:156])
     unsigned = sum(block) - sum(block[148:156]) + 8 * 0x20
-    if said == unsigned:
+    if given == unsigned:
         return
     # Some old writers summed signed bytes.
-    if said != unsigned - 256 * sum(byte > 127 for byte in block[:148] + block[156:]):
+    if given != unsigned - 256 * sum(byte > 127 for byte in block[:148] + block[156:]):
         raise InvalidInput(f"tar has a damaged header before byte {offset}")
 
 
 @lru_cache(maxsize=4096)  # the same modes, owners and times again and again
 def _number(field: bytes) -> int:
-    """A number of a header: octal text, or base 256 where the first bit is set."""
+    """Return a number of a header: octal text, or base 256 if the first bit is set."""
     if field[0] & 0x80:
         value = int.from_bytes(field, "big") & ~(1 << (8 * len(field) - 1))
         return value - (1 << (8 * len(field) - 1)) if field[0] & 0x40 else value
@@ -253,7 +234,7 @@ def _number(field: bytes) -> int:
     try:
         if text.isdigit():
             return int(text, 8)
-    except ValueError:  # an 8 or a 9: said below with the rest
+    except ValueError:  # an 8 or a 9: refused below with the rest
         pass
     raise InvalidInput(f"tar has a header with a number that is not octal: {field!r}")
 

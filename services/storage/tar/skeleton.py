@@ -1,8 +1,8 @@
-"""A layer's tar without its files' contents, kept beside the layer: with the files it gives the tar's digest again.
+"""A layer's tar without its files' contents, kept beside the layer: with the files it gives the tar, byte for byte.
 
 The child that makes a layer's files writes it, compressed, as it reads the tar: headers, padding, and whatever else
-makes no file. So a layer can be checked against the digest that the image says, whatever has become of its files,
-and nothing had to be hashed for that when it was unpacked. A skeleton is not trusted: what it gives is hashed.
+makes no file. So a layer can be checked at any time against the digest in the image's configuration, and nothing has
+to be hashed for that when it is unpacked. A skeleton is not trusted: the tar that comes of it is hashed.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from isal import isal_zlib
 from kernel.errors import Corrupt
 
 MAX_BYTES = 256 << 20
-"""Most bytes of a skeleton on disk. A layer of which more would be kept cannot be checked."""
+"""Most bytes of a skeleton on disk. A layer with a larger one keeps none, and cannot be checked."""
 _LEVEL = 1
 _BUFFER = 1 << 18
 _COPY = 1 << 20
 
 
-class Kept(Protocol):
+class Keeper(Protocol):
     """Takes the bytes of a tar that make no file."""
 
     def keep(self, data: bytes | memoryview) -> None:
-        """The next ones."""
+        """Keep the next bytes."""
 
 
-class Nobody:
+class Discard:
     """Keeps nothing."""
 
     def keep(self, data: bytes | memoryview) -> None:
@@ -48,14 +48,14 @@ class Writer:
         """Whether all was kept; known at the end."""
 
     def keep(self, data: bytes | memoryview) -> None:
-        """The next bytes."""
+        """Keep the next bytes."""
         self._waiting += data
         if len(self._waiting) >= _BUFFER:
             self._pack(self._packer.compress(bytes(self._waiting)))
             self._waiting.clear()
 
     def end(self) -> None:
-        """No more comes."""
+        """Write what is still held back; no more bytes come."""
         self._pack(self._packer.compress(bytes(self._waiting)) + self._packer.flush())
 
     def _pack(self, data: bytes) -> None:
@@ -69,7 +69,7 @@ class Writer:
 
 
 class Rebuilt:
-    """The tar once more, as a `Source` of its entries: every byte that is taken, dropped or copied goes to `output`."""
+    """The tar made again, as a `Source` of its entries: every byte that is taken or passed over goes to `output`."""
 
     def __init__(self, skeleton: int, output: int) -> None:
         self._skeleton = skeleton
@@ -80,7 +80,7 @@ class Rebuilt:
         self.offset = 0
 
     def take(self, count: int) -> bytes:
-        """The next `count` bytes of the skeleton; fewer at its end."""
+        """Return the next `count` bytes of the skeleton; fewer at its end."""
         while len(self._ready) - self._at < count and (more := self._more()):
             self._ready, self._at = self._ready[self._at :] + more, 0
         data = self._ready[self._at : self._at + count]
@@ -89,7 +89,7 @@ class Rebuilt:
         return data
 
     def skip(self, count: int) -> None:
-        """Drop the next `count` bytes."""
+        """Pass over the next `count` bytes; Corrupt if there are fewer."""
         while count > 0:
             data = self.take(min(count, _BUFFER))
             if not data:
@@ -97,16 +97,16 @@ class Rebuilt:
             count -= len(data)
 
     def copy_from(self, fd: int, count: int) -> None:
-        """Take the next `count` bytes, which a file has, from there."""
+        """Pass over the next `count` bytes of the tar, which a file contains; Corrupt if it has fewer."""
         while count > 0:
             data = os.read(fd, min(count, _COPY))
             if not data:
-                raise Corrupt("a file is shorter than its tar says")
+                raise Corrupt("a file is shorter than in its tar")
             self._give(data)
             count -= len(data)
 
     def drain(self) -> None:
-        """Give all the rest."""
+        """Write all the rest."""
         while self.take(_BUFFER):
             pass
 

@@ -1,33 +1,27 @@
-"""The child that gives a layer's tar once more: headers from the skeleton, contents from the files, each looked at.
+"""The child that produces a layer's tar once more: headers from the skeleton, contents from the files, all compared.
 
 Started by the storage worker as `python -I -m services.storage.tar.verify FILTER`, with the layer's folder as working
-directory, which becomes its root, read-only; the skeleton on standard input, the tar on standard output. What it says
-is not trusted where bytes are meant: the worker hashes the tar. Owners, modes, links, devices and attributes are
-compared here. Answer on standard error, as JSON: `Found`, or the kind and message of an error.
+directory, which becomes its root, read-only; the skeleton on standard input, the tar on standard output. The bytes
+that it writes are not trusted: the worker hashes them. Owners, modes, links, devices and attributes are compared here.
+Answer on standard error, as JSON: `Found`, or the kind and message of an error.
 """
 
 from __future__ import annotations
 
 import errno
-import json
 import os
 import stat
 import sys
-from contextlib import suppress
 from typing import NamedTuple
 
-from kernel.errors import Corrupt, CrispError, Internal
-from kernel.host import syscalls
-from services.storage.confined import confine
-from services.storage.tar.reader import Entry, Kind, entries
+from kernel.errors import Corrupt
+from kernel.formats.tar_header import Kind
+from services.storage.confined import answer, confine
+from services.storage.tar.reader import Entry, entries
 from services.storage.tar.skeleton import Rebuilt
-from services.storage.tar.untar import count
 from services.storage.tar.whiteout import Action, Operation, decide, keeps_xattr, locate
+from services.storage.trees import layer_size, within
 
-REFUSED = 3
-"""The exit status with which the answer is an error."""
-_WITHIN = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS
-_PLACE = os.O_PATH | os.O_DIRECTORY
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FORMS = {
     Kind.FILE: stat.S_IFREG,
@@ -40,14 +34,14 @@ _FORMS = {
 
 
 class Found(NamedTuple):
-    """What the layer has. `opaque` are the directories that must bear the overlay's mark, spelled as by `untar`."""
+    """What the layer has. `opaque` are the directories that must have the overlay's mark, spelled as by `untar`."""
 
     inodes: int
     opaque: list[str]
 
 
 class Examination:
-    """One layer, below the directory `root`, against its own tar."""
+    """One layer, below the open directory `root`, compared with its own tar."""
 
     def __init__(self, root: int) -> None:
         self._root = root
@@ -56,71 +50,71 @@ class Examination:
         self._needless: set[bytes] = set()
 
     def run(self, source: Rebuilt) -> Found:
-        """Give the tar, and look at all that it names. Corrupt for what is otherwise."""
+        """Write the tar, and compare every entry with its file. Corrupt if one differs."""
         for entry in entries(source):
             operation = decide(entry)
             try:
-                self._look(operation, entry, source)
+                self._compare(operation, entry, source)
             except OSError as error:
                 raise Corrupt(f"{entry.path!r}: {error.strerror}") from error
         source.drain()
         for entry in self._folders.values():
-            self._look_at_folder(entry)
+            self._compare_folder(entry)
         for path in self._needless:
             if path.rpartition(b"/")[0] not in self._opaque:
                 raise Corrupt(f"{path!r} is not hidden any more")
-        return Found(count(self._root)[1], [path.decode("latin-1") for path in sorted(self._opaque)])
+        inodes = layer_size.count(self._root)[1]
+        return Found(inodes, [path.decode("latin-1") for path in sorted(self._opaque)])
 
-    def _look(self, operation: Operation, entry: Entry, source: Rebuilt) -> None:
+    def _compare(self, operation: Operation, entry: Entry, source: Rebuilt) -> None:
         if operation.action is Action.SKIP:
             return
-        path = operation.parent + b"/" + operation.name if operation.parent else operation.name
         if operation.action is Action.OPAQUE:
             self._opaque.add(operation.parent)
             return
         if operation.action is Action.MAKE and entry.kind is Kind.DIRECTORY:
-            self._folders[path] = entry  # the last one of a path counts
+            self._folders[operation.path] = entry  # the last one of a path counts
             return
-        parent = syscalls.openat2(self._root, os.fsdecode(operation.parent or b"."), _PLACE, _WITHIN)
+        parent = within.open_in_root(self._root, operation.parent)
         try:
             if operation.action is Action.HIDE:
-                self._look_at_whiteout(parent, operation.name, path)
+                self._compare_whiteout(parent, operation)
             elif entry.kind is Kind.FILE:
-                self._look_at_file(parent, operation.name, entry, source)
+                self._compare_file(parent, operation.name, entry, source)
             elif entry.kind is Kind.HARD_LINK:
-                self._look_at_link(parent, operation.name, entry)
+                self._compare_hard_link(parent, operation.name, entry)
             else:
-                _compare(os.lstat(operation.name, dir_fd=parent), entry)
+                _compare_status(os.lstat(operation.name, dir_fd=parent), entry)
                 if entry.kind is Kind.SYMLINK and os.readlink(operation.name, dir_fd=parent) != entry.link:
                     raise Corrupt(f"{entry.path!r} leads elsewhere")
         finally:
             os.close(parent)
 
-    def _look_at_whiteout(self, parent: int, name: bytes, path: bytes) -> None:
+    def _compare_whiteout(self, parent: int, operation: Operation) -> None:
         try:
-            status = os.lstat(name, dir_fd=parent)
+            status = os.lstat(operation.name, dir_fd=parent)
         except FileNotFoundError:
-            self._needless.add(path)  # if only in an opaque folder
+            self._needless.add(operation.path)  # right only in an opaque directory, which is known at the end
             return
         if stat.S_ISDIR(status.st_mode):  # the layer has it as well, so it hides by its mark
-            self._opaque.add(path)
+            self._opaque.add(operation.path)
 
-    def _look_at_file(self, parent: int, name: bytes, entry: Entry, source: Rebuilt) -> None:
+    def _compare_file(self, parent: int, name: bytes, entry: Entry, source: Rebuilt) -> None:
         fd = os.open(name, _READ, dir_fd=parent)
         try:
             status = os.fstat(fd)
-            _compare(status, entry)
+            _compare_status(status, entry)
             if status.st_size != entry.size:
                 raise Corrupt(f"{entry.path!r} has {status.st_size} bytes instead of {entry.size}")
             _compare_xattrs(fd, entry)
-            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)  # what the disk has, not what memory has of it
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)  # read what the disk has, not what memory has of it
             source.copy_from(fd, entry.size)
         finally:
             os.close(fd)
 
-    def _look_at_link(self, parent: int, name: bytes, entry: Entry) -> None:
+    def _compare_hard_link(self, parent: int, name: bytes, entry: Entry) -> None:
         target_parent, target_name = locate(entry.link)
-        source = syscalls.openat2(self._root, os.fsdecode(target_parent or b"."), _PLACE, _WITHIN)
+        source = within.open_in_root(self._root, target_parent)
         try:
             same = os.path.samestat(os.lstat(target_name, dir_fd=source), os.lstat(name, dir_fd=parent))
         finally:
@@ -128,13 +122,13 @@ class Examination:
         if not same:
             raise Corrupt(f"{entry.path!r} is no link to {entry.link!r}")
 
-    def _look_at_folder(self, entry: Entry) -> None:
+    def _compare_folder(self, entry: Entry) -> None:
         parent, name = locate(entry.path)
         path = b"/".join(part for part in (parent, name) if part)
         try:
-            fd = syscalls.openat2(self._root, os.fsdecode(path or b"."), _READ | os.O_DIRECTORY, _WITHIN)
+            fd = within.open_in_root(self._root, path, _READ | os.O_DIRECTORY)
             try:
-                _compare(os.fstat(fd), entry)
+                _compare_status(os.fstat(fd), entry)
                 _compare_xattrs(fd, entry)
             finally:
                 os.close(fd)
@@ -142,7 +136,7 @@ class Examination:
             raise Corrupt(f"{entry.path!r}: {error.strerror}") from error
 
 
-def _compare(status: os.stat_result, entry: Entry) -> None:
+def _compare_status(status: os.stat_result, entry: Entry) -> None:
     if stat.S_IFMT(status.st_mode) != _FORMS[entry.kind]:
         raise Corrupt(f"{entry.path!r} is no {entry.kind.value}")
     if (status.st_uid, status.st_gid) != (entry.uid, entry.gid):
@@ -167,22 +161,13 @@ def _compare_xattrs(fd: int, entry: Entry) -> None:
 
 
 def main() -> None:
-    """The child's whole life."""
+    """Run the child from its start to its end."""
     seccomp = bytes.fromhex(sys.argv[1])
     confine.enter(empty=False, read_only=True)
     root = os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     confine.drop(confine.VERIFY_CAPABILITIES, seccomp)
-    status = REFUSED
-    try:
-        answer = json.dumps(Examination(root).run(Rebuilt(0, 1))._asdict())
-        status = 0
-    except CrispError as error:
-        answer = json.dumps({"error": Corrupt.__name__, "message": error.message[:1000], "hint": ""})
-    except OSError as error:
-        answer = json.dumps({"error": Internal.__name__, "message": f"layer's folder: {error}", "hint": ""})
-    with suppress(BrokenPipeError):  # nobody listens any more
-        os.write(2, answer.encode())
-    os._exit(status)
+    # A skeleton that does not read is damage of the layer too.
+    answer.finish(2, lambda: Examination(root).run(Rebuilt(0, 1))._asdict(), "layer's folder", kind=Corrupt)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""From a tar entry to what it means in an overlay layer, and whether it is safe. Pure.
+"""What a tar entry means in an overlay layer, and whether it is safe. Pure.
 
-Image layers say "deleted below" with names (image-spec, layer.md, "Whiteouts"): `.wh.NAME` hides NAME of the
-layers below, `.wh..wh..opq` hides all that they have in that directory. overlayfs says the same with a character
-device 0:0 and the attribute `trusted.overlay.opaque`. A tar that brings the overlay's own forms is refused or
-loses them, as nothing but a whiteout may hide another layer's files. Every refusal is InvalidInput.
+Image layers express "deleted below" by names (image-spec, layer.md, "Whiteouts"): `.wh.NAME` hides NAME of the layers
+below, `.wh..wh..opq` hides all that they have in that directory. overlayfs expresses the same by a character device
+0:0 and the attribute `trusted.overlay.opaque`. A tar that brings the overlay's own forms is refused or loses them, as
+nothing but a whiteout may hide another layer's files. Every refusal is InvalidInput.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import enum
 from typing import NamedTuple
 
 from kernel.errors import InvalidInput
-from services.storage.tar.reader import Entry, Kind
+from kernel.formats.tar_header import Kind
+from services.storage.tar.reader import Entry
 
 MAX_PATH = 4096
 MAX_NAME = 255
@@ -30,23 +31,29 @@ class Action(enum.Enum):
 
     MAKE = "make"
     HIDE = "hide"
-    """Hide `name` of the layers below."""
+    """Hide the name in the layers below."""
     OPAQUE = "opaque"
-    """Hide all that the layers below have in `parent`."""
+    """Hide all that the layers below have in the parent."""
     SKIP = "skip"
+    """Make nothing: it is something of aufs' own."""
 
 
 class Operation(NamedTuple):
-    """An entry's place in the layer: the parent's path, relative and normal, and a single name in it."""
+    """What to do for an entry, and its place in the layer: the parent's path, relative and normal, and a name in it."""
 
     action: Action
     parent: bytes
     name: bytes
     """Empty for the layer's root itself."""
 
+    @property
+    def path(self) -> bytes:
+        """Parent and name together."""
+        return self.parent + b"/" + self.name if self.parent else self.name
+
 
 def locate(path: bytes) -> tuple[bytes, bytes]:
-    """Parent and name of a path, taken as relative to the layer's root; a path that climbs is refused."""
+    """Return parent and name of a path, relative to the layer's root; a path that climbs is refused."""
     if b"\0" in path or len(path) > MAX_PATH:
         raise InvalidInput(f"tar entry {path[:100]!r} has a name that no file can have")
     parts = [part for part in path.split(b"/") if part not in (b"", b".")]
@@ -58,7 +65,7 @@ def locate(path: bytes) -> tuple[bytes, bytes]:
 
 
 def decide(entry: Entry) -> Operation:
-    """What `entry` means."""
+    """Return what `entry` means, or refuse it."""
     parent, name = locate(entry.path)
     if b".wh." in entry.path and (hidden := _whiteout(entry, parent, name)):
         return hidden
@@ -106,7 +113,7 @@ def _check_device(entry: Entry) -> None:
 
 
 def keeps_xattr(name: bytes, value: bytes, path: bytes) -> bool:
-    """Whether an extended attribute of a tar is set. File capabilities and `user.*` are, the rest is left out.
+    """Return whether an extended attribute of a tar is set. File capabilities and `user.*` are, the rest is left out.
 
     Labels, integrity hashes and access lists belong to the host; `trusted.*` and `user.overlay.*` steer overlays.
     """
@@ -117,7 +124,7 @@ def keeps_xattr(name: bytes, value: bytes, path: bytes) -> bool:
 
 
 def _check_capability(value: bytes, path: bytes) -> None:
-    """The forms of linux/capability.h, vfs_cap_data; one for another user namespace is refused."""
+    """Refuse what is no vfs_cap_data of linux/capability.h, and one for another user namespace."""
     revision = value[3] if len(value) >= 4 else 0
     sizes = {1: 12, 2: 20, 3: 24}
     if len(value) != sizes.get(revision) or (revision == 3 and any(value[20:])):

@@ -1,4 +1,4 @@
-"""The two files of a root file system that turn names into numbers, read as if they were traps.
+"""The two files of a root file system that turn names into numbers, /etc/passwd and /etc/group, read with distrust.
 
 Runs in the storage worker on a mounted root, whose every byte is an image's: no link leads out of the root
 (CVE-2026-47262), no fifo or device is opened, no file larger than a limit is read (CVE-2025-4437).
@@ -12,17 +12,20 @@ import stat
 from pathlib import Path
 
 from kernel.errors import FailedPrecondition, Internal
-from kernel.host import syscalls
+from services.storage.trees import within
 
 LIMIT = 10 << 20
-_WITHIN = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS
+"""Most bytes of one of them."""
 _MISSING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 
 def read_in_root(root: Path, path: str) -> bytes:
-    """The file `path` inside `root`; empty where there is no such regular file."""
+    """Return the content of the file `path` inside `root`; empty if it has no such regular file.
+
+    FailedPrecondition if it is larger than LIMIT, Internal if it cannot be read.
+    """
     try:
-        folder = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        folder = os.open(root, within.PLACE)
         try:
             return _read(folder, path)
         finally:
@@ -34,14 +37,14 @@ def read_in_root(root: Path, path: str) -> bytes:
 
 
 def _read(folder: int, path: str) -> bytes:
-    found = syscalls.openat2(folder, path, os.O_PATH, _WITHIN)
+    found = within.open_in_root(folder, os.fsencode(path), os.O_PATH)
     try:
         status = os.fstat(found)
         if not stat.S_ISREG(status.st_mode):
             return b""
         if status.st_size > LIMIT:
             raise FailedPrecondition(f"{path} of the image has {status.st_size} bytes, more than {LIMIT}")
-        # The file that was looked at, not its name once more.
+        # Open the file that was checked, not whatever has its name now.
         fd = os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     finally:
         os.close(found)

@@ -1,9 +1,9 @@
 """Limits of writable layers by project quotas: bytes and inodes, counted by the file system itself.
 
 Runs in threads of the storage worker. A container's folder gets a project of its own, which all that is made in it
-inherits. Limits hold for the container's writes because an overlay writes with the storage worker's capabilities,
-which lack SYS_RESOURCE: that one passes by quotas. Wants a file system with project quotas in force (ext4 or xfs, mount
-option `prjquota`); where they are not, containers with limits are refused, by the name of the key.
+inherits. Limits hold for the container's writes because an overlay writes with the storage worker's capabilities, and
+SYS_RESOURCE, which ignores quotas, is not among them. The file system must enforce project quotas (ext4 or xfs, mount
+option `prjquota`); if it does not, containers with limits are refused, with the name of the configuration's key.
 quotactl(2), linux/fs.h, linux/quota.h.
 """
 
@@ -18,6 +18,7 @@ from pathlib import Path
 
 from kernel.errors import FailedPrecondition, Internal, ResourceExhausted
 from kernel.host import syscalls
+from services.storage.trees import within
 
 _GETXATTR, _SETXATTR = 0x801C581F, 0x401C5820
 """FS_IOC_FSGETXATTR, FS_IOC_FSSETXATTR."""
@@ -28,22 +29,29 @@ _ATTRIBUTES = struct.Struct("5I8x")
 _QUOTA = struct.Struct("8QI4x")
 """struct if_dqblk: bhardlimit, bsoftlimit, curspace, ihardlimit, isoftlimit, curinodes, btime, itime, valid."""
 _GET, _SET = 0x800007, 0x800008
+"""Q_GETQUOTA, Q_SETQUOTA"""
 _STATE = 0x5808
-"""Q_XGETQSTATV, of every file system."""
+"""Q_XGETQSTATV, which every file system with quotas has."""
 _STATE_BYTES = 256
 _ENFORCED = 1 << 5
-"""FS_QUOTA_PDQ_ENFD: a file system may count projects and let them have what they want."""
+"""FS_QUOTA_PDQ_ENFD: without it a file system counts projects and limits none."""
 _LIMITS = 1 | 4
 """QIF_BLIMITS | QIF_ILIMITS"""
 _PROJECT = 2
+"""PRJQUOTA"""
 _BLOCK = 1024
+"""Bytes of a quota's block."""
 _TRIES = 64
-_NONE = frozenset({errno.ENOSYS, errno.ESRCH, errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL})
+"""Random projects that are tried before none is taken to be free."""
+_NO_QUOTAS = frozenset({errno.ENOSYS, errno.ESRCH, errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL})
 
 
 def limit(folder: Path, size: int, inodes: int) -> None:
-    """Hold all that will be made in an empty folder to `size` bytes and `inodes`, 0 for no limit."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    """Limit all that will be made in an empty folder to `size` bytes and `inodes`; 0 is no limit.
+
+    FailedPrecondition if the file system enforces no project quotas.
+    """
+    fd = os.open(folder, within.FOLDER)
     try:
         _check_enforced(fd)
         project = _project(fd) or _free_project(fd)
@@ -60,9 +68,9 @@ def limit(folder: Path, size: int, inodes: int) -> None:
 
 
 def lift(folder: Path) -> None:
-    """Forget the limits of a folder that is about to be deleted; none is success."""
+    """Drop the limits of a folder that is about to be deleted. Succeeds if it has none."""
     try:
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = os.open(folder, within.FOLDER)
     except FileNotFoundError:
         return
     try:
@@ -70,7 +78,7 @@ def lift(folder: Path) -> None:
             nothing = bytearray(_QUOTA.pack(0, 0, 0, 0, 0, 0, 0, 0, _LIMITS))
             syscalls.quotactl_fd(fd, _command(_SET), project, nothing)
     except OSError as error:
-        if error.errno not in _NONE:
+        if error.errno not in _NO_QUOTAS:
             raise Internal(f"quota of {folder} cannot be lifted: {error.strerror}") from error
     finally:
         os.close(fd)
@@ -85,14 +93,14 @@ def _check_enforced(fd: int) -> None:
 
 
 def _free_project(fd: int) -> int:
-    """A project that nothing of this file system belongs to, and that has no limits."""
+    """Return a project that nothing in this file system belongs to, and that has no limits."""
     for _ in range(_TRIES):
         project = secrets.randbelow(1 << 30) + (1 << 30)
         answer = bytearray(_QUOTA.size)
         try:
             syscalls.quotactl_fd(fd, _command(_GET), project, answer)
         except OSError as error:
-            if error.errno != errno.ENOENT:  # xfs says so of a project that nobody has
+            if error.errno != errno.ENOENT:  # the answer of xfs for a project that nobody has
                 raise
             return project
         if not any(_QUOTA.unpack(bytes(answer))[:6]):
@@ -104,7 +112,7 @@ def _project(fd: int) -> int:
     try:
         return int(_read_attributes(fd)[3])
     except OSError as error:
-        if error.errno in _NONE:
+        if error.errno in _NO_QUOTAS:
             return 0
         raise
 
@@ -118,7 +126,7 @@ def _command(command: int) -> int:
 
 
 def _explain(error: OSError, folder: Path) -> FailedPrecondition | Internal:
-    if error.errno in _NONE:
+    if error.errno in _NO_QUOTAS:
         return FailedPrecondition(
             f"storage.writable_bytes, storage.writable_inodes: the file system of {folder.parent} has no project"
             f" quotas in force ({error.strerror})",

@@ -1,8 +1,9 @@
 """Deleting a tree that a container or a tar made: of any depth, with no link followed.
 
-Used by the storage worker and its unpacking child. Sub-directories are moved up into the tree's top before they are
+Used by the storage worker and its unpacking child. Sub-directories are moved up to the top of the tree before they are
 emptied, so that neither recursion, descriptors nor path lengths grow with the depth. In a mounted overlay the kernel
-moves no directory of the layers below: there they are emptied in their places, as deep as a path can name.
+does not move a directory of the layers below (EXDEV): there they are emptied in their places, down to the depth that a
+path can name.
 """
 
 from __future__ import annotations
@@ -12,20 +13,17 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from kernel.host import syscalls
-
-_FOLDER = os.O_DIRECTORY | os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
-_WITHIN = syscalls.RESOLVE_BENEATH | syscalls.RESOLVE_NO_SYMLINKS
+from services.storage.trees import within
 
 
 def empty(folder: int) -> None:
-    """Delete all below the directory `folder`."""
+    """Delete all below the open directory `folder`."""
     mark = os.urandom(8).hex()  # names that nothing in the tree has
     waiting = [b"."]
     serial = 0
     while waiting:
         name = waiting.pop()
-        fd = os.open(name, _FOLDER, dir_fd=folder)
+        fd = os.open(name, within.FOLDER, dir_fd=folder)
         try:
             with os.scandir(fd) as found:
                 inside = [(os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)) for entry in found]
@@ -50,7 +48,7 @@ def empty(folder: int) -> None:
 
 
 def remove_in_place(parent: int, name: bytes) -> None:
-    """Delete what has a name in the directory `parent`, with all below it; gone already is success."""
+    """Delete the entry `name` of the open directory `parent`, with all below it. Succeeds if there is none."""
     try:
         os.unlink(name, dir_fd=parent)
     except FileNotFoundError:
@@ -63,7 +61,7 @@ def remove_in_place(parent: int, name: bytes) -> None:
     while waiting:
         path = waiting.pop()
         found.append(path)
-        fd = syscalls.openat2(parent, os.fsdecode(path), _FOLDER, _WITHIN)
+        fd = within.open_plain(parent, path)
         try:
             with os.scandir(fd) as inside:
                 children = [(os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)) for entry in inside]
@@ -76,7 +74,7 @@ def remove_in_place(parent: int, name: bytes) -> None:
             os.close(fd)
     for path in reversed(found):
         above, _, last = path.rpartition(b"/")
-        fd = syscalls.openat2(parent, os.fsdecode(above or b"."), _FOLDER, _WITHIN)
+        fd = within.open_plain(parent, above)
         try:
             os.rmdir(last, dir_fd=fd)
         finally:
@@ -84,14 +82,14 @@ def remove_in_place(parent: int, name: bytes) -> None:
 
 
 def delete(path: Path) -> None:
-    """Delete the directory `path` and all below it; gone already is success."""
+    """Delete the directory `path` and all below it. Succeeds if there is none."""
     try:
-        fd = os.open(path, _FOLDER)
+        fd = os.open(path, within.FOLDER)
     except FileNotFoundError:
         return
     try:
         empty(fd)
     finally:
         os.close(fd)
-    with suppress(FileNotFoundError):  # another one was faster
+    with suppress(FileNotFoundError):  # somebody else was faster
         path.rmdir()

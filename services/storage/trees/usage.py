@@ -1,7 +1,6 @@
-"""How much space a folder takes, and where the store's file systems stand.
+"""How much space a container's writable layer takes on disk.
 
-Runs in threads of the storage worker; the folders are containers' writable layers, which change while they are
-counted: what vanishes on the way is not counted.
+Runs in threads of the storage worker. The layer changes while it is counted: what vanishes meanwhile is not counted.
 """
 
 from __future__ import annotations
@@ -12,20 +11,21 @@ from contextlib import suppress
 from pathlib import Path
 
 from kernel.contracts.storage import Usage
-from kernel.host import syscalls
+from services.storage.trees import within
 
-_FOLDER = os.O_DIRECTORY | os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 _BLOCK = 512
+"""Bytes of st_blocks' unit."""
 NEW = Usage(bytes=4096, inodes=1)
-"""A writable layer that nobody has written to: one folder."""
+"""The size of a writable layer that nobody has written to: one folder."""
 
 
 def measure(path: Path) -> Usage:
-    """Bytes on disk and inodes of a folder, itself among them; a file with many names once.
+    """Return bytes on disk and inodes of a folder, itself included; a file with many names once.
 
-    Folders whose path is longer than the kernel takes are not looked into.
+    Folders whose path is longer than the kernel takes are counted, and not what is in them. FileNotFoundError if there
+    is no such folder.
     """
-    top = os.open(path, _FOLDER)
+    top = os.open(path, within.FOLDER)
     try:
         return _measure(top)
     finally:
@@ -36,11 +36,11 @@ def _measure(top: int) -> Usage:
     status = os.fstat(top)
     size, inodes = status.st_blocks * _BLOCK, 1
     linked: set[tuple[int, int]] = set()
-    waiting = ["."]
+    waiting = [b""]
     while waiting:
         folder = waiting.pop()
         with suppress(OSError):  # gone or replaced meanwhile, or too deep
-            fd = syscalls.openat2(top, folder, _FOLDER, syscalls.RESOLVE_BENEATH | syscalls.RESOLVE_NO_SYMLINKS)
+            fd = within.open_plain(top, folder)
             try:
                 with os.scandir(fd) as found:
                     for entry in found:
@@ -49,7 +49,7 @@ def _measure(top: int) -> Usage:
                         except FileNotFoundError:
                             continue
                         if stat.S_ISDIR(status.st_mode):
-                            waiting.append(f"{folder}/{entry.name}")
+                            waiting.append((folder + b"/" if folder else b"") + os.fsencode(entry.name))
                         elif status.st_nlink > 1:
                             key = (status.st_dev, status.st_ino)
                             if key in linked:

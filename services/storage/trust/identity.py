@@ -1,7 +1,7 @@
-"""What an image must be called in its signature: `signedIdentity` of containers-policy.json(5). Pure.
+"""Which name a signature must contain to count for an image: `signedIdentity` of containers-policy.json(5). Pure.
 
-A signature is made over a digest and a name. The digest is compared elsewhere; here the name: without it a signature
-of an old or of another image could be shown under any name.
+A signature is made over a digest and a name. `verdict` compares the digest; this compares the name. Without it a
+signature of an old or of another image could be presented under any name.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class ExactRepository(_Rule, frozen=True, kw_only=True, tag="exactRepository"):
 
 
 class RemapIdentity(_Rule, frozen=True, kw_only=True, tag="remapIdentity"):
-    """As MatchRepoDigestOrExact, once the beginning of the image's name is replaced."""
+    """As MatchRepoDigestOrExact, after the beginning of the image's name is replaced."""
 
     prefix: str
     signed_prefix: str
@@ -57,7 +57,7 @@ DEFAULT = MatchRepoDigestOrExact()
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A name with neither default tag nor anything else that was not said."""
+    """A name as written, without a default tag."""
 
     repository: str
     tag: str = ""
@@ -65,24 +65,24 @@ class Name:
 
     @property
     def whole(self) -> bool:
-        """Whether it names one image, and not all of a repository."""
+        """Return whether it names one image, and not all of a repository."""
         return bool(self.tag or self.digest)
 
 
 def name_of(image: Reference) -> Name:
-    """What an image is called here. Where it has a digest that decides, and a tag beside it is a remark."""
+    """Return the name of an image. If it has a digest, that decides, and a tag beside it does not count."""
     return Name(image.name, "" if image.digest else image.tag, image.digest)
 
 
 def read(text: str) -> Name:
-    """A name as a policy or a signature writes it; InvalidInput where it is none."""
+    """Read a name from a policy or a signature; InvalidInput if it is none."""
     found = reference.parse(text)
     tagged = ":" in text.partition("@")[0].rpartition("/")[2]
     return Name(found.name, found.tag if tagged else "", found.digest)
 
 
 def check(rule: Rule, where: str) -> None:
-    """InvalidInput where a rule of a policy names what is no name."""
+    """Raise InvalidInput if a rule of a policy has a name of the wrong form."""
     match rule:
         case ExactReference() if not read(rule.docker_reference).whole:
             raise InvalidInput(f"{where}.dockerReference: {rule.docker_reference!r} has neither tag nor digest")
@@ -97,7 +97,7 @@ def check(rule: Rule, where: str) -> None:
 
 
 def matches(rule: Rule, image: Reference, claimed: str) -> bool:
-    """Whether a signature that claims to be for `claimed` is for `image`, as the rule has it."""
+    """Return whether a signature that is made for the name `claimed` counts for `image` by the rule."""
     try:
         signed = read(claimed)
     except InvalidInput:

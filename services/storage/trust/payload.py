@@ -1,7 +1,7 @@
-"""What a signature is made over: a small JSON document that names a digest and an image. Pure.
+"""The document that a signature is made over: a small JSON object that names a digest and an image. Pure.
 
 Simple signing (containers-signature(5)) and cosign's form of it (SIGNATURE_SPEC.md of cosign) differ in their type
-alone. The documents come from registries: nothing is in them that must not be, and nothing is there twice.
+alone. The documents come from registries, so a field that is unknown or doubled is refused.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from kernel.formats import strict_json
 from kernel.ids import Digest, digest
 
 SIZE_LIMIT = 64 << 10
+"""Most bytes of a document."""
 SIMPLE = "atomic container signature"
 SIGSTORE = "cosign container image signature"
 
@@ -40,15 +41,15 @@ class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """What a signer has signed."""
+    """What a signer has signed: a digest, and the name of an image."""
 
     digest: Digest
     reference: str
-    """As written; it may be no name at all."""
+    """The name as written; it may be no name at all."""
 
 
 def read(data: bytes, kind: str) -> Claim:
-    """The claim of a document of type `kind`; InvalidInput says why it is none."""
+    """Return the claim of a document of type `kind`; InvalidInput with the reason if it is none."""
     if len(data) > SIZE_LIMIT:
         raise InvalidInput(f"its document is larger than {SIZE_LIMIT} bytes")
     try:

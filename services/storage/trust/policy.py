@@ -1,8 +1,9 @@
 """policy.json: which requirements an image must meet. Pure.
 
-containers-policy.json(5), read as strictly as it asks for: an unknown, doubled or wrong field makes the whole file
-void, and a void file accepts nothing. What a requirement asks for that crisp cannot check (certificates of Fulcio,
-entries of Rekor, keys of other kinds) is never taken for met: it refuses the images of its scope, by name.
+The format is containers-policy.json(5), and it is read as strictly as that page demands: an unknown, doubled or wrong
+field makes the whole file void, and a void file accepts nothing. A requirement that crisp cannot check (certificates of
+Fulcio, entries of Rekor, keys of other kinds) is never taken for met: it refuses the images of its scope, and the error
+names it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from services.storage.trust import identity
 
 
 class Kind(Enum):
-    """What a requirement asks for."""
+    """The kind of a requirement; the value is its `type` in the file."""
 
     ACCEPT = "insecureAcceptAnything"
     REJECT = "reject"
@@ -74,16 +75,16 @@ class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Requirement:
-    """One requirement, checked."""
+    """One requirement whose form has been checked."""
 
     kind: Kind
     key_paths: tuple[str, ...] = ()
-    """Files of keys, each of which may have signed."""
+    """Paths of key files; a signature by any of the keys counts."""
     key_data: tuple[bytes, ...] = ()
-    """The same as bytes."""
+    """Contents of further key files."""
     identity: identity.Rule = identity.DEFAULT
     unsupported: str = ""
-    """What of it crisp cannot check; empty where it can check all."""
+    """The part that crisp cannot check; empty if it can check all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,11 +93,11 @@ class Policy:
 
     default: tuple[Requirement, ...]
     docker: dict[str, tuple[Requirement, ...]]
-    """By scope, those of images from registries."""
+    """The requirements of images from registries, by scope."""
 
 
 def parse(data: bytes) -> Policy:
-    """Read a policy.json; InvalidInput says what is wrong with it, and where."""
+    """Read a policy.json; InvalidInput names what is wrong with it, and where."""
     try:
         found = msgspec.convert(strict_json.loads(data), _File)
     except strict_json.NotStrictJson as error:
@@ -115,9 +116,9 @@ def parse(data: bytes) -> Policy:
 
 
 def choose(policy: Policy, image: Reference | None) -> tuple[str, tuple[Requirement, ...]]:
-    """The requirements of the narrowest scope around an image, and that scope's name for people.
+    """Return the narrowest scope that contains an image, as text for an error, and its requirements.
 
-    None: an image that has no name, for which there is the default alone.
+    An image without a name (None) falls under the default.
     """
     for scope in image.scopes() if image else ():
         if scope in policy.docker:
@@ -126,7 +127,7 @@ def choose(policy: Policy, image: Reference | None) -> tuple[str, tuple[Requirem
 
 
 def _check_scope(scope: str) -> None:
-    """InvalidInput for a scope that could fit nothing: its requirements would silently not hold."""
+    """Raise InvalidInput for a scope that no image can fall under: its requirements would silently not apply."""
     host = scope.partition("/")[0]
     if "*" in scope and (not host.startswith("*.") or "*" in scope[1:] or "/" in scope or len(host) < 3):
         raise InvalidInput(f"transports.docker: {scope!r}: a wildcard is '*.' and the rest of a host's name, alone")

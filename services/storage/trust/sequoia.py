@@ -1,8 +1,8 @@
 """OpenPGP keys and messages, by Sequoia. Only the child that verifies signatures imports this.
 
-Sequoia is written in Rust and refuses what has been broken since (SHA-1 as a signature's digest, short keys) and what
-was revoked. It takes a signature that was made before its key expired, as OpenPGP has it; here that does not count, as
-with the peers: whoever comes by an old key can date back.
+Sequoia is written in Rust and refuses broken algorithms (SHA-1 as a signature's digest, short keys) and revoked keys.
+By OpenPGP's rules it accepts a signature that was made before its key expired. Here that does not count, as it does not
+in other container engines: whoever gets hold of an old key can put any date into a signature.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pysequoia.packet import PacketPile, SignatureType, Tag
 from kernel.errors import InvalidInput
 
 _WRONG = (RuntimeError, ValueError, TypeError, OSError)
-"""What the binding raises; it has no errors of its own."""
+"""What the Python binding raises; it has no errors of its own."""
 _NO = "it does not verify with a key of the policy"
 
 
@@ -27,9 +27,9 @@ class Keyring:
         self._certificates = {certificate.fingerprint: certificate for certificate in certificates}
 
     def open(self, message: bytes) -> bytes:
-        """What is signed in an OpenPGP message, where one of these keys has signed it; InvalidInput otherwise."""
+        """Return the signed content of an OpenPGP message; InvalidInput unless one of these keys has signed it."""
         try:
-            opened = pysequoia.verify(message, store=self._asked)
+            opened = pysequoia.verify(message, store=self._certificates_for)
         except _WRONG as error:
             raise InvalidInput(f"{_NO}: {_first_line(error)}") from error
         if opened.bytes is None or not opened.valid_sigs:
@@ -40,12 +40,12 @@ class Keyring:
                 return bytes(opened.bytes)
         raise InvalidInput(f"{_NO}: the key has expired")
 
-    def _asked(self, _: list[str]) -> list[pysequoia.Cert]:
+    def _certificates_for(self, _: list[str]) -> list[pysequoia.Cert]:
         return list(self._certificates.values())
 
 
 def read(files: Iterable[bytes]) -> Keyring:
-    """The certificates of key files, binary or armoured; InvalidInput where one holds none."""
+    """Read the certificates of key files, binary or armoured; InvalidInput for a file without any."""
     certificates: list[pysequoia.Cert] = []
     for data in files:
         try:
@@ -59,7 +59,7 @@ def read(files: Iterable[bytes]) -> Keyring:
 
 
 def _expired(certificate: pysequoia.Cert, key: str, now: datetime) -> bool:
-    """Whether a certificate, or the subkey of it that has signed, is out of date now."""
+    """Return whether a certificate, or its subkey `key` that has signed, has expired."""
     try:
         end = certificate.expiration
         packets = list(PacketPile.from_bytes(bytes(certificate)))
@@ -74,7 +74,7 @@ def _expired(certificate: pysequoia.Cert, key: str, now: datetime) -> bool:
             created = packet.key_created if within else created
         elif within and packet.tag == Tag.Signature and packet.signature_type == SignatureType.SubkeyBinding:
             made = packet.signature_created
-            if made is not None and (newest is None or made > newest):  # the newest one says how long it lasts
+            if made is not None and (newest is None or made > newest):  # the newest binding counts
                 newest, period = made, packet.key_validity_period
     return created is not None and bool(period) and created + (period or timedelta()) <= now
 

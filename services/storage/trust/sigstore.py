@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import cryptography.hazmat.backends.openssl.backend  # noqa: F401  # else ECDSA imports it once the files are gone
+import cryptography.hazmat.backends.openssl.backend  # noqa: F401  # else ECDSA would import it later, when the root is empty
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -19,12 +19,12 @@ _END = b"-----END PUBLIC KEY-----"
 
 @dataclass(frozen=True, slots=True)
 class PublicKey:
-    """A key of a kind that cosign signs with."""
+    """A public key of one of the kinds that cosign signs with."""
 
     key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey
 
     def verifies(self, signature: bytes, data: bytes) -> bool:
-        """Whether this key has signed `data`; over its SHA-256 where the kind of key wants a digest."""
+        """Return whether this key has signed `data`, or its SHA-256 if this kind of key signs a digest."""
         try:
             match self.key:
                 case ec.EllipticCurvePublicKey():
@@ -39,7 +39,7 @@ class PublicKey:
 
 
 def read(files: Iterable[bytes]) -> tuple[PublicKey, ...]:
-    """The keys of PEM files, one or several in each; InvalidInput where one holds none that can be used."""
+    """Read the keys of PEM files, one or more in each; InvalidInput for a file without a usable one."""
     keys = []
     for data in files:
         blocks = [block + _END for block in data.split(_END)[:-1]]

@@ -1,10 +1,10 @@
-"""The child that verifies signatures: a case on standard input, a verdict on standard output, nothing else in reach.
+"""The child that verifies signatures: a request on standard input, a verdict on standard output, nothing else in reach.
 
 Started by the storage worker as `python -I -m services.storage.trust.verdict FILTER KIND...`. Signatures come from
 registries, and parsing them is the dangerous part: it happens here, in an empty root, with no network, no capability
-and a filter of system calls, in a process that ends with its one verdict. OpenPGP by Sequoia (pysequoia), keys of
-cosign by cryptography; each is imported only where the case needs it. What a signer claims is believed only once the
-signature holds, and counts only for the image's own digests and name.
+and a filter of system calls, in a process that ends with its one verdict. OpenPGP is verified by Sequoia (pysequoia),
+cosign's signatures by cryptography; each is imported only if the request needs it. A signer's claim counts only if the
+signature verifies, and only for the image's own digests and name.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 SIMPLE = "simple"
 SIGSTORE = "sigstore"
 _SHOWN = 3
-"""Reasons in one verdict."""
+"""Most reasons in one verdict."""
 
 
-class Demand(msgspec.Struct, frozen=True, kw_only=True):
-    """A requirement of the policy: one signature by one of these keys, for this identity."""
+class SignatureRequirement(msgspec.Struct, frozen=True, kw_only=True):
+    """A requirement of the policy with its keys read: one signature by one of these keys, for this identity."""
 
     kind: str
     keys: tuple[bytes, ...]
@@ -43,42 +43,45 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     identity: identity.Rule
 
 
-class Case(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be judged."""
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """An image, its signatures, and the requirements that they must meet."""
 
-    demands: tuple[Demand, ...]
+    requirements: tuple[SignatureRequirement, ...]
     reference: str
-    """The image's name; empty where it has none."""
+    """The image's name; empty if it has none."""
     digests: tuple[Digest, ...]
-    """Of its manifest, and of an index that lists it."""
+    """The digests of its manifest, and of an index that lists it."""
     signatures: tuple[Signature, ...]
 
 
 Check = Callable[[Signature], payload.Claim]
-"""Verifies one signature; InvalidInput where it does not hold."""
+"""Verifies one signature and returns its claim; InvalidInput if it does not verify."""
 
 
-def judge(case: Case, checks: Callable[[Demand], Check]) -> list[str]:
-    """Why each demand is not met; an empty text where it is."""
-    image = parse_reference(case.reference) if case.reference else None
-    return [_judge(case, image, demand, checks) for demand in case.demands]
+Checks = Callable[[SignatureRequirement], Check]
 
 
-def _judge(case: Case, image: Reference | None, demand: Demand, checks: Callable[[Demand], Check]) -> str:
-    found = [signature for signature in case.signatures if signature.kind == demand.kind]
+def judge(request: Request, checks: Checks) -> list[str]:
+    """Return why each requirement is not met; an empty text if it is."""
+    image = parse_reference(request.reference) if request.reference else None
+    return [_judge(request, image, requirement, checks) for requirement in request.requirements]
+
+
+def _judge(request: Request, image: Reference | None, requirement: SignatureRequirement, checks: Checks) -> str:
+    found = [signature for signature in request.signatures if signature.kind == requirement.kind]
     if not found:
         return "it has no such signature"
     try:
-        check = checks(demand)
+        check = checks(requirement)
     except InvalidInput as error:
         return error.message
     reasons: dict[str, None] = {}
     for signature in found:
         try:
             claim = check(signature)
-            if claim.digest not in case.digests:
+            if claim.digest not in request.digests:
                 raise InvalidInput(f"it is for the digest {claim.digest}")
-            if image is None or not identity.matches(demand.identity, image, claim.reference):
+            if image is None or not identity.matches(requirement.identity, image, claim.reference):
                 raise InvalidInput(f"it is for {claim.reference[:300]!a}")
         except InvalidInput as error:
             reasons[error.message] = None
@@ -89,12 +92,12 @@ def _judge(case: Case, image: Reference | None, demand: Demand, checks: Callable
 
 
 def simple_check(keyring: Keyring) -> Check:
-    """Simple signing: an OpenPGP message that holds the document."""
+    """Return the check of simple signing: an OpenPGP message that contains the document."""
     return lambda signature: payload.read(keyring.open(signature.payload), payload.SIMPLE)
 
 
 def sigstore_check(keys: tuple[PublicKey, ...]) -> Check:
-    """Cosign: the document, and a bare signature of it."""
+    """Return the check of cosign: the document, and a bare signature of it."""
 
     def check(signature: Signature) -> payload.Claim:
         if not any(key.verifies(signature.signature, signature.payload) for key in keys):
@@ -104,26 +107,26 @@ def sigstore_check(keys: tuple[PublicKey, ...]) -> Check:
     return check
 
 
-def _checks(kinds: list[str]) -> Callable[[Demand], Check]:
-    """Imports what the kinds need, while there is still a file system to import from."""
+def _checks(kinds: list[str]) -> Checks:
+    """Import what the kinds need, while there is still a file system to import from."""
     if SIMPLE in kinds:
         from services.storage.trust import sequoia
     if SIGSTORE in kinds:
         from services.storage.trust import sigstore
 
-    def check(demand: Demand) -> Check:
-        if demand.kind == SIMPLE:
-            return simple_check(sequoia.read(demand.keys))
-        return sigstore_check(sigstore.read(demand.keys))
+    def check(requirement: SignatureRequirement) -> Check:
+        if requirement.kind == SIMPLE:
+            return simple_check(sequoia.read(requirement.keys))
+        return sigstore_check(sigstore.read(requirement.keys))
 
     return check
 
 
 def main() -> None:
-    """The child's whole life."""
+    """Run the child from its start to its end."""
     seccomp, kinds = bytes.fromhex(sys.argv[1]), sys.argv[2:]
     checks = _checks(kinds)
-    decoder = msgspec.msgpack.Decoder(Case)
+    decoder = msgspec.msgpack.Decoder(Request)
     confine.enter(empty=True)
     confine.drop(0, seccomp)
     with open(0, "rb", buffering=0) as source:

@@ -13,10 +13,10 @@ from kernel.contracts.storage import Checked, CheckRequest, ContainerRequest, La
 from kernel.errors import Corrupt, Internal, NotFound
 from kernel.host.aio import Deadline
 from kernel.ids import ContainerId, DiffId, Digest, new_id
-from services.storage.layers.checking import Checker, damaged, judge
+from services.storage.layers.checking import Checker, damaged, evaluate
 from services.storage.layers.children import Ended
 from services.storage.layers.hash_pump import Pumped
-from services.storage.layers.layer_store import RECORD, Record
+from services.storage.layers.record import RECORD, Record
 from services.storage.layers.unverified import FILE, State
 from services.storage.methods import create
 from tests.integration.storage.conftest import CALL, Store, Tar
@@ -28,7 +28,7 @@ RECORDED = Record(bytes=1, inodes=2, root=False)
 def test_the_worker_believes_its_own_hash_alone() -> None:
     lied = Ended(returncode=0, answer=b'{"inodes": 2, "opaque": []}')
     other = Pumped(digest=Digest("sha256:" + "2" * 64), bytes=1, over=False)
-    assert judge(DIFF, RECORDED, other, lied) == damaged(f"its files give the tar {other.digest}")
+    assert evaluate(DIFF, RECORDED, other, lied) == damaged(f"its files give the tar {other.digest}")
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_the_worker_believes_its_own_hash_alone() -> None:
 )
 def test_what_could_not_be_found_out_is_no_damage(ended: Ended) -> None:
     with pytest.raises(Internal, match="could not be checked"):
-        judge(DIFF, RECORDED, Pumped(digest=DIFF, bytes=1, over=False), ended)
+        evaluate(DIFF, RECORDED, Pumped(digest=DIFF, bytes=1, over=False), ended)
 
 
 async def test_a_damaged_layer_is_made_again_under_a_container_that_reads_it(store: Store) -> None:

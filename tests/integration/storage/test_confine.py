@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kernel.host import process
+from kernel.host import filters, process
 from kernel.host.aio import Deadline
 from services.storage.confined import confine, system_calls
 
@@ -18,7 +18,7 @@ NO = "Operation not permitted"
 
 
 async def probe(folder: Path, form: str, capabilities: int, calls: tuple[str, ...]) -> dict[str, object]:
-    argv = [sys.executable, "-I", str(PROBE), form, str(capabilities), system_calls.compile_filter(calls).hex()]
+    argv = [sys.executable, "-I", str(PROBE), form, str(capabilities), filters.allow_only(calls).hex()]
     ended = await process.run(argv, deadline=Deadline.after(20), cwd=str(folder))
     answers: dict[str, object] = json.loads(ended.check().stdout)
     return answers

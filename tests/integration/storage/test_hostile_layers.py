@@ -24,7 +24,7 @@ from kernel.contracts.oci import Layer
 from kernel.contracts.storage import CheckRequest, LayerState
 from kernel.errors import Corrupt, CrispError, InvalidInput, ResourceExhausted
 from kernel.ids import DiffId, Digest
-from services.storage.layers.layer_store import plan_limit
+from services.storage.layers.blob import most_bytes
 from services.storage.methods import create
 from tests.integration.storage.conftest import CALL, Store, Tar, sha256
 
@@ -161,11 +161,11 @@ async def test_other_than_it_says(store: Store, pack: Callable[[bytes], bytes]) 
 
 async def test_a_bomb(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Thousand to one is what gzip can do; what a layer may take goes by its blob from some size on."""
-    assert plan_limit(1 << 20, store.config.storage) == 64 << 20
+    assert most_bytes(1 << 20, store.config.storage) == 64 << 20
     large = replace(store.config.storage, max_layer_bytes=1 << 40)
-    assert plan_limit(1 << 20, large) == 1 << 30
-    assert plan_limit(100 << 20, large) == 200 * (100 << 20)
-    monkeypatch.setattr("services.storage.layers.layer_store._FREE_BYTES", 1 << 20)
+    assert most_bytes(1 << 20, large) == 1 << 30
+    assert most_bytes(100 << 20, large) == 200 * (100 << 20)
+    monkeypatch.setattr("services.storage.layers.blob._FREE_BYTES", 1 << 20)
     config = replace(store.config, storage=large)
     service = await create(config)
     try:

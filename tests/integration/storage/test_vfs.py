@@ -83,7 +83,7 @@ async def test_a_copy_is_what_an_overlay_shows(store: Store, copies: Store) -> N
     assert seen(volume(container, 0)) == seen(volume(other.container, 0))
     assert not (copy / "dev").is_symlink()
     (copy / "written").write_bytes(b"x" * 10_000)
-    assert copies.service._containers.measure(container).bytes > 300_000  # a copy takes what it copies
+    assert copies.service._roots.measure(container).bytes > 300_000  # a copy takes what it copies
     assert (await copies.service.fs_info(Nothing(), CALL)).driver == "vfs"
     assert (await store.service.fs_info(Nothing(), CALL)).driver == "overlay"
     assert container in (await copies.service.inventory(Nothing(), CALL)).mounted

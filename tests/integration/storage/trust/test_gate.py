@@ -16,13 +16,12 @@ from kernel.config.sections import Config, ImageSection
 from kernel.contracts.oci import Signature
 from kernel.contracts.storage import JudgeRequest
 from kernel.errors import CrispError, Untrusted
-from kernel.host import process
+from kernel.host import filters, process
 from kernel.host.aio import Deadline, Tasks
 from kernel.ids import Digest
 from services.storage.confined import system_calls
-from services.storage.trust import gate as court
-from services.storage.trust import verdict
-from services.storage.trust.gate import Court
+from services.storage.trust import gate, verdict
+from services.storage.trust.gate import Gate
 from tests.harness.signing import CosignKey, Gpg, policy
 
 ALICE, BOB = "alice@example.com", "bob@example.com"
@@ -31,11 +30,11 @@ NAME = "example.com/app:v1"
 
 
 class Node:
-    """A court with its files."""
+    """A gate with its files."""
 
-    def __init__(self, folder: Path, court: Court) -> None:
+    def __init__(self, folder: Path, gate: Gate) -> None:
         self.folder = folder
-        self.court = court
+        self.gate = gate
         self.file = folder / "policy.json"
 
     def policy(self, text: str) -> None:
@@ -53,7 +52,7 @@ class Node:
             reference=reference, namespace=namespace, digests=(digest,), signatures=signatures
         )  # fmt: skip
         try:
-            await self.court.judge(request)
+            await self.gate.judge(request)
         except Untrusted as error:
             return str(error)
         return ""
@@ -67,7 +66,7 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
     section = ImageSection(
         signature_policy=str(tmp_path / "policy.json"), signature_policy_dir=str(tmp_path / "policies")
     )
-    made = Court(Config(root=str(tmp_path / "root"), run="/none", image=section), tasks)
+    made = Gate(Config(root=str(tmp_path / "root"), run="/none", image=section), tasks)
     yield Node(tmp_path, made)
     await tasks.close()
     made.close()
@@ -160,7 +159,7 @@ async def test_a_verdict_is_remembered_by_all_that_it_is_made_of(node: Node, mon
         started.append(argv)
         return await run(argv, **how)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(court.process, "run", counted)
+    monkeypatch.setattr(gate.process, "run", counted)
     key = CosignKey.make()
     node.policy(policy(by_cosign(keyPath=node.key("cosign.pub", key.public))))
     good, bad = key.cosign(ONE, "example.com/app"), CosignKey.make().cosign(ONE, "example.com/app")
@@ -171,7 +170,7 @@ async def test_a_verdict_is_remembered_by_all_that_it_is_made_of(node: Node, mon
     assert await node.judge(good, digest=TWO) != ""
     assert await node.judge(good, reference="example.com/app:v2") == ""
     assert len(started) == 4
-    monkeypatch.setattr(court, "_REMEMBERED_SECONDS", 0.0)  # keys expire
+    monkeypatch.setattr(gate, "_REMEMBERED_SECONDS", 0.0)  # keys expire
     assert await node.judge(good) == ""
     assert len(started) == 5
 
@@ -199,10 +198,10 @@ async def test_a_policy_that_is_missing_or_broken_refuses(node: Node) -> None:
     assert "larger" in await node.judge()
     node.policy(policy({"type": "insecureAcceptAnything"}))
     node.file.chmod(0o666)
-    assert "others than root can write it" in await node.judge()
+    assert "can be written by others than root" in await node.judge()
     node.file.chmod(0o644)
     os.chown(node.file, 65534, 65534)
-    assert "others than root can write it" in await node.judge()
+    assert "can be written by others than root" in await node.judge()
     node.file.unlink()
     os.mkfifo(node.file)
     assert "not a plain file" in await node.judge()
@@ -215,11 +214,11 @@ async def test_a_policy_that_is_missing_or_broken_refuses(node: Node) -> None:
 
 
 async def test_the_log_says_at_once_that_nothing_will_be_accepted(node: Node, caplog: pytest.LogCaptureFixture) -> None:
-    await node.court.announce()
+    await node.gate.announce()
     assert "policy.json, is missing, so no image is accepted" in caplog.text
     caplog.clear()
     node.policy(policy({"type": "reject"}))
-    await node.court.announce()
+    await node.gate.announce()
     assert not caplog.text
 
 
@@ -259,7 +258,7 @@ async def test_a_packed_bomb_of_a_signature_is_no_signature(node: Node, gpg: Gpg
     assert len(bomb) < 1 << 20
     node.policy(policy(by_gpg(keyPath=node.key("alice.gpg", gpg.public(ALICE)))))
     with pytest.raises(CrispError):
-        await node.court.judge(
+        await node.gate.judge(
             JudgeRequest(
                 reference=NAME, namespace="", digests=(ONE,), signatures=(Signature(kind="simple", payload=bomb),)
             )
@@ -280,9 +279,9 @@ async def test_a_child_that_dies_accepts_nothing(node: Node, tmp_path: Path, mon
         program = tmp_path / "python"
         program.write_text(f"#!{sys.executable}\n{script}\n")
         program.chmod(0o755)
-        monkeypatch.setattr(court.sys, "executable", str(program))
+        monkeypatch.setattr(gate.sys, "executable", str(program))
         with pytest.raises(CrispError, match=word):
-            await node.court.judge(request)
+            await node.gate.judge(request)
         monkeypatch.undo()
     assert await node.judge(good) == ""
 
@@ -295,7 +294,7 @@ async def test_what_the_child_says_is_words(node: Node, tmp_path: Path, monkeypa
         f"#!{sys.executable}\nimport json\nprint(json.dumps(['no\\n\\x1b[31mINFO all is well' * 1000]))\n"
     )
     program.chmod(0o755)
-    monkeypatch.setattr(court.sys, "executable", str(program))
+    monkeypatch.setattr(gate.sys, "executable", str(program))
     said = await node.judge(key.cosign(ONE, "example.com/app"))
     assert "no??[31mINFO all is well" in said
     assert said.isprintable()
@@ -306,7 +305,7 @@ async def test_the_child_has_nothing_but_its_case(tmp_path: Path) -> None:
     script = tmp_path / "probe.py"
     script.write_text(f"""
 import json, os, socket, sys
-sys.argv[1:] = [{system_calls.compile_filter(system_calls.JUDGE).hex()!r}, "simple", "sigstore"]
+sys.argv[1:] = [{filters.allow_only(system_calls.JUDGE).hex()!r}, "simple", "sigstore"]
 from services.storage.trust import verdict
 
 def tried(what):
@@ -325,7 +324,7 @@ before = ""
 verdict.judge = judge
 verdict.main()
 """)
-    case = verdict.Case(demands=(), reference=NAME, digests=(), signatures=())
+    case = verdict.Request(requirements=(), reference=NAME, digests=(), signatures=())
     ended = await process.run(
         [sys.executable, "-I", str(script)],
         deadline=Deadline.after(20),

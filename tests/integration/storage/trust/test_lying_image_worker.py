@@ -1,4 +1,4 @@
-"""An image worker that was taken over, before the real front's steps and the real court: no unsigned image gets by."""
+"""An image worker that was taken over, before the real front's steps and the real gate: no unsigned image gets by."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kernel.errors import Corrupt, CrispError, Untrusted
 from kernel.front.context import Front
 from kernel.front.images import admission, image_service, pull_flow
 from kernel.ids import ImageId
-from services.storage.trust.gate import Court
+from services.storage.trust.gate import Gate
 from tests.harness.fakes.image_workers import Workers, a_call, make_front
 from tests.harness.signing import CosignKey, policy
 
@@ -26,13 +26,13 @@ DEADLINE = a_call().deadline
 
 
 class Judged(Workers):
-    """Fake workers, but for the court."""
+    """Fake workers, but for the gate."""
 
-    court: Court
+    gate: Gate
 
     async def call(self, method, request: Message, **how) -> Message:
         if isinstance(request, storage.JudgeRequest):
-            await self.court.judge(request)
+            await self.gate.judge(request)
             return Nothing()
         return await super().call(method, request, **how)
 
@@ -71,10 +71,10 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
     workers = Judged()
     front = make_front(workers)
     section = ImageSection(signature_policy=str(tmp_path / "policy.json"), signature_policy_dir="")
-    workers.court = Court(Config(root=str(tmp_path / "root"), image=section), front.tasks)
+    workers.gate = Gate(Config(root=str(tmp_path / "root"), image=section), front.tasks)
     yield Scene(tmp_path, workers, front)
     await front.tasks.close()
-    workers.court.close()
+    workers.gate.close()
 
 
 async def test_the_truth_is_accepted(scene: Scene) -> None:

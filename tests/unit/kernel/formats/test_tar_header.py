@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from kernel.formats import tar_header
 from kernel.formats.tar_header import Kind
 from services.storage.tar.reader import Entry, entries
-from services.storage.tar.reader import Kind as Read
 from tests.unit.services.storage.tar.test_reader import Bytes
 
 
@@ -29,7 +28,7 @@ def test_a_plain_file_takes_one_block_and_its_data() -> None:
     made = tar_header.header(b"a/b", size=5, mode=0o4755, uid=7, gid=8, mtime_ns=9_000_000_000)
     assert len(made) == 512
     entry = read(made, b"hello", tar_header.padding(5))[0]
-    assert entry == Entry(Read.FILE, b"a/b", b"", 5, 0o4755, 7, 8, 9_000_000_000)
+    assert entry == Entry(Kind.FILE, b"a/b", b"", 5, 0o4755, 7, 8, 9_000_000_000)
     member = python(made, b"hello", tar_header.padding(5))[0]
     assert (member.name, member.size, member.mode, member.uid, member.mtime) == ("a/b", 5, 0o4755, 7, 9)
 
@@ -38,7 +37,7 @@ def test_a_plain_file_takes_one_block_and_its_data() -> None:
 def test_a_path_of_any_length_is_whole(length: int) -> None:
     path, link = b"p" * length, b"t" * length
     made = tar_header.header(path, Kind.SYMLINK, link=link, mode=0o777)
-    assert (read(made)[0].path, read(made)[0].link, read(made)[0].kind) == (path, link, Read.SYMLINK)
+    assert (read(made)[0].path, read(made)[0].link, read(made)[0].kind) == (path, link, Kind.SYMLINK)
     assert (python(made)[0].name, python(made)[0].linkname) == (path.decode(), link.decode())
 
 
@@ -59,9 +58,9 @@ def test_devices_links_and_folders() -> None:
         tar_header.header(b"h", Kind.HARD_LINK, link=b"n"), tar_header.header(b"p", Kind.FIFO),
     ]  # fmt: skip
     node, folder, hard, pipe = read(*made)
-    assert (node.kind, node.major, node.minor) == (Read.CHARACTER, 1, 3)
-    assert (folder.kind, folder.path, folder.mode) == (Read.DIRECTORY, b"d/", 0o1777)
-    assert (hard.kind, hard.link, pipe.kind) == (Read.HARD_LINK, b"n", Read.FIFO)
+    assert (node.kind, node.major, node.minor) == (Kind.CHARACTER, 1, 3)
+    assert (folder.kind, folder.path, folder.mode) == (Kind.DIRECTORY, b"d/", 0o1777)
+    assert (hard.kind, hard.link, pipe.kind) == (Kind.HARD_LINK, b"n", Kind.FIFO)
 
 
 @given(st.binary(min_size=1, max_size=300).filter(lambda name: not set(name) & {0, 47}), st.integers(0, 1 << 62))

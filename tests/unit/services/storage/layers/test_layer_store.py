@@ -1,83 +1,69 @@
-"""Media types, and the verdict over an unpack."""
+"""Which layers are listed, and which names are left-overs. Unpacking is in the integration tests."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
+from pathlib import Path
 
+import msgspec
 import pytest
 
-from kernel.contracts.oci import Descriptor, Layer
-from kernel.errors import Corrupt, CrispError, Internal, InvalidInput, ResourceExhausted
+from kernel.config.sections import Config
+from kernel.errors import Corrupt, NotFound
 from kernel.ids import DiffId, Digest
-from services.storage.layers.children import Ended
-from services.storage.layers.hash_pump import Pumped
-from services.storage.layers.layer_store import judge, plan_format
+from services.storage.layers.layer_store import LayerStore
+from services.storage.layers.record import DAMAGED, NOTES, RECORD, Notes, Record
 
-DIFF = DiffId(Digest("sha256:" + "1" * 64))
-OTHER = Digest("sha256:" + "2" * 64)
-LAYER = Layer(blob=Descriptor(media_type="", digest=OTHER, size=1), diff_id=DIFF)
-FINE = Ended(returncode=0, answer=b"")
-REPORT = json.dumps(
-    {
-        "bytes": 1,
-        "inodes": 2,
-        "root": False,
-        "opaque": [],
-        "implied": [],
-        "hiding": [],
-        "replaced": False,
-        "skeleton": True,
-    }
-).encode()
-MADE = Ended(returncode=0, answer=REPORT)
+A, B = (DiffId(Digest(f"sha256:{letter * 64}")) for letter in "ab")
 
 
-def pumped(digest: Digest = DIFF, *, over: bool = False) -> Pumped:
-    return Pumped(digest=digest, bytes=1, over=over)
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[LayerStore]:
+    config = Config(root=str(tmp_path))
+    config.paths.layers.mkdir(parents=True)
+    made = LayerStore(config)
+    yield made
+    made.close()
 
 
-@pytest.mark.parametrize(
-    ("media_type", "form"),
-    [
-        ("application/vnd.oci.image.layer.v1.tar", ""),
-        ("application/vnd.oci.image.layer.v1.tar+gzip", "gzip"),
-        ("application/vnd.oci.image.layer.v1.tar+zstd", "zstd"),
-        ("application/vnd.docker.image.rootfs.diff.tar.gzip", "gzip"),
-    ],
-)
-def test_media_types(media_type: str, form: str) -> None:
-    assert plan_format(media_type) == form
+def put(store: LayerStore, diff_id: DiffId, *, notes: bool = False) -> Path:
+    folder = store._paths.layer(diff_id)
+    (folder / "diff").mkdir(parents=True)
+    (folder / RECORD).write_bytes(msgspec.json.encode(Record(bytes=1, inodes=1, root=True, notes=notes)))
+    return folder
 
 
-@pytest.mark.parametrize("media_type", ["", "application/octet-stream", "application/vnd.oci.image.layer.v1.tar+xz"])
-def test_other_media_types_are_refused(media_type: str) -> None:
-    with pytest.raises(InvalidInput, match="media type"):
-        plan_format(media_type)
+def test_a_layer_without_a_whole_record_is_a_left_over(store: LayerStore) -> None:
+    put(store, A)
+    (put(store, B) / RECORD).write_text("{")
+    (store._paths.layers / ".tmp-1").mkdir()
+    assert list(store.all()) == [A]
+    assert store.partial() == [".tmp-1", "b" * 64]
+    assert store.folders((A,)) == [store._paths.layer(A) / "diff"]
+    with pytest.raises(NotFound):
+        store.folders((A, B))
 
 
-def test_a_right_layer() -> None:
-    assert judge(LAYER, pumped(), FINE, MADE).inodes == 2
+def test_a_layer_that_is_dropped_keeps_its_files(store: LayerStore) -> None:
+    folder = put(store, A)
+    for _ in range(2):
+        store.drop(A)
+    assert store.find(A) is None
+    assert sorted(path.name for path in folder.iterdir()) == [DAMAGED, "diff"]
+    store.sweep(folder.name, used=lambda _: None)
+    assert not folder.exists()
 
 
-REFUSED = Ended(returncode=3, answer=json.dumps({"error": "InvalidInput", "message": "m", "hint": ""}).encode())
+def test_notes(store: LayerStore) -> None:
+    put(store, A)
+    folder = put(store, B, notes=True)
+    assert store.notes(A) == Notes()
+    with pytest.raises(Corrupt, match="notes cannot be read"):
+        store.notes(B)
+    (folder / NOTES).write_bytes(msgspec.json.encode(Notes(implied=("a",))))
+    assert store.notes(B).implied == ("a",)
 
 
-@pytest.mark.parametrize(
-    ("seen", "inflated", "untarred", "kind"),
-    [
-        (pumped(OTHER), FINE, MADE, Corrupt),
-        (pumped(OTHER), FINE, REFUSED, Corrupt),  # a lie about the digest is the better reason
-        (pumped(), Ended(returncode=3, answer=b"bad"), MADE, Corrupt),
-        (pumped(), Ended(returncode=-9, answer=b""), MADE, Internal),
-        (pumped(), Ended(returncode=1, answer=b"Traceback"), MADE, Internal),
-        (pumped(), FINE, REFUSED, InvalidInput),
-        (pumped(), FINE, Ended(returncode=-11, answer=b""), Internal),
-        (pumped(), FINE, Ended(returncode=0, answer=b"{}"), Internal),
-        (pumped(), FINE, Ended(returncode=0, answer=b""), Internal),
-        (pumped(OTHER, over=True), FINE, REFUSED, ResourceExhausted),
-    ],
-)
-def test_verdicts(seen: Pumped, inflated: Ended, untarred: Ended, kind: type[CrispError]) -> None:
-    with pytest.raises(CrispError) as caught:
-        judge(LAYER, seen, inflated, untarred)
-    assert type(caught.value) is kind
+def test_the_layer_of_a_name(store: LayerStore) -> None:
+    names = ("a" * 64, f".old-{'a' * 64}-0123", ".tmp-0123", "x")
+    assert [store.layer_of(name) for name in names] == [A, A, None, None]

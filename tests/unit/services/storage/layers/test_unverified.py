@@ -10,8 +10,9 @@ import pytest
 
 from kernel.config.sections import Config
 from kernel.ids import DiffId, Digest
-from services.storage.layers.layer_store import LayerStore, Record
-from services.storage.layers.unverified import State, Suspects, plan
+from services.storage.layers.layer_store import LayerStore
+from services.storage.layers.record import Record
+from services.storage.layers.unverified import State, Unverified, plan
 
 A, B = (DiffId(Digest(f"sha256:{letter * 64}")) for letter in "ab")
 MADE = {A: "one", B: "two"}
@@ -38,10 +39,10 @@ def test_a_file_that_does_not_read_back_is_as_none(tmp_path: Path) -> None:
     (tmp_path / "state.json").write_bytes(b"\0")
     layers = LayerStore(Config(root=str(tmp_path)))
     try:
-        suspects = Suspects(tmp_path, layers)
+        suspects = Unverified(tmp_path, layers)
         assert suspects.pending == ()
         suspects.end()
-        assert Suspects(tmp_path, layers).pending == ()
+        assert Unverified(tmp_path, layers).pending == ()
     finally:
         layers.close()
 
@@ -52,10 +53,10 @@ def test_checks_that_end_at_once_are_all_noted(tmp_path: Path) -> None:
     layers = LayerStore(Config(root=str(tmp_path)))
     layers.all = lambda: dict.fromkeys(many, Record(bytes=1, inodes=1, root=True, boot="before"))  # type: ignore[method-assign]
     try:
-        suspects = Suspects(tmp_path, layers)
+        suspects = Unverified(tmp_path, layers)
         assert set(suspects.pending) == set(many)
         with ThreadPoolExecutor(8) as threads:
-            list(threads.map(suspects.cleared, many))
+            list(threads.map(suspects.clear, many))
         assert suspects.pending == ()
         assert msgspec.json.decode((tmp_path / "state.json").read_bytes(), type=State).suspects == ()
     finally:

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernel.errors import InvalidInput
-from services.storage.tar.reader import Entry, Kind, entries, parse_pax
+from kernel.formats.tar_header import Kind
+from services.storage.tar.reader import Entry, entries, parse_pax
 
 
 class Bytes:

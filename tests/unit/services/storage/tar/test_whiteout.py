@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from kernel.errors import InvalidInput
-from services.storage.tar.reader import Entry, Kind
+from kernel.formats.tar_header import Kind
+from services.storage.tar.reader import Entry
 from services.storage.tar.whiteout import Action, decide, keeps_xattr, locate
 
 P = b"p"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from kernel.errors import InvalidInput
-from services.storage.checkpoint import deleted_paths, form_of
-from services.storage.tar.reader import Entry, Kind
-from services.storage.tar.unarchive import Part, is_image_name, part_of
+from kernel.formats.tar_header import Kind
+from services.storage.checkpoints.unarchive import Part, part_of
+from services.storage.tar.reader import Entry
 
 
 @pytest.mark.parametrize(
@@ -45,20 +45,3 @@ def test_no_way_out(path: bytes) -> None:
         return
     with pytest.raises(InvalidInput):
         part_of(Entry(Kind.FILE, path))
-
-
-def test_names_of_crius() -> None:
-    assert all(map(is_image_name, (b"core-1.img", b"pages-1.img", b"tmpfs-dev-54.tar.gz.img", b"descriptors.json")))
-    assert not any(map(is_image_name, (b"", b".", b"..", b".x", b"a b", b"a/b", b"\xff", b"x" * 256)))
-
-
-def test_compression_is_told_by_the_first_bytes() -> None:
-    assert (form_of(b"\x1f\x8b\x08"), form_of(b"\x28\xb5\x2f\xfd"), form_of(b"conf")) == ("gzip", "zstd", "")
-
-
-def test_deleted_paths_stay_in_the_root() -> None:
-    assert deleted_paths(b'["/etc/x", "a/./b"]') == [b"/etc/x", b"a/./b"]
-    assert deleted_paths(b"") == []
-    for text in (b'["/"]', b'["."]', b'["../x"]', b'["/a/../../b"]', b"[1]", b"{}", b"nonsense"):
-        with pytest.raises(InvalidInput):
-            deleted_paths(text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from services.storage.tar.diff import Diff
+from services.storage.checkpoints.diff import Diff
 from services.storage.tar.reader import Entry, entries
 from tests.unit.services.storage.tar.test_reader import Bytes
 

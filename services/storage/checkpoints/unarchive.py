@@ -1,9 +1,9 @@
-"""The child that reads an archive of a checkpoint: standard input to `/`, or its two descriptions to standard output.
+"""The child that reads an archive of a checkpoint: it unpacks its parts below `/`, or returns its two descriptions.
 
-Started by the storage worker as `python -I -m services.storage.tar.unarchive all|descriptions MAX_BYTES FILTER`, with
-the folder to fill as working directory, which becomes its root. Anybody may have made the archive, so it holds plain
-files by known names or is refused: no link, no device, no folder but CRIU's, nothing twice. What is in it and has no
-meaning here (another engine's log, network status, volumes) is passed over, never made.
+Started by the storage worker as `python -I -m services.storage.checkpoints.unarchive all|descriptions MAX_BYTES FILTER`
+with the archive on standard input and the folder to fill as working directory, which becomes its root. Anybody may have
+made the archive, so it has plain files by known names or is refused: no link, no device, no folder but CRIU's, nothing
+twice. What has no meaning here (another engine's log, network status, volumes) is passed over and never made.
 Answer on standard output, as JSON: the descriptions in base 64, or the kind and message of an error.
 """
 
@@ -11,46 +11,46 @@ from __future__ import annotations
 
 import base64
 import enum
-import json
 import os
-import re
 import sys
 
-from kernel.errors import CrispError, Internal, InvalidInput, ResourceExhausted
-from services.storage.confined import confine
+from kernel.errors import InvalidInput, ResourceExhausted
+from kernel.formats.tar_header import Kind
+from services.storage.checkpoints.parts import (
+    CONFIG,
+    DELETED,
+    IMAGES,
+    INVENTORY,
+    MOST_JSON,
+    ROOTFS_DIFF,
+    SPEC,
+    is_image_name,
+)
+from services.storage.confined import answer, confine
 from services.storage.tar.pipe_source import Stream
-from services.storage.tar.reader import Entry, Kind, entries
+from services.storage.tar.reader import Entry, entries
 from services.storage.tar.whiteout import locate
 
-REFUSED = 3
-"""The exit status with which the answer is an error."""
 ALL, DESCRIPTIONS = "all", "descriptions"
-IMAGES = b"checkpoint"
-"""The folder of what CRIU dumped."""
-CONFIG, SPEC = b"config.dump", b"spec.dump"
-INVENTORY = b"inventory.img"
-"""What no dump of CRIU's lacks."""
-ROOTFS_DIFF, DELETED = b"rootfs-diff.tar", b"deleted.files"
-MOST_JSON = 8 << 20
-"""Bytes of a description, or of the list of deleted files."""
+"""The two modes: everything to disk, or the descriptions to the answer."""
 _MOST_ENTRIES = 100_000
-_NAME = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 
 
 class Part(enum.Enum):
-    """What an entry is for."""
+    """Which part of a checkpoint an entry is."""
 
     NONE = "none"
+    """It has no meaning here."""
     FOLDER = "folder"
-    """CRIU's."""
+    """The folder of CRIU's files."""
     IMAGE = "image"
-    """A file in it."""
+    """A file in that folder."""
     FILE = "file"
-    """One of ours, beside it."""
+    """A description, or a list of changes, beside that folder."""
 
 
 def part_of(entry: Entry) -> Part:
-    """What an entry is for. InvalidInput for one that no checkpoint has. Pure."""
+    """Return which part an entry is; InvalidInput for one that no checkpoint has. Pure."""
     parent, name = locate(entry.path)
     if entry.kind is Kind.DIRECTORY:
         if parent == IMAGES or parent.startswith(IMAGES + b"/"):
@@ -69,13 +69,8 @@ def part_of(entry: Entry) -> Part:
     return Part.FILE
 
 
-def is_image_name(name: bytes) -> bool:
-    """Whether CRIU could have named a file so. Pure."""
-    return _NAME.fullmatch(name) is not None
-
-
 class Unpacking:
-    """One archive being read into the directory `root`, or not written at all where that is None."""
+    """One archive being read into the open directory `root`; if that is None, nothing is written."""
 
     def __init__(self, root: int | None, max_bytes: int) -> None:
         self._root = root
@@ -84,7 +79,7 @@ class Unpacking:
         self.descriptions: dict[bytes, bytes] = {}
 
     def run(self, source: Stream) -> None:
-        """Read the archive to its end. InvalidInput where a part is missing that none lacks."""
+        """Read the archive to its end. InvalidInput if it lacks a part that every checkpoint has."""
         for count, entry in enumerate(entries(source)):
             if count >= _MOST_ENTRIES:
                 raise ResourceExhausted(f"it has more than {_MOST_ENTRIES} entries")
@@ -126,7 +121,7 @@ class Unpacking:
 
 
 def main() -> None:
-    """The child's whole life."""
+    """Run the child from its start to its end."""
     mode, max_bytes, seccomp = sys.argv[1], int(sys.argv[2]), bytes.fromhex(sys.argv[3])
     root = None
     os.umask(0o077)
@@ -136,19 +131,12 @@ def main() -> None:
         os.mkdir(IMAGES, 0o700, dir_fd=root)
     confine.drop(0, seccomp)
     unpacking = Unpacking(root, max_bytes)
-    try:
+
+    def read() -> dict[str, object]:
         unpacking.run(Stream(0))
-        said = {name.decode(): base64.b64encode(data).decode() for name, data in unpacking.descriptions.items()}
-        answer, status = json.dumps(said), 0
-    except CrispError as error:
-        answer = json.dumps({"error": type(error).__name__, "message": error.message[:1000], "hint": error.hint})
-        status = REFUSED
-    except OSError as error:
-        answer = json.dumps({"error": Internal.__name__, "message": f"the folder to fill: {error}", "hint": ""})
-        status = REFUSED
-    with open(1, "wb", closefd=False) as out:
-        out.write(answer.encode())
-    os._exit(status)
+        return {name.decode(): base64.b64encode(data).decode() for name, data in unpacking.descriptions.items()}
+
+    answer.finish(1, read, "checkpoint's folder")
 
 
 if __name__ == "__main__":

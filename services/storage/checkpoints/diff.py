@@ -1,9 +1,9 @@
 """What a container has changed in its root: a tar of what it wrote, and the list of what it deleted.
 
-Runs in a thread of the storage worker on the writable layer of a container that is frozen; its every name and file is
-the container's, so folders are opened within the layer, no link is followed, and only regular files are read. The
-overlay's own marks become words that other engines know too: a whiteout is a deleted path, and of a folder that hides
-the layers below, what it hides is deleted path by path. Sockets are left out: no tar can hold one.
+Runs in a thread of the storage worker, on the writable layer of a frozen container. Every name and file in it is the
+container's, so folders are opened within the layer, no link is followed, and only regular files are read. The overlay's
+own marks become what other engines know too: a whiteout becomes a deleted path, and if a folder hides the layers below,
+each path that it hides is listed as deleted. Sockets are left out: a tar cannot hold one.
 """
 
 from __future__ import annotations
@@ -17,11 +17,9 @@ from typing import IO
 
 from kernel.formats import tar_header
 from kernel.formats.tar_header import Kind
-from kernel.host import syscalls
 from services.storage.tar.whiteout import keeps_xattr
+from services.storage.trees import overlay_marks, within
 
-_WITHIN = syscalls.RESOLVE_BENEATH | syscalls.RESOLVE_NO_SYMLINKS
-_FOLDER = os.O_DIRECTORY | os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 _KINDS = {
     stat.S_IFLNK: Kind.SYMLINK, stat.S_IFCHR: Kind.CHARACTER, stat.S_IFBLK: Kind.BLOCK, stat.S_IFIFO: Kind.FIFO,
 }  # fmt: skip
@@ -31,17 +29,17 @@ class Diff:
     """One writable layer being read."""
 
     def __init__(self, upper: Path, lower: Sequence[Path], out: IO[bytes]) -> None:
-        """`lower`: the folders of the layers below, in any order."""
+        """Read `upper` and write to `out`. `lower`: the folders of the layers below, in any order."""
         self._upper = upper
         self._lower = lower
         self._out = out
         self._names: dict[tuple[int, int], bytes] = {}
-        """Files with several names that are in the tar already."""
+        """Files with several names that are in the tar already, by device and inode."""
         self._deleted: list[bytes] = []
 
     def write(self) -> list[bytes]:
-        """Write the tar; the deleted paths, relative to the root, in order."""
-        top = os.open(self._upper, _FOLDER)
+        """Write the tar and return the deleted paths, relative to the root, in order."""
+        top = os.open(self._upper, within.FOLDER)
         try:
             self._walk(top)
         finally:
@@ -53,9 +51,9 @@ class Diff:
         waiting: list[tuple[bytes, bool]] = [(b"", False)]
         while waiting:
             path, hides = waiting.pop()
-            fd = syscalls.openat2(top, os.fsdecode(path or b"."), _FOLDER, _WITHIN)
+            fd = within.open_plain(top, path)
             try:
-                hides = hides or _is_opaque(fd)
+                hides = hides or overlay_marks.is_opaque(fd)
                 if path:
                     self._write_header(path, Kind.DIRECTORY, os.fstat(fd), _xattrs(fd, path))
                 names = sorted(os.fsencode(name) for name in os.listdir(fd))
@@ -69,12 +67,12 @@ class Diff:
                 os.close(fd)
 
     def _is_folder(self, parent: int, name: bytes, path: bytes) -> bool:
-        """Whether it is a folder to walk through; all else is written at once."""
+        """Return whether an entry is a folder to walk through; everything else is written at once."""
         status = os.lstat(name, dir_fd=parent)
         form = stat.S_IFMT(status.st_mode)
         if form == stat.S_IFDIR:
             return True
-        if form == stat.S_IFCHR and not status.st_rdev:
+        if overlay_marks.is_whiteout(status):
             self._deleted.append(path)
         elif form == stat.S_IFREG:
             self._write_file(parent, name, path)
@@ -111,7 +109,7 @@ class Diff:
         )  # fmt: skip
 
     def _hidden(self, path: bytes) -> set[bytes]:
-        """The names that the layers below have in a folder. A whiteout there is a name too: deleting it is nothing."""
+        """Return the names that the layers below have in a folder, whiteouts too: deleting one changes nothing."""
         found: set[bytes] = set()
         for layer in self._lower:
             found.update(_names_in(layer, path))
@@ -119,7 +117,7 @@ class Diff:
 
 
 def copy(fd: int, out: IO[bytes], size: int) -> None:
-    """`size` bytes of a file, which has them: nobody writes to it now."""
+    """Copy `size` bytes of a file; OSError EIO if it has fewer, which it cannot have while the container is frozen."""
     out.flush()
     while size:
         sent = os.sendfile(out.fileno(), fd, None, size)
@@ -129,9 +127,9 @@ def copy(fd: int, out: IO[bytes], size: int) -> None:
 
 
 def _names_in(layer: Path, path: bytes) -> Iterator[bytes]:
-    top = os.open(layer, _FOLDER)
+    top = os.open(layer, within.FOLDER)
     try:
-        fd = syscalls.openat2(top, os.fsdecode(path or b"."), _FOLDER, _WITHIN)
+        fd = within.open_plain(top, path)
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
             raise
@@ -144,17 +142,8 @@ def _names_in(layer: Path, path: bytes) -> Iterator[bytes]:
         os.close(fd)
 
 
-def _is_opaque(fd: int) -> bool:
-    try:
-        return os.getxattr(fd, "trusted.overlay.opaque") == b"y"
-    except OSError as error:
-        if error.errno not in (errno.ENODATA, errno.ENOTSUP):
-            raise
-        return False
-
-
 def _xattrs(fd: int, path: bytes) -> list[tuple[bytes, bytes]]:
-    """The attributes that an archive keeps: those that a layer's would."""
+    """Return the attributes that an archive keeps: those that a layer would."""
     found = []
     for name in os.listxattr(fd):
         if name == "security.capability" or name.startswith("user."):

@@ -1,0 +1,39 @@
+"""The folder of one container's checkpoint, `Paths.checkpoint`, and errors that name what they are about.
+
+Runs in threads of the storage worker. The runtime worker fills and empties the same folder: on the way out with what
+CRIU dumped, and on the way in it restores from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from kernel.errors import FailedPrecondition, Internal, InvalidInput, ResourceExhausted, from_os
+from services.storage.trees import removal
+
+
+def renew(folder: Path) -> None:
+    """Make a checkpoint's folder, empty, in the place of an earlier one."""
+    with os_errors("checkpoint's folder cannot be made"):
+        removal.delete(folder)
+        folder.mkdir(mode=0o700)
+
+
+@contextmanager
+def os_errors(what: str) -> Iterator[None]:
+    """Turn errors of the file system in the body into ours."""
+    try:
+        yield
+    except OSError as error:
+        raise from_os(error, what) from error
+
+
+@contextmanager
+def named(what: str) -> Iterator[None]:
+    """Put `what` before the message of an error in the body."""
+    try:
+        yield
+    except (InvalidInput, ResourceExhausted, Internal, FailedPrecondition) as error:
+        raise type(error)(f"{what}: {error.message}", hint=error.hint) from error
