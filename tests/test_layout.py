@@ -37,6 +37,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "kernel/stream/wires/channel.py": "tests/unit/kernel/stream/sessions/test_pump.py",  # an interface
     "kernel/stream/methods.py": "tests/integration/stream/test_remote_command.py",  # as the front calls it
     "kernel/stream/session.py": "tests/integration/stream/test_remote_command.py",  # what its two kinds share
+    "services/image/documents/media_types.py": "tests/unit/services/image/documents/test_manifest.py",  # constants
     "kernel/host/syscalls.py": "tests/integration/",  # one wrapper per call, no policy: the real parts use each
 }
 """A module, or a folder of modules, that needs no test file of its own name: and where it is tested instead."""

@@ -1,8 +1,8 @@
-"""The image worker's bus methods: each checks, joins what already runs, and waits within the caller's deadline.
+"""The image worker's bus methods: each checks, joins what runs already, and waits within the caller's deadline.
 
-Runs as `crisp-image` without capabilities; may write only below `<root>/image`. Registries are talked to and
-files are written in a bounded pool of threads; the event loop only waits. Credentials live as long as the call
-(tokens for minutes, in memory) and reach no log, error or file.
+Runs as `crisp-image` without capabilities; may write only below `<root>/image`. Requests to registries and work on
+files are done in bounded pools of threads; the event loop only waits. Credentials live as long as the call (tokens for
+minutes, in memory) and reach no log, error or file.
 """
 
 from __future__ import annotations
@@ -11,9 +11,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from kernel.config.sections import Config
 from kernel.contracts.contract import Nothing
@@ -37,98 +35,102 @@ from kernel.contracts.oci import Descriptor
 from kernel.errors import CrispError, InvalidInput
 from kernel.formats import reference
 from kernel.host.aio import Deadline, Joins, Tasks
-from kernel.ids import Digest, digest
+from kernel.ids import digest
 from services.image.archives import archive_loading
 from services.image.blobs import BlobFolder
-from services.image.documents import manifest
-from services.image.pull import Job, Keys, Puller
-from services.image.registry import challenge
-from services.image.transfer import Transfer
+from services.image.credentials import RequestCredentials
+from services.image.documents import auth_file, manifest, platforms
+from services.image.documents.platforms import Platform
+from services.image.endpoints import Endpoints
+from services.image.jobs import Jobs
+from services.image.pull import Puller
+from services.image.signatures.search import SignatureSearch
+from services.image.transfer import Transfer, Transfers
 
 if TYPE_CHECKING:
     from kernel.bus.worker import Call
 
-_T = TypeVar("_T")
 _LOG = logging.getLogger(__name__)
 _SMALL_JOBS = 16
 """Threads for manifests and archives: so many slow registries do not keep others from being asked."""
 _SPARE = 4
-"""Threads beyond the downloads' own: a given-up job may hold one a moment longer."""
+"""Threads beyond those for downloads: a job that was given up may keep one a moment longer."""
 _DOCUMENTS = 8
+"""The most documents that are kept at a time."""
 _SIZE_LIMIT = 1 << 50
+"""The most bytes of a blob."""
 _COLLECT_SECONDS = 3600.0
 
 
 async def create(config: Config) -> ImageService:
-    """The worker's service, its folders ready."""
+    """Return the worker's service, with its folders ready."""
     text = config.image.platform
-    platform = manifest.parse_platform(text) if text else manifest.host_platform(os.uname().machine)
+    platform = platforms.parse(text) if text else platforms.of_host(os.uname().machine)
     blobs = BlobFolder(config.paths.blobs)
     await asyncio.to_thread(blobs.prepare)
     return ImageService(config, blobs, platform)
 
 
 class ImageService:
-    """One coroutine per method of the contract."""
+    """Serves `kernel.contracts.image`: one coroutine for each method."""
 
-    def __init__(self, config: Config, blobs: BlobFolder, platform: manifest.Platform) -> None:
+    def __init__(self, config: Config, blobs: BlobFolder, platform: Platform) -> None:
         self._blobs = blobs
         self._platform = platform
         self._incoming = config.paths.incoming
-        self._puller = Puller(config, blobs, platform)
+        self._endpoints = Endpoints(config)
+        self._puller = Puller(config, blobs, platform, self._endpoints)
+        self._signature_search = SignatureSearch(config, self._endpoints)
         downloads = max(1, config.image.parallel_downloads)
         self._slots = asyncio.Semaphore(downloads)
-        self._downloading = ThreadPoolExecutor(downloads + _SPARE, thread_name_prefix="download")
-        self._small = ThreadPoolExecutor(_SMALL_JOBS, thread_name_prefix="small")
+        self._downloads = Jobs(downloads + _SPARE, "download")
+        self._small_jobs = Jobs(_SMALL_JOBS, "small")
         self._tasks = Tasks()
         self._loads: Joins[str, Loaded] = Joins(self._tasks)
-        self._transfers: dict[Digest, Transfer] = {}
-        self._jobs: set[Job] = set()
-        self._tasks.start(self._collect(), "collect partial blobs")
+        self._transfers = Transfers(self._tasks)
+        self._tasks.spawn(self._collect(), "collect partial blobs")
 
     async def wanted(self, request: ResolveRequest, call: Call) -> Wanted:
-        """Which credential helpers a pull may need."""
-        wanted, keys = reference.parse(request.reference), _keys(request)
-        async with call.deadline.limit(f"image {wanted}"):
-            return Wanted(helpers=await asyncio.to_thread(self._puller.wanted, wanted, keys))
+        """Return which credential helpers a pull may need."""
+        image, credentials = reference.parse(request.reference), _credentials_of(request)
+        async with call.deadline.limit(f"image {image}"):
+            return Wanted(helpers=await asyncio.to_thread(self._endpoints.helpers, image, credentials))
 
     async def resolve(self, request: ResolveRequest, call: Call) -> Resolved:
         """Find what a reference names, for the platform."""
-        wanted, keys = reference.parse(request.reference), _keys(request)
-        async with call.deadline.limit(f"image {wanted}"):
-            return await self._in_thread(self._small, lambda job: self._puller.resolve(job, wanted, keys))
+        image, credentials = reference.parse(request.reference), _credentials_of(request)
+        async with call.deadline.limit(f"image {image}"):
+            return await self._small_jobs.run(lambda job: self._puller.resolve(job, image, credentials))
 
     async def signatures(self, request: SignaturesRequest, call: Call) -> Signatures:
         """Find the signatures of an image."""
-        image, keys = reference.parse(request.reference), _keys(request)
+        image, credentials = reference.parse(request.reference), _credentials_of(request)
         digests = [digest(value) for value in request.digests]
         async with call.deadline.limit(f"signatures of image {image}"):
-            found = await self._in_thread(
-                self._small, lambda job: self._puller.signatures_of(job, image, digests, keys)
+            found = await self._small_jobs.run(
+                lambda job: self._signature_search.find(job, image, digests, credentials)
             )
         return Signatures(signatures=found)
 
     async def fetch(self, request: FetchRequest, call: Call) -> Nothing:
-        """Download a blob, or join whoever does already."""
-        name = reference.parse(request.reference)
-        blob, keys = _checked(request.blob), _keys(request)
-        async with call.deadline.limit(f"blob {blob.digest} of {name.name}"):
+        """Download a blob, or join the download that runs already."""
+        image = reference.parse(request.reference)
+        blob, credentials = _checked(request.blob), _credentials_of(request)
+        async with call.deadline.limit(f"blob {blob.digest} of {image.name}"):
             while not await asyncio.to_thread(self._blobs.has, blob):
-                transfer = self._transfers.get(blob.digest)
-                if transfer is None:
-                    transfer = self._begin(name, request, keys)
+                transfer = self._transfers.running(blob.digest) or self._begin(image, request, credentials)
                 try:
                     async for done in transfer.follow():
                         await call.progress(Progress(digest=blob.digest, done=done, total=blob.size))
                 except CrispError:
-                    if transfer.source == _source(request):
+                    if transfer.source == _source_of(request):
                         raise
-                    # another's repository or credentials failed, or its wrong idea of the size: try our own
+                    # another caller's repository, credentials or size were wrong: try this caller's
         await call.progress(Progress(digest=blob.digest, done=blob.size, total=blob.size))
         return Nothing()
 
     async def keep(self, request: KeepRequest, call: Call) -> Nothing:
-        """Put an image's documents among the blobs."""
+        """Store an image's documents among the blobs."""
         if len(request.documents) > _DOCUMENTS or any(len(data) > manifest.SIZE_LIMIT for data in request.documents):
             raise InvalidInput(f"documents: more than {_DOCUMENTS}, or one of more than {manifest.SIZE_LIMIT} bytes")
         async with call.deadline.limit("keeping documents"):
@@ -136,105 +138,69 @@ class ImageService:
         return Nothing()
 
     async def load(self, request: LoadRequest, call: Call) -> Loaded:
-        """Read an archive of the folder `incoming`."""
+        """Read an archive in the folder `incoming`."""
         name = request.archive
         async with call.deadline.limit(f"archive {name[:200]!a}"):
-            if not self._loads.running(name):
-                self._loads.begin(name, self._load(name), f"load {name}")
-            return await self._loads.wait(name)
+            return await self._loads.join(name, lambda: self._load(name), f"load {name}")
 
     async def drop(self, request: DropRequest, call: Call) -> Nothing:
-        """Remove blobs; a download under way that nobody waits for ends, one that is awaited goes on."""
+        """Remove blobs. A download of one ends if nobody waits for it, else it goes on."""
         digests = [digest(value) for value in request.digests]
         async with call.deadline.limit("dropping blobs"):
-            abandoned = [self._transfers[value] for value in digests if value in self._transfers]
-            for transfer in abandoned:
-                if not transfer.followers:
-                    await transfer.stop()
-            gone = [value for value in digests if value not in self._transfers]
-            await asyncio.to_thread(self._blobs.drop, gone, partial=request.partial, aside=request.aside)
+            idle = await self._transfers.stop_unfollowed(digests)
+            await asyncio.to_thread(self._blobs.drop, idle, partial=request.partial, aside=request.aside)
         return Nothing()
 
     async def blobs(self, request: Nothing, call: Call) -> Blobs:
-        """What lies in the blob folder."""
+        """Return what is in the blob folder."""
         async with call.deadline.limit("listing blobs"):
             return Blobs(blobs=await asyncio.to_thread(self._blobs.sizes))
 
     async def close(self) -> None:
-        """End all work; what downloads have brought so far stays for the next worker."""
+        """End all work. What downloads have brought so far stays for the next worker."""
         await self._tasks.close()
-        for job in list(self._jobs):
-            job.give_up()
-        for pool in (self._downloading, self._small):
-            await asyncio.to_thread(pool.shutdown, cancel_futures=True)
+        for jobs in (self._downloads, self._small_jobs):
+            await jobs.close()
 
-    def _begin(self, name: reference.Reference, request: FetchRequest, keys: Keys) -> Transfer:
-        blob = request.blob
-        loop, transfer = asyncio.get_running_loop(), Transfer(_source(request))
+    def _begin(self, image: reference.Reference, request: FetchRequest, credentials: RequestCredentials) -> Transfer:
+        blob, loop = request.blob, asyncio.get_running_loop()
 
-        def arrived(done: int) -> None:
-            if transfer.notable(done):
-                loop.call_soon_threadsafe(transfer.arrived, done)
+        async def download(transfer: Transfer) -> None:
+            def arrived(done: int) -> None:
+                if transfer.notable(done):
+                    loop.call_soon_threadsafe(transfer.arrived, done)
 
-        async def attempt() -> None:
-            async with self._slots, Deadline.after(FETCH.deadline).limit(f"blob {blob.digest} of {name.name}"):
-                job, work = self._thread(
-                    self._downloading, lambda job: self._puller.fetch(job, name, blob, keys, arrived)
+            async with self._slots, Deadline.after(FETCH.deadline).limit(f"blob {blob.digest} of {image.name}"):
+                job, work = self._downloads.start(
+                    lambda job: self._puller.fetch(job, image, blob, credentials, arrived)
                 )
                 transfer.work = work
-                await self._result(job, work)
+                await self._downloads.result_of(job, work)
 
-        self._transfers[blob.digest] = transfer
-        task = self._tasks.start(attempt(), f"fetch {blob.digest}")
-        transfer.run(task, lambda: self._transfers.pop(blob.digest, None))
-        return transfer
+        return self._transfers.begin(blob.digest, _source_of(request), download)
 
     async def _collect(self) -> None:
-        """Drop what downloads left that nobody went on with for a day."""
+        """Remove broken-off downloads that were not continued for a day."""
         while True:
             await asyncio.sleep(_COLLECT_SECONDS)
             try:
                 await asyncio.to_thread(self._blobs.collect, time.time())
             except CrispError as error:
-                _LOG.warning("broken-off downloads stay: %s", error)
+                _LOG.warning("broken-off downloads cannot be removed: %s", error)
 
     async def _load(self, name: str) -> Loaded:
         async with Deadline.after(LOAD.deadline).limit(f"archive {name[:200]!a}"):
-            return await self._in_thread(
-                self._small,
-                lambda job: archive_loading.load(self._incoming, name, self._blobs, self._platform, job.given_up),
+            return await self._small_jobs.run(
+                lambda job: archive_loading.load(self._incoming, name, self._blobs, self._platform, job.given_up)
             )
 
-    async def _in_thread(self, pool: ThreadPoolExecutor, work: Callable[[Job], _T]) -> _T:
-        """Run a job's blocking work; where the caller is cancelled, the job is made to end."""
-        return await self._result(*self._thread(pool, work))
 
-    def _thread(self, pool: ThreadPoolExecutor, work: Callable[[Job], _T]) -> tuple[Job, asyncio.Future[_T]]:
-        job = Job()
-        self._jobs.add(job)
-        future = asyncio.get_running_loop().run_in_executor(pool, work, job)
-        future.add_done_callback(lambda done: self._ended(job, done))
-        return job, future
-
-    async def _result(self, job: Job, future: asyncio.Future[_T]) -> _T:
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            job.give_up()
-            raise
-
-    def _ended(self, job: Job, done: asyncio.Future[_T]) -> None:
-        self._jobs.discard(job)
-        if job.given_up() and not done.cancelled() and (error := done.exception()) is not None:
-            _LOG.debug("a job that was given up ended: %s", error)
+def _credentials_of(request: ResolveRequest | SignaturesRequest | FetchRequest) -> RequestCredentials:
+    helped = {server: auth_file.check(auth) for server, auth in request.helped.items()}
+    return RequestCredentials(auth_file.check(request.auth), request.namespace, helped)
 
 
-def _keys(request: ResolveRequest | SignaturesRequest | FetchRequest) -> Keys:
-    helped = {server: challenge.check_credentials(auth) for server, auth in request.helped.items()}
-    return Keys(challenge.check_credentials(request.auth), request.namespace, helped)
-
-
-def _source(request: FetchRequest) -> tuple[object, ...]:
+def _source_of(request: FetchRequest) -> tuple[object, ...]:
     return (request.reference, request.blob.size, request.auth, request.namespace, tuple(request.helped.items()))
 
 

@@ -1,14 +1,13 @@
-"""Archives of `crisp image load`: an OCI layout or what `docker save` writes, as a tar file in `incoming`.
+"""Archives of `crisp image load`: an OCI layout or what `docker save` writes, as a tar file in the folder `incoming`.
 
-Runs in a thread of the worker's pool. The file is the administrator's, its content is anybody's: members are read
-as streams (`tarball`), every blob is hashed as it is copied, and the blobs of all images appear together at the
-end or not at all. The file itself is left to whoever put it there.
+Runs in a thread of the worker's pool. The file is the administrator's, but its content may be anybody's: members are
+read as streams (`tarball`), every blob is hashed as it is copied, and the blobs of all images appear together at the
+end or not at all. The file itself stays; who put it there removes it.
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import re
 import stat
@@ -26,14 +25,15 @@ from kernel.formats import reference, strict_json
 from kernel.ids import Digest, digest, digest_hex
 from services.image.archives.tarball import Tarball
 from services.image.blobs import BlobFolder, Incoming
-from services.image.documents import manifest
-from services.image.documents.manifest import SIZE_LIMIT, Entry, Index, Platform
+from services.image.documents import configuration, manifest, media_types, selection, untrusted
+from services.image.documents.manifest import SIZE_LIMIT, Index, IndexEntry
+from services.image.documents.platforms import Platform
 
 _T = TypeVar("_T")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}", re.ASCII)
 _IMAGES = 100
 _LAYERS = 500
-_FULL_NAME = "io.containerd.image.name"
+_CONTAINERD_NAME = "io.containerd.image.name"
 _REF_NAME = "org.opencontainers.image.ref.name"
 _GZIP = b"\x1f\x8b\x08"
 _ZSTD = b"\x28\xb5\x2f\xfd"
@@ -52,10 +52,10 @@ class _Saved(msgspec.Struct, frozen=True, rename="pascal"):
 
 
 def load(folder: Path, archive: str, blobs: BlobFolder, platform: Platform, given_up: Callable[[], bool]) -> Loaded:
-    """The images of an archive, their layers now in the blob folder.
+    """Copy the layers of an archive's images into the blob folder, and return the images.
 
-    InvalidInput for what is no such archive, Corrupt where a digest in it is wrong. `given_up` is asked between
-    pieces of a layer: once true, nothing is kept.
+    InvalidInput if it is no such archive, Corrupt if a digest in it is wrong. `given_up` is called between pieces of a
+    layer: once it returns True, nothing is kept.
     """
     fd = _open(folder, archive)
     try:
@@ -94,7 +94,7 @@ def _open(folder: Path, archive: str) -> int:
 
 
 class _Reading:
-    """One archive being read."""
+    """An archive that is being read."""
 
     def __init__(
         self, tarball: Tarball, name: str, blobs: BlobFolder, stack: ExitStack, given_up: Callable[[], bool]
@@ -108,18 +108,18 @@ class _Reading:
         self._paths: dict[str, Descriptor] = {}
 
     def commit(self) -> None:
-        """Make all blobs appear."""
+        """Put all blobs into the folder."""
         for incoming in self._written.values():
             incoming.commit()
 
     def layout(self, platform: Platform) -> tuple[LoadedImage, ...]:
-        """The images of an OCI layout (image-spec, image-layout.md)."""
+        """Return the images of an OCI layout (image-spec, image-layout.md)."""
         version = self._json("oci-layout", _Layout).image_layout_version
         if version != "1.0.0":
             raise FailedPrecondition(f"{self._name}: OCI layout version {version[:20]!a} is not supported")
-        index = manifest.parse(self._tarball.read("index.json", SIZE_LIMIT), manifest.OCI_INDEX, self._name)
+        index = manifest.parse(self._tarball.read("index.json", SIZE_LIMIT), media_types.OCI_INDEX, self._name)
         if not isinstance(index, Index) or not 0 < len(index.entries) <= _IMAGES:
-            raise FailedPrecondition(f"{self._name}: its index has not between 1 and {_IMAGES} images")
+            raise FailedPrecondition(f"{self._name}: its index does not have 1 to {_IMAGES} images")
         names: dict[Digest, list[str]] = {}
         images: dict[Digest, Descriptor] = {}
         for entry in index.entries:
@@ -128,16 +128,16 @@ class _Reading:
         return tuple(self._image(blob, tuple(dict.fromkeys(names[key])), platform) for key, blob in images.items())
 
     def saved(self, platform: Platform) -> tuple[LoadedImage, ...]:
-        """The images of an archive that `docker save` wrote."""
+        """Return the images of an archive that `docker save` wrote."""
         images = self._json("manifest.json", list[_Saved])
         if not 0 < len(images) <= _IMAGES:
-            raise FailedPrecondition(f"{self._name}: its manifest.json has not between 1 and {_IMAGES} images")
+            raise FailedPrecondition(f"{self._name}: its manifest.json does not have 1 to {_IMAGES} images")
         found = []
         for image in images:
             if len(image.layers) > _LAYERS:
                 raise FailedPrecondition(f"{self._name}: an image of more than {_LAYERS} layers")
             config = self._tarball.read(image.config, SIZE_LIMIT)
-            manifest.check_config(config, len(image.layers), platform, f"{self._name}: {image.config[:100]!a}")
+            configuration.check(config, len(image.layers), platform, f"{self._name}: {image.config[:100]!a}")
             found.append(
                 LoadedImage(
                     names=tuple(_reference(name, self._name) for name in image.repo_tags or ()),
@@ -151,12 +151,12 @@ class _Reading:
     def _image(self, blob: Descriptor, names: tuple[str, ...], platform: Platform) -> LoadedImage:
         what = f"{self._name}: image {names[0] if names else blob.digest}"
         top = manifest.parse(data := self._verified(blob, what), blob.media_type, what)
-        parsed, below = manifest.descend(
+        parsed, below = selection.descend(
             top, platform, what, lambda entry: (self._verified(entry, what), entry.media_type)
         )
-        chosen = Digest(f"sha256:{hashlib.sha256((data, *below)[-1]).hexdigest()}")
+        chosen = untrusted.digest_of((data, *below)[-1])
         config = self._verified(parsed.config, what)
-        manifest.check_config(config, len(parsed.layers), None if below else platform, what)
+        configuration.check(config, len(parsed.layers), None if below else platform, what)
         for layer in parsed.layers:
             self._layer(layer, what)
         documents = (data, *below)
@@ -166,7 +166,7 @@ class _Reading:
 
     def _verified(self, blob: Descriptor, what: str) -> bytes:
         data = self._tarball.read(_member(blob.digest), SIZE_LIMIT)
-        manifest.verify(data, blob, what)
+        untrusted.verify(data, blob, what)
         return data
 
     def _layer(self, layer: Descriptor, what: str) -> None:
@@ -179,18 +179,18 @@ class _Reading:
         self._written[layer.digest] = self._copy(_member(layer.digest), layer.digest)
 
     def _file(self, path: str) -> Descriptor:
-        """Copy a layer of `docker save`, whose digest only its bytes tell."""
+        """Copy a layer of `docker save`; its digest is known only when it has been copied."""
         if path in self._paths:
             return self._paths[path]
         member = self._tarball.find(path)
         if member is None:
             raise InvalidInput(f"{self._name}: has no file {path[:200]!a}")
         start = next(self._tarball.chunks(member), b"")
-        kind = manifest.LAYER_TAR
+        kind = media_types.LAYER_TAR
         if start.startswith(_GZIP):
-            kind = manifest.LAYER_GZIP
+            kind = media_types.LAYER_GZIP
         elif start.startswith(_ZSTD):
-            kind = manifest.LAYER_ZSTD
+            kind = media_types.LAYER_ZSTD
         incoming = self._copy(path, None)
         found = Descriptor(media_type=kind, digest=incoming.digest, size=incoming.size)
         if found.digest not in self._written and not self._blobs.has(found):
@@ -200,7 +200,7 @@ class _Reading:
 
     def _copy(self, path: str, expected: Digest | None) -> Incoming:
         member = self._tarball.find(path)
-        assert member is not None  # the callers looked
+        assert member is not None  # the callers have looked
         self._blobs.check_room(member.size)
         incoming = self._stack.enter_context(self._blobs.begin())
         for chunk in self._tarball.chunks(member):
@@ -223,10 +223,10 @@ def _member(blob: Digest) -> str:
     return f"blobs/sha256/{digest_hex(digest(blob))}"
 
 
-def _names(entry: Entry, archive: str) -> list[str]:
-    """An image's references. A ref.name that is a tag alone names no repository, so it is none."""
+def _names(entry: IndexEntry, archive: str) -> list[str]:
+    """Return an image's references. A ref.name that is only a tag names no repository, so it is ignored."""
     annotations: Mapping[str, str] = entry.annotations
-    text = annotations.get(_FULL_NAME) or annotations.get(_REF_NAME, "")
+    text = annotations.get(_CONTAINERD_NAME) or annotations.get(_REF_NAME, "")
     return [_reference(text, archive)] if "/" in text or ":" in text else []
 
 

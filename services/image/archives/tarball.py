@@ -1,8 +1,8 @@
-"""The outside of an image archive: a tar file's members by name, each as a stretch of the file.
+"""The tar file of an image archive: its members by name, each as a range of the file.
 
-Strict ustar with PAX and GNU long names, of regular, uncompressed files only. Nothing is ever written by a
-member's name: names are keys of a table. What this does not know (sparse files, devices' contents, global
-headers that rename) is refused or ignored as said below; limits bound memory and time.
+Accepted is strict ustar with PAX and GNU long names, uncompressed. Nothing is ever written under a member's name: names
+are keys of a table. Sparse files, devices and the like are rejected; global headers, which could rename members, are
+ignored. Limits bound memory and time. Blocks; runs in a thread of the worker's pool.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Tarball:
     """An open archive and the table of its members."""
 
     def __init__(self, fd: int, name: str) -> None:
-        """`name` is the archive's in errors. InvalidInput where it is no tar file of the kind above."""
+        """`name`: the archive's, for errors. InvalidInput unless it is a tar file as described above."""
         self._fd = fd
         self._name = name
         self._members: dict[str, Member] = {}
@@ -45,7 +45,7 @@ class Tarball:
         self._index()
 
     def find(self, path: str) -> Member | None:
-        """The member of that path, through links within the archive."""
+        """Return the member at a path, following links within the archive; None if there is none."""
         wanted = _normal(path)
         for _ in range(_LINKS):
             if wanted is None or wanted in self._members:
@@ -54,7 +54,7 @@ class Tarball:
         return None if wanted is None else self._members.get(wanted)
 
     def read(self, path: str, limit: int) -> bytes:
-        """A whole member, at most `limit` bytes of it."""
+        """Return a whole member. InvalidInput if it is larger than `limit` bytes or there is none."""
         member = self.find(path)
         if member is None:
             raise InvalidInput(f"{self._name}: has no file {path[:200]!a}")
@@ -63,7 +63,7 @@ class Tarball:
         return b"".join(self.chunks(member))
 
     def chunks(self, member: Member) -> Iterator[bytes]:
-        """A member's bytes, in pieces."""
+        """Yield a member's bytes in pieces."""
         at, end = member.offset, member.offset + member.size
         while at < end:
             chunk = os.pread(self._fd, min(_CHUNK, end - at), at)
@@ -110,7 +110,7 @@ class Tarball:
             at += -(-size // _BLOCK) * _BLOCK
 
     def _enter(self, header: bytes, kind: bytes, member: Member, extended: dict[str, bytes]) -> int:
-        """Put an entry into the table; returns the bytes that it takes in the file."""
+        """Put an entry into the table; return the number of bytes that its content takes in the file."""
         if any(key.startswith("GNU.sparse") for key in extended) or kind == b"S":
             raise self._bad("has a sparse file")
         prefix = header[345:500].split(b"\0")[0] if header[257:263] == b"ustar\0" else b""
@@ -125,10 +125,10 @@ class Tarball:
             self._members[key] = member
             return member.size
         if kind in (b"1", b"2") and key is not None:
-            led = _normal(posixpath.join(posixpath.dirname(key), target) if kind == b"2" else target)
-            if led is not None:
+            to = _normal(posixpath.join(posixpath.dirname(key), target) if kind == b"2" else target)
+            if to is not None:
                 self._members.pop(key, None)
-                self._links[key] = led
+                self._links[key] = to
             return 0
         if kind == b"5":
             return 0
@@ -141,7 +141,7 @@ class Tarball:
             raise InvalidInput(f"{self._name}: is no tar file", hint=hint)
 
     def _number(self, field: bytes) -> int:
-        """A number of the header: octal, or GNU's base 256; -1 for neither."""
+        """Return a number of the header, octal or in GNU's base 256; -1 if it is neither."""
         if field[0] == 0x80:
             return int.from_bytes(field[1:], "big")
         match = _OCTAL.fullmatch(field)
@@ -156,7 +156,7 @@ class Tarball:
         return int(text)
 
     def _records(self, data: bytes) -> dict[str, bytes]:
-        """The records of a PAX header: `LENGTH KEY=VALUE\\n`."""
+        """Return the records of a PAX header, each `LENGTH KEY=VALUE\\n` (pax(1))."""
         found: dict[str, bytes] = {}
         while data:
             match = _RECORD.match(data)
@@ -173,8 +173,8 @@ class Tarball:
             raise self._bad("has a malformed name")
         return name.decode("utf-8", "surrogateescape")
 
-    def _bad(self, why: str) -> InvalidInput:
-        return InvalidInput(f"{self._name}: {why}")
+    def _bad(self, reason: str) -> InvalidInput:
+        return InvalidInput(f"{self._name}: {reason}")
 
 
 def _long(kind: bytes, data: bytes) -> dict[str, bytes]:
@@ -182,7 +182,7 @@ def _long(kind: bytes, data: bytes) -> dict[str, bytes]:
 
 
 def _normal(path: str) -> str | None:
-    """A member's name as a key: relative, without `.` and `..`; None for one that leads out or nowhere."""
+    """Return a member's name as a key, without `.` and `..`; None if it leads out of the archive or nowhere."""
     found = posixpath.normpath(path)
     if not path or found.startswith(("/", "../")) or found in ("..", "."):
         return None

@@ -1,9 +1,13 @@
-"""Where a registry's words may lead: URLs, origins, redirects and token servers. Pure.
+"""URLs, origins, redirects and token servers: where a registry may lead crisp. Pure.
 
-A registry names further hosts in redirects and in its challenge for credentials. The rules: http(s) only and no
-user information; never from https to http; no host nearer to this machine than the registry itself (a public
-registry cannot send us to a service on loopback or on the link); credentials to a token server only over what the
-registry itself is reached by, and only within the registry's own domain.
+A registry names further hosts in redirects and in its challenge for credentials. The rules:
+
+- http(s) only, and no user information in the URL;
+- never from https to http;
+- no host nearer to this machine than the registry itself: a public registry cannot lead to a service on loopback or on
+  the link;
+- credentials to a token server only over the scheme by which the registry itself is reached, and only within the
+  registry's own domain.
 """
 
 from __future__ import annotations
@@ -23,11 +27,11 @@ _SHARED = frozenset({
     "googleapis.com", "herokuapp.com", "pkg.dev", "run.app", "appspot.com", "web.app", "workers.dev", "pages.dev",
     "fly.dev", "vercel.app", "netlify.app", "onrender.com", "ngrok.io", "cloudapp.net", "windows.net",
 })  # fmt: skip
-"""Domains below which each name has an owner of its own."""
+"""Domains below which each name has another owner."""
 
 
 class BadAddress(ValueError):
-    """A URL that must not be followed; the text says why and repeats nothing secret."""
+    """A URL that must not be followed. The text says why and contains nothing secret."""
 
 
 class Distance(IntEnum):
@@ -37,12 +41,12 @@ class Distance(IntEnum):
     PRIVATE = 1
     LOOPBACK = 2
     LINK = 3
-    """Link-local, multicast, unspecified: where metadata services are, and never registries."""
+    """Link-local, multicast and unspecified addresses: metadata services have such, registries never."""
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Scheme, host and port: what credentials and connections belong to."""
+    """Scheme, host and port, to which credentials and connections belong (RFC 6454)."""
 
     scheme: str
     host: str
@@ -63,12 +67,12 @@ class Url:
 
 
 def origin(scheme: str, registry: str) -> Origin:
-    """The origin of a registry written as `host[:port]`, which has passed its check."""
+    """Return the origin of a registry, `host[:port]`, which has been checked."""
     return parse(f"{scheme}://{registry}/").origin
 
 
 def parse(text: str, base: Url | None = None) -> Url:
-    """A URL, relative to `base` where it is. BadAddress where it is malformed or no http(s) URL."""
+    """Return a URL, which may be relative to `base`. BadAddress if it is malformed or no http(s) URL."""
     if len(text) > _URL_LIMIT or not _VISIBLE.fullmatch(text):
         raise BadAddress("the URL is too long or has characters that no URL has")
     try:
@@ -91,7 +95,7 @@ def parse(text: str, base: Url | None = None) -> Url:
 
 
 def redirect(current: Url, location: str) -> Url:
-    """Where a redirect leads. BadAddress where it must not be followed."""
+    """Return the URL that a redirect leads to. BadAddress if it must not be followed."""
     target = parse(location, current)
     if current.origin.scheme == "https" and target.origin.scheme != "https":
         raise BadAddress(f"a redirect from https to http (host {target.origin})")
@@ -99,7 +103,7 @@ def redirect(current: Url, location: str) -> Url:
 
 
 def distance(address: str) -> Distance:
-    """How near an IP address is. An IPv4 address within IPv6 counts as what it stands for."""
+    """Return how near an IP address is. An IPv4-mapped IPv6 address counts as the IPv4 address."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
         ip = ip.ipv4_mapped
@@ -111,23 +115,23 @@ def distance(address: str) -> Distance:
 
 
 def may_lead_to(registry: Distance, other: Distance, *, credentials: bool) -> bool:
-    """Whether a registry at one distance may name a host at another.
+    """Return whether a registry at one distance may lead to a host at another.
 
-    Public registries do send blobs to stores on a private network (a cloud's endpoint inside the cluster's own);
-    a token server there would be given credentials, so it must not.
+    Public registries do redirect to stores on a private network (a cloud's endpoint inside the cluster's own). A token
+    server there would be sent credentials, so it must not be.
     """
     return other <= max(registry, Distance.PUBLIC if credentials else Distance.PRIVATE)
 
 
 def is_loopback(registry: str) -> bool:
-    """Whether a registry, `host[:port]`, is this machine by its name."""
+    """Return whether a registry, `host[:port]`, is on this machine by its name."""
     return _loopback(parse(f"http://{registry}/").origin.host)
 
 
 def token_server(registry: Origin, realm: str, *, verified: bool) -> Url:
-    """The URL of a token server that a registry named. BadAddress where it must not be asked.
+    """Return the URL of a token server that a registry names. BadAddress if it must not be asked.
 
-    `verified`: whether the registry is reached over https with a certificate that was checked.
+    `verified`: whether the registry is reached over https with a verified certificate.
     """
     url = parse(realm)
     if url.origin.scheme != "https" and (verified or registry.scheme == "https"):
@@ -136,9 +140,7 @@ def token_server(registry: Origin, realm: str, *, verified: bool) -> Url:
 
 
 def same_owner(one: str, other: str) -> bool:
-    """Whether two hosts belong to one owner, as far as their names can tell: equal, both this machine, or of one
-    registrable domain.
-    """
+    """Return whether two hosts have one owner by their names: equal, both this machine, or one registrable domain."""
     if one == other or (_loopback(one) and _loopback(other)):
         return True
     if _address(one) is not None or _address(other) is not None:

@@ -1,7 +1,8 @@
 """TLS settings of a registry: the system's CAs, and what certs_dir adds for the host.
 
-containers-certs.d(5): `<certs_dir>/<host[:port]>/*.crt` are further CAs, `NAME.cert` with `NAME.key` a client
-certificate. Read when a connection needs it, and again when a file changed. Private keys stay in the context.
+By containers-certs.d(5), `<certs_dir>/<host[:port]>/*.crt` are further CAs, and `NAME.cert` with `NAME.key` is a client
+certificate. They are read when a connection needs them, and again when a file changes. Private keys stay in the
+context. Used in threads.
 """
 
 from __future__ import annotations
@@ -14,19 +15,19 @@ from pathlib import Path
 from kernel.errors import FailedPrecondition
 from services.image.registry.transport import TlsContexts
 
-_Seen = tuple[tuple[str, int, int], ...]
+_Signature = tuple[tuple[str, int, int], ...]
 
 
 class Certificates:
-    """TLS contexts by registry, kept while their files are as they were."""
+    """TLS contexts by registry, kept until their files change."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._lock = threading.Lock()
-        self._contexts: dict[tuple[_Seen, bool], ssl.SSLContext] = {}
+        self._contexts: dict[tuple[_Signature, bool], ssl.SSLContext] = {}
 
     def of(self, registry: str) -> TlsContexts:
-        """The contexts for an endpoint's connections; `registry` is `host[:port]`, checked."""
+        """Return the contexts for an endpoint's connections; `registry` is `host[:port]` and has been checked."""
         return lambda verified: self._context(self._folder / registry, verified=verified)
 
     def _context(self, folder: Path, *, verified: bool) -> ssl.SSLContext:
@@ -34,7 +35,7 @@ class Certificates:
             files = _files(folder)
             key = (tuple((str(file), stat.st_mtime_ns, stat.st_size) for file, stat in files), verified)
             if key not in self._contexts:
-                # one registry's files changing must not pile up contexts of a megabyte each
+                # the files of a registry may change often, and each context takes a megabyte
                 stale = [known for known in self._contexts if known[0] and known[1] == verified]
                 for known in stale if len(stale) >= 8 else []:
                     del self._contexts[known]

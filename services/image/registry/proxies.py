@@ -1,8 +1,8 @@
 """Which proxy leads to a host. Pure.
 
-As the variables HTTP_PROXY, HTTPS_PROXY and NO_PROXY have it, but from the configuration: workers have no
-environment. This machine's own registries are always reached directly. A proxy is spoken to over http; what is
-https goes through it by CONNECT, so that it sees the host's name only.
+The rules are those of the variables HTTP_PROXY, HTTPS_PROXY and NO_PROXY, but the values come from the configuration,
+because workers have no environment. This machine's own registries are always reached directly. The connection to a
+proxy is http; https goes through it by CONNECT, so that the proxy sees only the host's name.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from services.image.registry.address import Origin
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """Where it is, and what it wants to see."""
+    """A proxy's address, and its credentials."""
 
     host: str
     port: int
@@ -33,28 +33,28 @@ class Proxy:
 
     @property
     def headers(self) -> dict[str, str]:
-        """For the proxy alone."""
+        """The headers that are for the proxy alone."""
         return {"Proxy-Authorization": self.authorization} if self.authorization else {}
 
 
 @dataclass(frozen=True, slots=True)
 class Proxies:
-    """The proxies by scheme, and the hosts that are reached without."""
+    """The proxies by scheme, and the hosts that are reached without one."""
 
     http: Proxy | None = None
     https: Proxy | None = None
     direct: tuple[str, ...] = ()
 
     def to(self, origin: Origin) -> Proxy | None:
-        """The proxy that leads there; None where the way is direct."""
+        """Return the proxy that leads to an origin; None if it is reached directly."""
         proxy = self.https if origin.scheme == "https" else self.http
-        if proxy is None or address.is_loopback(str(origin)) or any(_fits(entry, origin) for entry in self.direct):
+        if proxy is None or address.is_loopback(str(origin)) or any(_covers(entry, origin) for entry in self.direct):
             return None
         return proxy
 
 
 def parse(http: str, https: str, direct: str) -> Proxies:
-    """What the configuration says; InvalidInput names the key and repeats no password."""
+    """Return the configuration's proxies. InvalidInput names the key, and never contains a password."""
     entries = tuple(entry.strip().lower() for entry in direct.replace(" ", ",").split(",") if entry.strip())
     return Proxies(_proxy(http, "image.http_proxy"), _proxy(https, "image.https_proxy"), entries)
 
@@ -74,15 +74,18 @@ def _proxy(text: str, key: str) -> Proxy | None:
     return Proxy(host, port, f"Basic {secret}" if user or password else "")
 
 
-def _fits(entry: str, origin: Origin) -> bool:
-    """`*`, an address, a network, or a domain with all below it (only below it with a leading dot); with a port or
-    without."""
+def _covers(entry: str, origin: Origin) -> bool:
+    """Return whether an entry of NO_PROXY covers an origin.
+
+    It is `*`, an address, a network, or a domain with all names below it (only these if it begins with a dot); each
+    with a port or without.
+    """
     if entry == "*":
         return True
     try:
         return ipaddress.ip_address(origin.host) in ipaddress.ip_network(entry, strict=False)
     except ValueError:
-        pass  # not both are numbers
+        pass  # one of the two is a name
     host, colon, port = entry.rpartition(":") if entry.count(":") == 1 or "]:" in entry else (entry, "", "")
     if colon and port != str(origin.port):
         return False

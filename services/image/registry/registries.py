@@ -1,7 +1,8 @@
-"""Which endpoints serve a reference, in which order, as registries.conf has it. Pure.
+"""The endpoints that serve a reference, in the order of registries.conf. Pure.
 
-Of the tables whose prefix covers the reference the longest one counts: blocked, or its mirrors in their order as far as
-they are for references of this kind, then its own location, each with what of the name follows the prefix.
+Of the tables whose prefix covers the reference the one with the longest prefix applies. It blocks the reference, or
+names its mirrors, as far as they are for references of this kind, and then its own location; each is followed by the
+rest of the name after the prefix (containers-registries.conf(5)).
 """
 
 from __future__ import annotations
@@ -16,24 +17,24 @@ from kernel.formats.registries_conf import Mirror, Registry
 from services.image.registry import address
 
 _HUB = "registry-1.docker.io"
-"""Where docker.io is served."""
+"""The host that serves docker.io."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """One place to ask for an image."""
+    """A repository at one registry or mirror."""
 
     registry: str
-    """host[:port] as configured; it names the folder of its certificates."""
+    """`host[:port]` as configured; the folder of its certificates has this name."""
     path: str
     insecure: bool = False
-    """Certificates are not verified, and http is tried where https is not spoken."""
+    """Whether certificates are not verified, and http is tried if https fails."""
     credentials: bool = True
-    """Whether the credentials of the reference's registry may go there."""
+    """Whether the credentials of the reference's registry may be sent there."""
 
     @property
     def host(self) -> str:
-        """The host[:port] to connect to."""
+        """The `host[:port]` to connect to."""
         return _HUB if self.registry == DEFAULT_REGISTRY else self.registry
 
 
@@ -42,9 +43,9 @@ Rules = Mapping[str, Registry]
 
 
 def plan(reference: Reference, rules: Rules) -> tuple[Endpoint, ...]:
-    """The endpoints that serve `reference`, in the order to try them: mirrors, then the registry itself.
+    """Return the endpoints that serve `reference` in the order to try them: mirrors, then the registry itself.
 
-    FailedPrecondition where the registry is blocked or the configuration leads nowhere.
+    FailedPrecondition if the registry is blocked, InvalidInput if the configuration leads to no repository.
     """
     prefix = max((scope for scope in rules if _covers(scope, reference)), key=len, default=None)
     if prefix is None:
@@ -63,11 +64,11 @@ def plan(reference: Reference, rules: Rules) -> tuple[Endpoint, ...]:
 
 
 def _covers(scope: str, reference: Reference) -> bool:
-    """Whether a prefix covers a reference. It ends where a part of the reference ends, never within one."""
+    """Return whether a prefix covers a reference: it must end where a part of the reference ends."""
     if scope.startswith("*."):
         host, _, path = scope.partition("/")
         end, registry = host[1:].lower(), reference.registry.lower()
-        # a port of the registry's does not take it out of its domain: what is blocked must stay so
+        # a registry with a port is still in its domain: otherwise a port would lift a block
         below = registry.endswith(end) or registry.rpartition(":")[0].endswith(end)
         return below and (not path or f"{reference.path}/".startswith(f"{path}/"))
     host, slash, path = scope.partition("/")
@@ -78,7 +79,7 @@ def _covers(scope: str, reference: Reference) -> bool:
 
 
 def _rest(prefix: str, reference: Reference) -> str:
-    """What of the reference's name follows the prefix, with its leading slash."""
+    """Return the rest of the reference's name after the prefix, with its leading slash."""
     path = prefix.partition("/")[2]
     for end in (f":{reference.tag}", f"@{reference.digest}"):
         path = path.removesuffix(end)
@@ -97,15 +98,18 @@ def _serves(mirror: Mirror, rule: Registry, reference: Reference) -> bool:
 
 
 def _endpoint(name: str, insecure: bool | None, reference: Reference, *, mirror: bool = False) -> Endpoint:
-    """An endpoint of `host[:port]/path`.
+    """Return the endpoint of `host[:port]/path`.
 
-    Loopback is insecure unless the file says otherwise, as Docker has it: nobody listens in between. Credentials
-    go to a mirror too, as the peers do it, but not to another machine over what anybody could read or pose as.
+    A registry on loopback is insecure unless the file sets `insecure`, as with Docker: nobody can listen in between.
+    Credentials are sent to a mirror too, as containers/image does, but not to another machine over a connection that
+    anybody could read or impersonate.
     """
     host, _, path = name.partition("/")
     host = host.lower()
     try:
-        parse_reference(f"{host if ':' in host else f'{host}:1'}/{path}")  # with a port, its first part is the host
+        parse_reference(
+            f"{host if ':' in host else f'{host}:1'}/{path}"
+        )  # with a port, its first part is a host for certain
         near = address.is_loopback(host)
     except (InvalidInput, address.BadAddress) as error:
         where = f"registries.conf leads to {name!a}, which is no repository" if name != reference.name else str(error)

@@ -15,12 +15,15 @@ import pytest_asyncio
 from deploy.demo_image import Image, Layer, digest, image
 from kernel.config.sections import Config, ImageSection
 from kernel.contracts.contract import Message
-from kernel.contracts.image import FetchRequest, Progress, Resolved, ResolveRequest
-from kernel.contracts.oci import Auth, Descriptor
+from kernel.contracts.image import FetchRequest, Progress, Resolved, ResolveRequest, SignaturesRequest
+from kernel.contracts.oci import Auth, Descriptor, Signature
 from kernel.host.aio import Deadline
+from kernel.ids import Digest
 from services.image.methods import ImageService, create
+from services.image.signatures import cosign
 from tests.harness.registry import Registry
-from tests.integration.image.lying import Lying
+from tests.harness.signing import attachment
+from tests.integration.image.lying import Lying, reply
 
 CONFIG = "application/vnd.docker.container.image.v1+json"
 SCHEMA2 = "application/vnd.docker.distribution.manifest.v2+json"
@@ -180,3 +183,34 @@ def liar(liars, small: Image) -> Lying:
     one = liars()
     one.serve(small)
     return one
+
+
+MANIFEST = {"Content-Type": "application/vnd.oci.image.manifest.v1+json"}
+
+
+@pytest.fixture
+def signed(workers: Callable[..., object], tmp_path: Path) -> Callable[[str], object]:
+    """Makes a worker whose registries.d says `text`, and a store on this host."""
+    (tmp_path / "registries.d").mkdir()
+    (tmp_path / "store").mkdir()
+
+    async def make(text: str = "") -> Worker:
+        (tmp_path / "registries.d" / "test.yaml").write_text(text)
+        return await workers(registries_d=str(tmp_path / "registries.d"), lookaside_dirs=(str(tmp_path / "store"),))
+
+    return make
+
+
+async def signatures_of(worker: Worker, image: str, *of: str, **fields: object) -> tuple[Signature, ...]:
+    request = SignaturesRequest(reference=image, digests=tuple(map(Digest, of)), **fields)  # type: ignore[arg-type]
+    return (await worker.service.signatures(request, Call())).signatures  # type: ignore[arg-type]
+
+
+def attach(liar: Lying, of: str, *given: Signature, repository: str = "app") -> None:
+    manifest, blobs = attachment(*given)
+    liar.routes[f"/v2/{repository}/manifests/{cosign.tag_of(Digest(of))}"] = reply(200, manifest, MANIFEST)
+    for name, data in blobs.items():
+        liar.routes[f"/v2/{repository}/blobs/{name}"] = reply(200, data)
+
+
+ATTACHED = "default-docker: {use-sigstore-attachments: true}"

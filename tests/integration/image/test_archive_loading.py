@@ -13,7 +13,7 @@ import pytest
 from deploy.demo_image import Image, Layer, archive, digest, image
 from kernel.contracts.image import Loaded, LoadRequest
 from kernel.errors import Corrupt, CrispError, FailedPrecondition, InvalidInput, NotFound
-from services.image.documents import manifest
+from services.image.documents import media_types
 from tests.integration.image.conftest import Call, Worker, layered
 
 
@@ -57,7 +57,7 @@ async def test_a_layout_with_an_index_and_a_bare_tag(worker: Worker, small: Imag
         for architecture, one in (("arm64", other), ("amd64", small))
     ]  # fmt: skip
     inner = json.dumps({"schemaVersion": 2, "manifests": entries}).encode()
-    outer = {"mediaType": manifest.OCI_INDEX, "digest": digest(inner), "size": len(inner),
+    outer = {"mediaType": media_types.OCI_INDEX, "digest": digest(inner), "size": len(inner),
              "annotations": {"org.opencontainers.image.ref.name": "v1"}}  # fmt: skip
     out = Layer()
     out.file("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
@@ -72,7 +72,7 @@ async def test_a_docker_archive(worker: Worker, small: Image) -> None:
     (found,) = (await load(worker, docker_archive(small))).images
     assert found.names == ("docker.io/library/app:v1", "quay.io/a/b:c")
     assert (found.manifest_digest, found.config) == (None, small.config)
-    assert [layer.media_type for layer in found.layers] == [manifest.LAYER_TAR] * 2
+    assert [layer.media_type for layer in found.layers] == [media_types.LAYER_TAR] * 2
     plain = [gzip.decompress(layer) for layer in small.layers]
     assert [worker.config.paths.blob(layer.digest).read_bytes() for layer in found.layers] == plain
 

@@ -11,7 +11,8 @@ import pytest
 
 from kernel.contracts.oci import Auth
 from kernel.errors import FailedPrecondition
-from services.image.credentials import Credentials, Helper, find, parse
+from services.image.credentials import NodeCredentials
+from services.image.documents.auth_file import Helper
 
 SECRET = "hunter2-do-not-show"
 
@@ -24,88 +25,6 @@ def auths(**found: object) -> bytes:
     return json.dumps({"auths": found}).encode()
 
 
-@pytest.mark.parametrize(
-    ("registry", "path", "user"),
-    [
-        ("quay.example", "team/app", "app"),
-        ("quay.example", "team/app/deeper", "app"),
-        ("quay.example", "team/application", "team"),
-        ("quay.example", "other", "quay"),
-        ("QUAY.example", "other", "quay"),
-        ("quay.example:5000", "team/app", ""),
-        ("docker.io", "library/x", "hub"),
-        ("old.example", "v1/x", "old"),
-        ("else.example", "x", ""),
-    ],
-)
-def test_the_longest_scope_decides(registry: str, path: str, user: str) -> None:
-    scopes = {
-        "quay.example": "quay", "quay.example/team": "team", "quay.example/team/app": "app",
-        "https://index.docker.io/v1/": "hub", "old.example/v2/": "old",
-    }  # fmt: skip
-    known = parse(auths(**{scope: entry(name) for scope, name in scopes.items()}), "file")
-    assert find(known, registry, path) == (Auth(username=user, password=SECRET) if user else None)
-
-
-def test_tokens_and_plain_fields() -> None:
-    known = parse(auths(a={"identitytoken": "i"}, b={"registrytoken": "r"}, c={"username": "u", "password": "p"}), "f")
-    assert known.auths == {
-        "a": Auth(identity_token="i"),
-        "b": Auth(registry_token="r"),
-        "c": Auth(username="u", password="p"),
-    }
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        f'{{"auths": "{SECRET}"}}'.encode(),
-        f"{SECRET}".encode(),
-        auths(a={"auth": SECRET}),
-        auths(a={"auth": base64.b64encode(SECRET.encode()).decode()}),
-        auths(a={"username": "a", "password": f"{SECRET}\n"}),
-        auths(a={"username": "a", "password": [SECRET]}),
-    ],
-)
-def test_refuses_files_and_shows_nothing_of_them(data: bytes) -> None:
-    with pytest.raises(FailedPrecondition, match="some file") as caught:
-        parse(data, "some file")
-    assert SECRET not in str(caught.value)
-
-
-@pytest.mark.parametrize("name", ["../../bin/x", "a/b", "", "a b", "x" * 65])
-def test_a_helper_has_a_plain_name(name: str) -> None:
-    for key in ("credsStore", "credHelpers"):
-        data = json.dumps({key: {"a.example": name} if key == "credHelpers" else name}).encode()
-        if name:
-            with pytest.raises(FailedPrecondition, match="some file: credential helper"):
-                parse(data, "some file")
-        else:
-            assert find(parse(data, "some file"), "a.example", "x") is None
-
-
-@pytest.mark.parametrize(
-    ("registry", "expected"),
-    [
-        ("ecr.example", Helper("ecr", "ecr.example", certain=True)),
-        ("docker.io", Helper("hub", "https://index.docker.io/v1/", certain=True)),
-        ("quay.example", Auth(username="q", password=SECRET)),
-        ("stored.example", Helper("store", "stored.example", certain=True)),
-        ("else.example", Helper("store", "else.example", certain=False)),
-    ],
-)
-def test_who_has_the_credentials(registry: str, expected: object) -> None:
-    """A helper for the registry comes before what is written; the store has what is written as empty, and all else."""
-    known = parse(
-        json.dumps({
-            "auths": {"ecr.example": entry("e"), "quay.example": entry("q"), "stored.example": {}},
-            "credHelpers": {"ecr.example": "ecr", "https://index.docker.io/v1/": "hub"},
-            "credsStore": "store",
-        }).encode(), "file",
-    )  # fmt: skip
-    assert find(known, registry, "team/app") == expected
-
-
 def test_a_namespaces_files_come_first(tmp_path: Path) -> None:
     node, folder = tmp_path / "auth.json", tmp_path / "namespaces"
     folder.mkdir()
@@ -113,10 +32,10 @@ def test_a_namespaces_files_come_first(tmp_path: Path) -> None:
     (folder / "team.json").write_bytes(auths(**{"a.example": entry("team")}))
     named = hashlib.sha256(b"a.example/app").hexdigest()
     (folder / f"team-{named}.json").write_bytes(auths(**{"a.example": entry("app")}))
-    credentials = Credentials(node, folder)
+    credentials = NodeCredentials(node, folder)
 
     def user(registry: str, path: str, namespace: str) -> str:
-        found = credentials.of(registry, path, namespace=namespace, name=f"{registry}/{path}")
+        found = credentials.find(registry, path, namespace=namespace, name=f"{registry}/{path}")
         assert isinstance(found, Auth)
         return found.username
 
@@ -131,23 +50,23 @@ def test_a_namespaces_files_come_first(tmp_path: Path) -> None:
 
 
 def test_the_helpers_of_registries_conf_come_last(tmp_path: Path) -> None:
-    credentials = Credentials(tmp_path / "auth.json", None)
-    found = credentials.of("a.example", "x", helpers=("one", "two"))
+    credentials = NodeCredentials(tmp_path / "auth.json", None)
+    found = credentials.find("a.example", "x", helpers=("one", "two"))
     assert found == tuple(Helper(name, "a.example", certain=False) for name in ("one", "two"))
     (tmp_path / "auth.json").write_bytes(auths(**{"a.example": entry("ann")}))
-    assert credentials.of("a.example", "x", helpers=("one",)) == Auth(username="ann", password=SECRET)
+    assert credentials.find("a.example", "x", helpers=("one",)) == Auth(username="ann", password=SECRET)
 
 
 def test_rereads_what_changed(tmp_path: Path) -> None:
     file = tmp_path / "auth.json"
-    credentials = Credentials(file, None)
-    assert credentials.of("a.example", "x") == ()
+    credentials = NodeCredentials(file, None)
+    assert credentials.find("a.example", "x") == ()
     file.write_bytes(auths(**{"a.example": entry("ann")}))
-    assert credentials.of("a.example", "x") == Auth(username="ann", password=SECRET)
+    assert credentials.find("a.example", "x") == Auth(username="ann", password=SECRET)
     file.write_bytes(b"no")
     for _ in range(2):
         with pytest.raises(FailedPrecondition):
-            credentials.of("a.example", "x")
+            credentials.find("a.example", "x")
     file.unlink()
-    assert credentials.of("a.example", "x") == ()
-    assert Credentials(None, None).of("a.example", "x") == ()
+    assert credentials.find("a.example", "x") == ()
+    assert NodeCredentials(None, None).find("a.example", "x") == ()

@@ -23,14 +23,14 @@ def tasks() -> Tasks:
 
 def begin(tasks: Tasks, download) -> tuple[Transfer, list[str]]:
     transfer, ended = Transfer(("x", 10, Auth())), []
-    transfer.run(tasks.start(download, "download"), lambda: ended.append("ended"))
+    transfer.run(tasks.run(download, "download"), lambda: ended.append("ended"))
     return transfer, ended
 
 
 async def test_all_followers_see_the_end(tasks: Tasks) -> None:
     going = asyncio.Event()
     transfer, ended = begin(tasks, going.wait())
-    followers = [tasks.start(follow(transfer), "follow") for _ in range(3)]
+    followers = [tasks.run(follow(transfer), "follow") for _ in range(3)]
     await asyncio.sleep(0)
     assert transfer.followers == 3
     transfer.arrived(5)
@@ -48,7 +48,7 @@ async def test_all_followers_get_the_error(tasks: Tasks) -> None:
         raise Unavailable("gone")
 
     transfer, _ = begin(tasks, fail())
-    followers = [tasks.start(follow(transfer), "follow") for _ in range(2)]
+    followers = [tasks.run(follow(transfer), "follow") for _ in range(2)]
     await asyncio.sleep(0)
     going.set()
     for follower in followers:
@@ -58,7 +58,7 @@ async def test_all_followers_get_the_error(tasks: Tasks) -> None:
 
 async def test_a_follower_of_a_stopped_download_looks_again(tasks: Tasks) -> None:
     transfer, ended = begin(tasks, asyncio.Event().wait())
-    follower = tasks.start(follow(transfer), "follow")
+    follower = tasks.run(follow(transfer), "follow")
     await asyncio.sleep(0)
     await transfer.stop()
     assert await follower == [0]

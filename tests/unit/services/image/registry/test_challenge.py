@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from kernel.contracts.oci import Auth
-from kernel.errors import InvalidInput
 from services.image.registry import challenge
 from services.image.registry.challenge import BadToken, Challenge
 
@@ -56,25 +54,3 @@ def test_reads_tokens(body: bytes, value: str, lifetime: int) -> None:
 def test_refuses_tokens(body: bytes) -> None:
     with pytest.raises(BadToken):
         challenge.token(body)
-
-
-@pytest.mark.parametrize(
-    "auth",
-    [
-        Auth(username="a:b"),
-        Auth(username="a\r\nb"),
-        Auth(password="hunter2\n"),
-        Auth(password="x" * 70_000),
-        Auth(identity_token="a\x00"),
-        Auth(registry_token="a b"),
-    ],
-)
-def test_refuses_credentials_without_repeating_them(auth: Auth) -> None:
-    with pytest.raises(InvalidInput) as caught:
-        challenge.check_credentials(auth)
-    assert "hunter2" not in str(caught.value)
-
-
-def test_dockers_convention_for_identity_tokens() -> None:
-    assert challenge.check_credentials(Auth(username="<token>", password="t")) == Auth(identity_token="t")
-    assert challenge.check_credentials(None) == Auth()

@@ -1,9 +1,9 @@
-"""registries.d: where the signatures of an image are. `parse` and `find` are pure; `RegistriesD` reads the folder.
+"""containers-registries.d(5): where the signatures of an image are.
 
-containers-registries.d(5): a URL of a signature store (`lookaside`, before that called `sigstore`), and whether
-cosign's signatures are asked for beside the image (`use-sigstore-attachments`). Each is taken from the narrowest
-scope around the image that says something of it, as the peers' code does. Where signatures are decides nothing: a
-wrong place has none that a policy accepts.
+A section names the URL of a signature store (`lookaside`, formerly `sigstore`), and whether cosign's signatures are
+looked for beside the image (`use-sigstore-attachments`). Each of the two is taken from the narrowest scope around the
+image that sets it, as containers/image does. The place decides nothing: a wrong one has no signature that a policy
+accepts. `parse` and `find` touch no file; `RegistriesD` reads the folder, in threads.
 """
 
 from __future__ import annotations
@@ -32,31 +32,31 @@ class _Section(msgspec.Struct, frozen=True, rename="kebab"):
     use_sigstore_attachments: bool | None = None
 
 
-class _File(msgspec.Struct, frozen=True, rename="kebab"):
+class _RegistriesYaml(msgspec.Struct, frozen=True, rename="kebab"):
     default_docker: _Section | None = None
     docker: dict[str, _Section] = {}
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class SignaturePlaces:
     """Where an image's signatures are."""
 
     lookaside: str = ""
-    """A URL, without a slash at its end; empty where none is named."""
+    """The URL of a store, without a slash at its end; empty if none is named."""
     attachments: bool = False
-    """Whether the registry is asked for cosign's."""
+    """Whether cosign's signatures are looked for in the registry."""
 
 
 Sections = Mapping[str, _Section]
-"""By scope; the default is the empty one."""
+"""The sections by their scope; that of `default-docker` is empty."""
 
 
 def parse(files: Mapping[str, str]) -> Sections:
-    """Read all files together; FailedPrecondition names file and fault."""
+    """Return the sections of all files. FailedPrecondition names the file and its fault."""
     sections: dict[str, _Section] = {}
     for name, text in files.items():
         try:
-            found = msgspec.convert(yaml.safe_load(text) or {}, _File)
+            found = msgspec.convert(yaml.safe_load(text) or {}, _RegistriesYaml)
         except (yaml.YAMLError, msgspec.ValidationError, RecursionError, ValueError) as error:
             raise FailedPrecondition(f"{name} does not read: {str(error)[:300]}") from error
         defaults = {} if found.default_docker is None else {"": found.default_docker}
@@ -68,12 +68,12 @@ def parse(files: Mapping[str, str]) -> Sections:
     return sections
 
 
-def find(sections: Sections, image: Reference) -> Places:
-    """What the sections say of an image."""
+def find(sections: Sections, image: Reference) -> SignaturePlaces:
+    """Return where the signatures of an image are."""
     around = [sections[scope] for scope in image.scopes() if scope in sections]
     lookaside = next((one.lookaside or one.sigstore for one in around if one.lookaside or one.sigstore), "")
-    said = (one.use_sigstore_attachments for one in around)
-    return Places(lookaside.rstrip("/"), next((one for one in said if one is not None), False))
+    set_there = (one.use_sigstore_attachments for one in around)
+    return SignaturePlaces(lookaside.rstrip("/"), next((one for one in set_there if one is not None), False))
 
 
 def _check(url: str, what: str) -> None:
@@ -87,17 +87,17 @@ def _check(url: str, what: str) -> None:
 
 
 class RegistriesD:
-    """The sections in force: the folder is read again when one of its files changed."""
+    """The sections in force: the folder is read again when one of its files changes."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._lock = threading.Lock()
-        self._seen: list[tuple[str, int, int, int]] | None = None
+        self._versions: list[tuple[str, int, int, int]] | None = None
         self._sections: Sections = {}
         self._error: FailedPrecondition | None = None
 
-    def places(self, image: Reference) -> Places:
-        """Where an image's signatures are. FailedPrecondition where the folder does not read."""
+    def places(self, image: Reference) -> SignaturePlaces:
+        """Return where an image's signatures are. FailedPrecondition if the folder cannot be read or is not valid."""
         with self._lock:
             self._refresh()
             if self._error is not None:
@@ -108,16 +108,16 @@ class RegistriesD:
         try:
             files = sorted(self._folder.glob("*.yaml"))[:_FILES_LIMIT]
             stats = [(file, file.stat()) for file in files]
-            seen = [(str(file), stat.st_mtime_ns, stat.st_size, stat.st_ino) for file, stat in stats]
-            if seen == self._seen:
+            versions = [(str(file), stat.st_mtime_ns, stat.st_size, stat.st_ino) for file, stat in stats]
+            if versions == self._versions:
                 return
-            self._seen = seen
+            self._versions = versions
             large = next((file for file, stat in stats if stat.st_size > _SIZE_LIMIT), None)
             if large is not None:
                 raise FailedPrecondition(f"{large} is larger than {_SIZE_LIMIT} bytes")
             self._sections = parse({str(file): file.read_text(encoding="utf-8") for file in files})
             self._error = None
         except (OSError, UnicodeDecodeError) as error:
-            self._seen, self._error = None, FailedPrecondition(f"{self._folder} cannot be read: {error}")
+            self._versions, self._error = None, FailedPrecondition(f"{self._folder} cannot be read: {error}")
         except FailedPrecondition as error:
             self._error = error

@@ -9,7 +9,7 @@ import pytest
 
 from kernel.errors import FailedPrecondition
 from kernel.formats.reference import parse as ref
-from services.image.documents.registries_d import Places, RegistriesD, find, parse
+from services.image.signatures.registries_d import RegistriesD, SignaturePlaces, find, parse
 
 TEXT = """
 default-docker:
@@ -31,24 +31,24 @@ docker:
 @pytest.mark.parametrize(
     ("image", "expected"),
     [
-        ("other.example/app", Places("https://default.example/store", False)),
-        ("registry.example:5000/app", Places("https://default.example/store", True)),
-        ("registry.example:5000/team/app", Places("file:///srv/team", True)),
-        ("registry.example:5000/team/app:v1", Places("http://127.0.0.1:1/one", False)),
-        ("registry.example:5000/team/app:v2", Places("file:///srv/team", True)),
-        ("registry.example:5000/teams/app", Places("https://default.example/store", True)),
-        ("registry.example/team/app", Places("https://default.example/store", False)),
-        ("a.b.wild.example:1/app", Places("https://default.example/store", True)),
-        ("wild.example/app", Places("https://default.example/store", False)),
+        ("other.example/app", SignaturePlaces("https://default.example/store", False)),
+        ("registry.example:5000/app", SignaturePlaces("https://default.example/store", True)),
+        ("registry.example:5000/team/app", SignaturePlaces("file:///srv/team", True)),
+        ("registry.example:5000/team/app:v1", SignaturePlaces("http://127.0.0.1:1/one", False)),
+        ("registry.example:5000/team/app:v2", SignaturePlaces("file:///srv/team", True)),
+        ("registry.example:5000/teams/app", SignaturePlaces("https://default.example/store", True)),
+        ("registry.example/team/app", SignaturePlaces("https://default.example/store", False)),
+        ("a.b.wild.example:1/app", SignaturePlaces("https://default.example/store", True)),
+        ("wild.example/app", SignaturePlaces("https://default.example/store", False)),
     ],
 )
-def test_the_narrowest_scope_that_says_something_counts(image: str, expected: Places) -> None:
+def test_the_narrowest_scope_that_says_something_counts(image: str, expected: SignaturePlaces) -> None:
     assert find(parse({"a.yaml": TEXT}), ref(image)) == expected
 
 
 def test_nothing_said_is_no_place() -> None:
-    assert find(parse({}), ref("busybox")) == Places()
-    assert find(parse({"a.yaml": ""}), ref("busybox")) == Places()
+    assert find(parse({}), ref("busybox")) == SignaturePlaces()
+    assert find(parse({"a.yaml": ""}), ref("busybox")) == SignaturePlaces()
 
 
 @pytest.mark.parametrize(
@@ -72,13 +72,13 @@ def test_what_does_not_read_is_named(files: dict[str, str]) -> None:
 
 def test_a_folder_is_read_again_when_it_changes(tmp_path: Path) -> None:
     folder = RegistriesD(tmp_path / "registries.d")
-    assert folder.places(ref("busybox")) == Places()
+    assert folder.places(ref("busybox")) == SignaturePlaces()
     (tmp_path / "registries.d").mkdir()
     (tmp_path / "registries.d" / "a.yaml").write_text("default-docker: {use-sigstore-attachments: true}")
-    assert folder.places(ref("busybox")) == Places("", True)
+    assert folder.places(ref("busybox")) == SignaturePlaces("", True)
     (tmp_path / "registries.d" / "a.yaml").write_text("default-docker: [")
     for _ in range(2):
         with pytest.raises(FailedPrecondition, match=r"a\.yaml does not read"):
             folder.places(ref("busybox"))
     os.unlink(tmp_path / "registries.d" / "a.yaml")
-    assert folder.places(ref("busybox")) == Places()
+    assert folder.places(ref("busybox")) == SignaturePlaces()

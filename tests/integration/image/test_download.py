@@ -224,23 +224,6 @@ async def test_a_full_disk_is_no_reason_to_ask_elsewhere(workers, liar: Lying, m
     assert worker.files() == []
 
 
-async def test_a_drip_is_a_stall(workers, liar: Lying) -> None:
-    worker: Worker = await workers(progress_timeout=0.4)
-
-    def drip(handler: Handler) -> None:
-        handler.send_response(200)
-        handler.send_header("Content-Length", str(len(BLOB)))
-        handler.end_headers()
-        while not handler.server.stopping.wait(0.05):
-            handler.wfile.write(b"x")
-            handler.wfile.flush()
-
-    liar.routes[PATH] = drip
-    with pytest.raises(Unavailable, match=r"stalled: [0-9]+ bytes"):
-        await worker.fetch(f"{liar.address}/app", BLOB)
-    assert worker.files() == []
-
-
 async def test_a_real_registry_gives_ranges(workers, registries) -> None:
     registry = registries()
     registry._push_blob("app", BLOB)
