@@ -107,7 +107,7 @@ class BlobFolder:
         found: list[tuple[float, int, Path]] = []
         try:
             for path in self._partial.glob(f"*{_SUFFIX}"):
-                with suppress(FileNotFoundError):
+                with suppress(FileNotFoundError):  # removed meanwhile
                     stat = path.lstat()
                     found.append((stat.st_mtime, stat.st_size, path))
             total = 0
