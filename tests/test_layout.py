@@ -20,7 +20,6 @@ MOST_LINES = 600
 
 TESTED_ELSEWHERE: dict[str, str] = {
     "kernel/contracts/": "tests/unit/kernel/contracts/test_contract.py",  # declarations: it reads them all
-    "kernel/errors.py": "tests/unit/kernel/front/test_interceptor.py",  # declarations: each has its gRPC code
     "kernel/config/": "tests/unit/kernel/config/test_reading.py",  # declarations and their one reader
     "kernel/log.py": "tests/integration/cri/",  # one formatter: the log of every daemon
     "kernel/bus/client.py": "tests/integration/bus/test_bus.py",  # both sides, facing each other

@@ -46,7 +46,11 @@ class Endpoint:
                 frames = self._receive()
             except zmq.Again:
                 return
-            self._on_message(frames)
+            try:
+                self._on_message(frames)
+            except BaseException:  # a bug, which the loop reports; the messages behind this one are read all the same
+                self._loop.call_soon(self._drain)
+                raise
 
     def _receive(self) -> list[bytes]:
         """Read one message; the frames that no message has are read and dropped."""

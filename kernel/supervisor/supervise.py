@@ -34,7 +34,7 @@ from kernel.contracts import runtime
 from kernel.contracts.contract import HELLO, Contract, Hello, Message, Nothing
 from kernel.contracts.records import Exit
 from kernel.contracts.supervisor import CONTRACT, Health, Reloaded
-from kernel.errors import CrispError, FailedPrecondition, NotFound
+from kernel.errors import CrispError, FailedPrecondition, NotFound, from_os
 from kernel.host import files, proc
 from kernel.host.aio import Deadline, KeyedLock, Tasks, report_lost_errors
 from kernel.host.process import describe
@@ -171,8 +171,8 @@ class Supervisor:
             written = await asyncio.to_thread(configuration.load, self._source)
             after = configuration.with_environment(written, os.environ)
             keys = reload.check(self._config, after, (await self._state.load()).sandboxes)
-            self._config = after
             write_effective(after)
+            self._config = after
             self.spawning.reread()
             log.configure("supervisor", after.log_level)
             names = reload.to_restart(keys)
@@ -309,7 +309,10 @@ class Supervisor:
             process = worker.process
             pid, start_time = (process.pid, process.start_time) if process else (0, 0)
             entries.append(roster.Entry(name=name, pid=pid, start_time=start_time, restarts=worker.restarts))
-        roster.save(self._roster_file, entries)
+        try:
+            roster.save(self._roster_file, entries)
+        except OSError as error:  # the workers serve all the same
+            _LOG.error("a new supervisor would not find the workers: %s", from_os(error, str(self._roster_file)))
 
     def _set_down(self, worker: Worker, reason: str) -> None:
         if worker.down != reason:
@@ -395,7 +398,11 @@ async def _live(
 def write_effective(config: Config) -> None:
     """Replace the effective configuration as a whole."""
     text = configuration.dump(config)  # readable by root alone: a proxy's password may be in it
-    files.replace(configuration.effective_file(config), text.encode(), durable=False, mode=0o600)
+    file = configuration.effective_file(config)
+    try:
+        files.replace(file, text.encode(), durable=False, mode=0o600)
+    except OSError as error:
+        raise from_os(error, f"the effective configuration {file} cannot be written") from error
 
 
 def _only_one(path: Path) -> int:

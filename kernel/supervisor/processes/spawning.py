@@ -15,7 +15,6 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 from kernel.config.sections import PROXIES
@@ -124,8 +123,12 @@ class Spawning:
 
     def _send(self, message: spawner_link.ToSpawner) -> None:
         if self._end is not None:
-            with suppress(OSError):  # it died: what is under way is asked again of the next one
+            try:
                 spawner_link.send(self._end, message)
+            except ConnectionError:  # it died: what is under way is asked again of the next one
+                _LOG.debug("the spawner has gone before %s was sent", type(message).__name__)
+            except OSError as error:  # it does not read; who waits for an answer gives up at its deadline
+                _LOG.error("the spawner cannot be told %s: %s", type(message).__name__, error.strerror)
 
     def _on_ready(self) -> None:
         assert self._end is not None  # the reader is removed with it

@@ -16,7 +16,7 @@ from kernel.bus.envelope import MARK
 from kernel.bus.worker import Call, Server
 from kernel.contracts.contract import HELLO, Contract, Message, Method, Nothing
 from kernel.errors import DeadlineExceeded, Internal, NotFound, Unavailable
-from kernel.host.aio import Deadline, Tasks
+from kernel.host.aio import Deadline, Tasks, report_lost_errors
 
 ID = bytes(range(16))
 
@@ -165,6 +165,21 @@ async def test_a_worker_reports_the_failures_of_its_background_tasks(
     after = await client.call(HELLO, Nothing())
     assert (after.bugs - before.bugs, after.errors - before.errors) == (1, 1)
     assert "KeyError: 'follower'" in caplog.text
+    await client.close()
+    await server.close()
+
+
+async def test_a_bug_at_the_receivers_end_does_not_hold_up_the_messages_behind_it(
+    address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    report_lost_errors()
+
+    def broken(_: Message) -> None:
+        raise KeyError("progress")
+
+    server, client = Server(CONTRACT, Parrot(), address), Client(CONTRACT, address)
+    assert (await client.call(STEPS, Say(word="abc"), on_progress=broken)).word == "abc"
+    assert caplog.text.count("KeyError: 'progress'") == 3
     await client.close()
     await server.close()
 

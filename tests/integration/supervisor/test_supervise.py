@@ -16,6 +16,7 @@ from kernel.contracts.contract import HELLO, Contract, Nothing
 from kernel.contracts.supervisor import Health, RestartRequest
 from kernel.errors import NotFound
 from kernel.host.aio import Deadline
+from kernel.host.files import temporary
 from tests.harness.daemon import Daemon
 from tests.integration.supervisor.conftest import EVERYONE, WORKERS, Crisp
 
@@ -108,6 +109,23 @@ async def test_a_hung_worker_is_replaced(crisp: Crisp) -> None:
     assert after["storage"].pid == before["storage"].pid
     await crisp.all_ready()
     assert "hangs: it is killed" in crisp.daemon.tail(200)
+
+
+async def test_a_roster_that_cannot_be_written_holds_nobody_up(crisp: Crisp) -> None:
+    await crisp.all_ready()
+    hindrance = temporary(crisp.config.paths.run / "workers.json")
+    hindrance.mkdir()
+    try:
+        killed = await crisp.kill("image")
+        await crisp.until("a new image", lambda now: now["image"].pid not in (0, killed))
+        after = await crisp.all_ready()
+    finally:
+        hindrance.rmdir()
+    assert "a new supervisor would not find the workers" in crisp.daemon.tail(200)
+    await crisp.client.call(contract.RESTART, RestartRequest(name="image"))  # it is written again
+    killed = await crisp.kill("supervisor")
+    adopted = await crisp.until("a new supervisor", lambda now: now["supervisor"].pid not in (0, killed))
+    assert adopted["storage"].pid == after["storage"].pid
 
 
 async def test_a_restart_is_no_death(crisp: Crisp) -> None:
