@@ -41,6 +41,9 @@ TESTED_ELSEWHERE: dict[str, str] = {
 }
 """A module, or a folder of modules, that needs no test file of its own name: and where it is tested instead."""
 
+TASK_GROUPS = {"group"}
+"""Names of an asyncio.TaskGroup, which waits for its tasks and raises their errors."""
+
 
 def name(module: Path) -> str:
     return str(module)
@@ -91,3 +94,23 @@ def test_what_is_tested_elsewhere_exists() -> None:
 def test_every_folder_of_modules_is_a_package() -> None:
     for module in MODULES:
         assert (TREE / module.parent / "__init__.py").exists(), f"{module.parent} has no __init__.py"
+
+
+@pytest.mark.parametrize("module", MODULES, ids=name)
+def test_a_background_task_has_a_parent_and_its_error_a_reader(module: Path) -> None:
+    """Tasks are begun by `Tasks.run` (somebody awaits them) or `Tasks.spawn` (their errors are logged and counted)."""
+    if module == Path("kernel/host/aio.py"):
+        return
+    bare = [
+        f"line {call.lineno}: {ast.unparse(call.func)}"
+        for call in ast.walk(ast.parse((TREE / module).read_text()))
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and _is_bare_start(call.func)
+    ]
+    assert not bare, f"{module}: {', '.join(bare)}: use run or spawn of kernel.host.aio.Tasks"
+
+
+def _is_bare_start(function: ast.Attribute) -> bool:
+    receiver = ast.unparse(function.value)
+    if function.attr == "create_task":
+        return receiver not in TASK_GROUPS
+    return function.attr == "ensure_future" or (function.attr == "start" and receiver.endswith("tasks"))

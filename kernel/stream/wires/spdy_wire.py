@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from kernel.errors import InvalidInput
 from kernel.stream.client.link import Link
@@ -13,7 +14,12 @@ from kernel.stream.wires.carrier import Backlog, Owner
 from kernel.stream.wires.channel import Channel
 
 _LOG = logging.getLogger(__name__)
-Write = Callable[..., None]
+
+
+class Write(Protocol):
+    """Sends bytes to the client, on the connection itself or in a frame of a WebSocket."""
+
+    def __call__(self, *parts: bytes | memoryview) -> None: ...
 
 
 class SpdyChannel(Channel):
