@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from kernel.ids import short
+
 Row = Mapping[str, object]
 
 
@@ -102,7 +104,7 @@ def _rich_table(columns: Sequence[Column], rows: Sequence[Row]) -> None:
 
 def short_id(value: object) -> str:
     """The beginning of an id, as the peers' tools cut it."""
-    return _text(value).removeprefix("sha256:")[:13]
+    return short(_text(value).removeprefix("sha256:"))
 
 
 def size(value: object) -> str:

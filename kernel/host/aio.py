@@ -110,6 +110,15 @@ class Spawned:
         self._task.cancel()
 
 
+async def result_of(task: asyncio.Task[_T]) -> _T:
+    """Return the result of a task, or raise its error. The task goes on if this caller is cancelled.
+
+    Unlike asyncio.shield(), this takes no error off a task whose callers have all left: such an error is reported.
+    """
+    await asyncio.wait((task,))
+    return task.result()
+
+
 async def wait_until_ended(spawned: Iterable[Spawned], seconds: float) -> None:
     """Wait until spawned tasks have ended, at most `seconds`; how they end is not this caller's business."""
     if tasks := [one._task for one in spawned]:  # the other half of the class
@@ -225,11 +234,10 @@ class Joins(Generic[_K, _T]):
         task = self._running[key]
         self._waiting[key] += 1
         try:
-            await asyncio.wait((task,))  # unlike shield(), this takes no error off a task whose callers have all left
+            return await result_of(task)
         finally:
             if self._running.get(key) is task:
                 self._waiting[key] -= 1
-        return task.result()
 
     def _ended(self, key: _K, task: asyncio.Task[_T]) -> None:
         if self._running.get(key) is not task:

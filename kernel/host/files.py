@@ -58,14 +58,15 @@ def replacing(
     path: Path,
     *,
     durable: bool,
-    mode: int = 0o600,
+    mode: int | None = 0o600,
     owner: tuple[int, int] | None = None,
     folder: int | None = None,
     named: str = "",
 ) -> Iterator[BinaryIO]:
     """Yield a file to write; at the end of the body it replaces the one at `path`, as `replace` does.
 
-    If the body raises, the new content is removed. `folder`: a descriptor of the folder that the file is in, if its
+    If the body raises, the new content is removed. `mode`: None for a file like any other of the user who runs this,
+    whose umask decides. `folder`: a descriptor of the folder that the file is in, if its
     path may lead elsewhere by now; `path` then only names the file. `named`: the temporary name, if more than one
     process or thread may write this file at a time; one that exists is overwritten.
     """
@@ -73,10 +74,11 @@ def replacing(
     where = os.open(path.parent, access | os.O_DIRECTORY | os.O_CLOEXEC) if folder is None else folder
     fresh = named or _temporary(path.name)
     try:
-        fd = _open_fresh(fresh, where)
+        fd = _open_fresh(fresh, where, 0o666 if mode is None else 0o600)
         try:
             with os.fdopen(fd, "wb") as file:
-                os.fchmod(fd, mode)
+                if mode is not None:
+                    os.fchmod(fd, mode)
                 if owner is not None:
                     os.fchown(fd, *owner)
                 yield file
@@ -220,10 +222,10 @@ def _temporary(name: str) -> str:
     return f".{name[:200]}.new"  # a name has at most 255 bytes
 
 
-def _open_fresh(name: str, folder: int) -> int:
+def _open_fresh(name: str, folder: int, mode: int) -> int:
     """A new file; one that an attempt left which was cut off is removed first, with its mode and its other names."""
     try:
-        return os.open(name, _FRESH, 0o600, dir_fd=folder)
+        return os.open(name, _FRESH, mode, dir_fd=folder)
     except FileExistsError:
         os.unlink(name, dir_fd=folder)
-        return os.open(name, _FRESH, 0o600, dir_fd=folder)
+        return os.open(name, _FRESH, mode, dir_fd=folder)

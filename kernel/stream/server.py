@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import select
 import socket
 import time
@@ -20,7 +19,9 @@ from pathlib import Path
 from kernel.config.sections import StreamSection
 from kernel.contracts.stream import ExpectRequest, Kind
 from kernel.errors import Internal, InvalidInput
+from kernel.host import files
 from kernel.host.aio import Tasks
+from kernel.ids import short
 from kernel.stream.client import upgrade
 from kernel.stream.client.link import PIECE, Handler, Link
 from kernel.stream.client.tls import Tls
@@ -115,7 +116,7 @@ class Server:
                 connection.setsockopt(socket.IPPROTO_TCP, option, value)
         link = Link(self._buffer, self._on_link, self._on_link_end)
         self._links.add(link)
-        self._strangers[link] = self._tasks.start(self._join(connection, link), "connection").cancel
+        self._strangers[link] = self._tasks.spawn(self._join(connection, link), "connection").cancel
 
     def _listen_again(self) -> None:
         if self._socket.fileno() >= 0:
@@ -199,7 +200,7 @@ class Server:
         now = self._loop.time()
         for link, session in list(self._sessions.items()):
             if self._idle and now - session.active_at > self._idle:
-                _LOG.info("a session of %s is ended: it was idle for %.0f s", session.request.target[:13], self._idle)
+                _LOG.info("a session of %s is ended: it was idle for %.0f s", short(session.request.target), self._idle)
                 session.close()
                 link.abort()
             elif link.held and _hung_up(link):
@@ -290,9 +291,7 @@ def _listen(address: str, port: int, port_file: Path) -> socket.socket:
             listener.bind((address, 0))  # somebody else has it now
         listener.listen(_BACKLOG)
         if not port:
-            fresh = port_file.with_suffix(".new")
-            fresh.write_text(f"{listener.getsockname()[1]}\n")
-            os.replace(fresh, port_file)
+            files.replace(port_file, f"{listener.getsockname()[1]}\n".encode(), durable=False, mode=0o644)
     except OSError as error:
         listener.close()
         raise Internal(

@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TypeVar
 
 from kernel.bus.worker import Call
 from kernel.config.sections import Config
@@ -28,7 +27,7 @@ from kernel.contracts.network import (
     SandboxRequest,
 )
 from kernel.errors import CrispError, Internal
-from kernel.host.aio import Deadline, KeyedLock, Tasks
+from kernel.host.aio import Deadline, KeyedLock, Tasks, result_of
 from kernel.ids import SandboxId
 from kernel.ids import sandbox_id as check_sandbox_id
 from services.network.documents import capability, result
@@ -40,8 +39,6 @@ from services.network.pods import dial, pod_network
 from services.network.pods.pod_table import Caller, Pods
 from services.network.records import lease
 from services.network.records.attachments import Attachments
-
-_T = TypeVar("_T")
 
 
 class NetworkService:
@@ -77,7 +74,7 @@ class NetworkService:
         caller = Caller()
         attach = self._tasks.run(self._attach(request, caller, call.deadline), f"attach {request.sandbox}")
         try:
-            return await _result_of(attach)
+            return await result_of(attach)
         except asyncio.CancelledError:
             caller.has_left = True
             raise
@@ -85,7 +82,7 @@ class NetworkService:
     async def detach(self, request: SandboxRequest, call: Call) -> Nothing:
         """Run DEL and remove the namespace."""
         check_sandbox_id(request.sandbox)
-        await _result_of(self._tasks.run(self._detach(request.sandbox, call.deadline), f"detach {request.sandbox}"))
+        await result_of(self._tasks.run(self._detach(request.sandbox, call.deadline), f"detach {request.sandbox}"))
         return Nothing()
 
     async def check_ready(self, request: Nothing, call: Call) -> Readiness:
@@ -159,12 +156,6 @@ class NetworkService:
         known = self._conf_dir.known()
         used = [*networks.values(), *([known] if known else [])]
         return {lease.DEFAULT_DIR, *(Path(folder) for network in used for folder in network.lease_dirs())}
-
-
-async def _result_of(task: asyncio.Task[_T]) -> _T:
-    """Wait for a task that goes on if the caller is cancelled. Its error is then reported, unlike with shield()."""
-    await asyncio.wait((task,))
-    return task.result()
 
 
 async def create(config: Config) -> NetworkService:

@@ -16,6 +16,7 @@ from kernel.cli.exits import Exit
 from kernel.cli.output import Column, Row, duration, short_id, state_style
 from kernel.cri.generated import cri_pb2
 from kernel.errors import FailedPrecondition, NotFound
+from kernel.ids import short
 
 _STATES = {
     cri_pb2.CONTAINER_CREATED: "created",
@@ -142,7 +143,7 @@ def log_path(session: Session, container: str) -> Path:
     asked = cri_pb2.ContainerStatusRequest(container_id=container)
     path = session.daemon.call(session.daemon.runtime.ContainerStatus, asked).status.log_path
     if not path:
-        raise FailedPrecondition(f"container {container[:13]} has no log")
+        raise FailedPrecondition(f"container {short(container)} has no log")
     return Path(path)
 
 

@@ -7,7 +7,6 @@ believed: each byte is hashed on its way.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import secrets
@@ -29,9 +28,10 @@ from kernel.errors import (
     InvalidInput,
     NotFound,
     PermissionDenied,
-    ResourceExhausted,
+    from_os,
 )
 from kernel.formats import strict_json
+from kernel.host import files
 from kernel.ids import Digest, digest
 
 _EXPORT_SECONDS = 1800
@@ -70,18 +70,12 @@ def _target(output: str) -> Iterator[BinaryIO]:
         sys.stdout.buffer.flush()
         return
     path = Path(output)
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    part = f".{path.name}.{secrets.token_hex(4)}"
     try:
-        with part.open("xb") as out:
+        with files.replacing(path, durable=True, mode=None, named=part) as out:
             yield out
-            out.flush()
-            os.fsync(out.fileno())
-        part.rename(path)
     except OSError as error:
-        kind = ResourceExhausted if error.errno in (errno.ENOSPC, errno.EDQUOT) else InvalidInput
-        raise kind(f"archive {path} cannot be written: {error.strerror}") from error
-    finally:
-        part.unlink(missing_ok=True)
+        raise from_os(error, f"archive {path} cannot be written", InvalidInput) from error
 
 
 class _Saver:

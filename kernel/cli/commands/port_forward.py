@@ -102,7 +102,7 @@ class Forward:
                 self._session.out.note(f"crisp: {said.decode(errors='replace')}")
         elif (writer := self._writers.get(stream)) is not None:
             writer.write(bytes(data))
-            self._tasks.start(self._deliver(stream, writer, len(data)), "deliver")
+            self._tasks.spawn(self._deliver(stream, writer, len(data)), "deliver")
             if fin:
                 del self._writers[stream]
                 writer.close()

@@ -15,6 +15,7 @@ from kernel.cli.exits import Exit
 from kernel.contracts.oci import MASKED_PATHS, READONLY_PATHS
 from kernel.cri.generated import cri_pb2
 from kernel.errors import CrispError, InvalidInput
+from kernel.ids import short
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 _PUBLISH = re.compile(
@@ -167,4 +168,4 @@ def _discard(session: Session, pod_id: str) -> None:
     try:
         pods.remove_one(session, one, force=True)
     except CrispError as error:
-        session.out.note(f"crisp: pod {pod_id[:13]} stays: {error}")
+        session.out.note(f"crisp: pod {short(pod_id)} stays: {error}")

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from kernel.contracts.stream import Dial, ExpectRequest, Kind, Opened, Passed, Role
+from kernel.ids import short
 from kernel.stream.client.upgrade import Request
 from kernel.stream.session import DESCRIPTORS_SECONDS, STREAMS_SECONDS, Host, Session
 from kernel.stream.sessions import end_status
@@ -136,7 +137,7 @@ class RemoteCommand(Session):
         given = dict(zip(message.roles, fds, strict=True))
         kinds = frozenset(given)
         if len(given) != len(fds) or kinds not in self._expected():
-            _LOG.error("session of %s: roles %s do not fit", self.request.target[:13], [role.value for role in kinds])
+            _LOG.error("session of %s: roles %s do not fit", short(self.request.target), [role.value for role in kinds])
             return False
         self._stop("descriptors")
         self._served = True
@@ -210,7 +211,7 @@ class RemoteCommand(Session):
 
     def _on_stalled(self) -> None:
         """Its client keeps the container waiting."""
-        _LOG.info("a client of container %s does not read: it is let go", self.request.target[:13])
+        _LOG.info("a client of container %s does not read: it is let go", short(self.request.target))
         self._finish(
             end_status.failed("the client did not read, and the container does not wait for it", plain=self.plain)
         )

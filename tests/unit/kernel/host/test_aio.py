@@ -181,6 +181,25 @@ async def test_closing_reports_what_the_tasks_end_with(caplog: pytest.LogCapture
     await tasks.close()
 
 
+async def test_a_task_whose_caller_leaves_goes_on_and_its_error_is_reported(caplog: pytest.LogCaptureFixture) -> None:
+    aio.report_lost_errors()
+    tasks, release = Tasks(), asyncio.Event()
+
+    async def work() -> None:
+        await release.wait()
+        await broken()
+
+    caller = asyncio.get_running_loop().create_task(aio.result_of(tasks.run(work(), "the work")))
+    await a_turn()
+    caller.cancel()
+    await asyncio.wait({caller})
+    del caller
+    release.set()
+    await a_turn()
+    (record,) = caplog.records
+    assert record.getMessage() == "the work failed"
+
+
 async def test_join_begins_one_attempt_and_raises_its_error_in_all_callers() -> None:
     joins: Joins[str, None] = Joins(Tasks())
     calls: list[str] = []

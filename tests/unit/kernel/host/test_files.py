@@ -40,6 +40,16 @@ def test_the_mode_does_not_depend_on_the_umask(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "record").stat().st_mode) == 0o644
 
 
+def test_the_umask_decides_if_that_is_wanted(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        with files.replacing(tmp_path / "archive", durable=False, mode=None) as file:
+            file.write(b"content")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "archive").stat().st_mode) == 0o640
+
+
 @pytest.mark.parametrize("durable", [True, False])
 def test_what_is_durable_is_synced_with_its_folder(
     tmp_path: Path, durable: bool, monkeypatch: pytest.MonkeyPatch
