@@ -44,6 +44,19 @@ TESTED_ELSEWHERE: dict[str, str] = {
 TASK_GROUPS = {"group"}
 """Names of an asyncio.TaskGroup, which waits for its tasks and raises their errors."""
 
+BEGUN_BARE = {
+    "kernel/front/images/image_service.py",
+    "kernel/front/images/pull_flow.py",
+    "kernel/front/node/node_service.py",
+    "services/image/methods.py",
+    "services/runtime/checkpoints/dump.py",
+    "services/runtime/exits/watching.py",
+    "services/runtime/sessions/exec_attach.py",
+    "services/runtime/sessions/exec_sync.py",
+    "services/storage/methods.py",
+}
+"""Modules that still use `Tasks.start`. The set only shrinks, and goes with `Tasks.start`."""
+
 
 def name(module: Path) -> str:
     return str(module)
@@ -99,7 +112,7 @@ def test_every_folder_of_modules_is_a_package() -> None:
 @pytest.mark.parametrize("module", MODULES, ids=name)
 def test_a_background_task_has_a_parent_and_its_error_a_reader(module: Path) -> None:
     """Tasks are begun by `Tasks.run` (somebody awaits them) or `Tasks.spawn` (their errors are logged and counted)."""
-    if module == Path("kernel/host/aio.py"):
+    if module == Path("kernel/host/aio.py") or str(module) in BEGUN_BARE:
         return
     bare = [
         f"line {call.lineno}: {ast.unparse(call.func)}"
