@@ -23,7 +23,7 @@ from kernel.front import flows, watches
 from kernel.front.containers import checkpoint, create
 from kernel.front.containers import remove as container_remove
 from kernel.front.context import FLOW_SECONDS, Front
-from kernel.front.images import image_service, pull_flow, repair
+from kernel.front.images import fs_info, layer_release, repair
 from kernel.front.node import doctor
 from kernel.front.pods import remove as pod_remove
 from kernel.front.pods import run as pod_run
@@ -57,7 +57,7 @@ def begin(front: Front) -> None:
     clients.begin(front)
     front.tasks.spawn(recover(front), "recover")
     front.tasks.spawn(repair.watch(front), "complete images")
-    image_service.measure_again(front)
+    fs_info.measure_again(front)
 
 
 async def recover(front: Front) -> None:
@@ -108,7 +108,7 @@ async def _go_on(front: Front, flow: Flow) -> None:
         case IntentKind.PULL_IMAGE | IntentKind.REMOVE_IMAGE:
             async with front.locks.hold(about):
                 if front.replica.intents.get(about) is flow.intent:
-                    await pull_flow.release(front, flow.intent, deadline)
+                    await layer_release.release(front, flow.intent, deadline)
 
 
 async def _remove_sandbox(front: Front, sandbox_id: SandboxId, deadline: Deadline) -> None:

@@ -1,12 +1,11 @@
-"""Images that are not whole on disk any more: found, hidden from lists, and fetched again; and checks of all layers.
+"""Finds images that are not whole on disk any more, hides them from lists and fetches them again; checks all layers.
 
-A layer is missing after storage dropped one that failed its check, or after somebody deleted it. The record of the
-image stays; the kubelet does not see the image until it is whole, and its own pull of it mends it as well as ours.
+A layer is missing after storage has dropped one that failed its check, or after somebody has deleted it. The record
+of the image stays; the kubelet does not see the image until it is whole, and its own pull repairs it as well.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from kernel.formats.reference import parse
 from kernel.front.context import Front
 from kernel.front.images import pull_flow
 from kernel.front.memory.image_memory import PullProgress
-from kernel.host.aio import Deadline
+from kernel.host.aio import Deadline, keep_trying
 from kernel.ids import DiffId
 
 _LOG = logging.getLogger(__name__)
@@ -31,49 +30,50 @@ _LONGEST_PAUSE = 600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerFinding:
-    """What a check found of a layer, and what became of it."""
+    """What a check found of a layer, and whether the layer was repaired."""
 
     layer: DiffId
     images: tuple[str, ...]
+    """Names of the images that have it."""
     found: Checked
     repaired: bool = False
     error: str = ""
+    """Why it could not be repaired."""
 
 
 async def watch(front: Front) -> None:
-    """Mend what a crash of the host left: suspect layers are checked by storage beside this, then asked for again."""
+    """Repair what a crash of the host damaged.
+
+    Storage checks the layers that are still unverified meanwhile; once it is done, missing layers are fetched.
+    """
     try:
         await find_incomplete(front)
         await front.storage.call(storage.SETTLE, Nothing(), deadline=Deadline.after(storage.SETTLE.deadline))
     except CrispError as error:
-        _LOG.warning("suspect layers could not be waited for: %s", error)
+        _LOG.warning("the check of unverified layers could not be awaited: %s", error)
     await mend_all(front)
 
 
 async def mend_all(front: Front) -> None:
-    """Fetch what is missing, again and again with longer pauses: a registry may be away for a while."""
-    pause = _FIRST_PAUSE
-    while True:
-        try:
-            broken = await find_incomplete(front)
-        except CrispError as error:
-            _LOG.warning("missing layers could not be looked for: %s", error)
-            broken = ()
-        for image in broken:
+    """Fetch missing layers, again and again with growing pauses: a registry may be away for a while."""
+
+    async def attempt() -> bool:
+        for image in await find_incomplete(front):
             try:
                 await again(front, image, Deadline.after(pull_flow.PULL_SECONDS))
                 _LOG.info("image %s is whole again", name_of(image))
             except CrispError as error:
                 _LOG.warning("image %s has lost layers and cannot be fetched: %s", name_of(image), error)
-        if not front.images.incomplete:
-            return
-        await asyncio.sleep(pause)  # not a wait for an event: a registry does not tell when it is back
-        pause = min(pause * 2, _LONGEST_PAUSE)
+        return not front.images.incomplete
+
+    await keep_trying(
+        attempt, "the search for missing layers", first=_FIRST_PAUSE, longest=_LONGEST_PAUSE, at_once=True
+    )
 
 
 async def find_incomplete(front: Front) -> tuple[Image, ...]:
-    """The images that lack a layer; from now on they are in no list."""
-    before = tuple(front.replica.images.values())  # one that is pulled meanwhile may have layers that are not told yet
+    """Return the images that lack a layer; from now on they are in no list."""
+    before = tuple(front.replica.images.values())  # `present` may lack the layers of an image that is pulled meanwhile
     present = (await front.storage.call(storage.LAYERS, Nothing(), deadline=Deadline.after(_ASK_SECONDS))).layers
     replica = front.replica
     broken = tuple(
@@ -86,17 +86,17 @@ async def find_incomplete(front: Front) -> tuple[Image, ...]:
 
 
 def lacking(image: Image, present: Iterable[DiffId]) -> bool:
-    """Whether an image lacks a layer. Pure."""
+    """Return whether an image lacks a layer. Pure."""
     return not {layer.diff_id for layer in image.layers} <= set(present)
 
 
 def name_of(image: Image) -> str:
-    """How people know it. Pure."""
+    """Return the name by which people know an image: a tag, else a digest, else its id. Pure."""
     return next(iter((*image.tags, *image.digests, image.id)))
 
 
 async def again(front: Front, image: Image, deadline: Deadline) -> None:
-    """Fetch what an image lacks, by one of its digests. The first failure is told where none works."""
+    """Fetch what an image lacks, by one of its digests; raise the first failure if none works."""
     failures: list[CrispError] = []
     for reference in image.digests:
         try:
@@ -115,7 +115,10 @@ async def again(front: Front, image: Image, deadline: Deadline) -> None:
 
 
 async def check(front: Front, *, repair: bool, deadline: Deadline) -> AsyncIterator[LayerFinding]:
-    """Have every layer of every image read; damaged ones fetched again where that is wanted."""
+    """Have storage read every layer of every image, and yield a finding for each.
+
+    `repair`: fetch damaged and missing layers again; their findings come last.
+    """
     damaged: list[LayerFinding] = []
     for layer in dict.fromkeys(layer.diff_id for image in front.replica.images.values() for layer in image.layers):
         request = storage.CheckRequest(diff_id=layer, drop=repair)
@@ -135,11 +138,11 @@ async def check(front: Front, *, repair: bool, deadline: Deadline) -> AsyncItera
             errors[name_of(image)] = str(error)
     present = (await front.storage.call(storage.LAYERS, Nothing(), deadline=deadline)).layers
     for finding in damaged:
-        why = "; ".join(errors[name] for name in finding.images if name in errors)
+        reason = "; ".join(errors[name] for name in finding.images if name in errors)
         repaired = finding.layer in present
         yield LayerFinding(
             layer=finding.layer, images=finding.images, found=finding.found, repaired=repaired,
-            error="" if repaired else why,
+            error="" if repaired else reason,
         )  # fmt: skip
 
 

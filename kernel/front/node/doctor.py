@@ -18,7 +18,7 @@ from kernel.contracts.records import IntentKind
 from kernel.errors import CrispError
 from kernel.front import facts
 from kernel.front.context import Front
-from kernel.front.images import pull_flow
+from kernel.front.images import layer_release
 from kernel.host.aio import Deadline
 from kernel.ids import DiffId, container_id, digest, sandbox_id
 from kernel.state.recover import Evidence, Orphan, OrphanFound, plan_repairs
@@ -76,7 +76,7 @@ def certain(front: Front, orphan: OrphanFound) -> bool:
 async def mend(front: Front, orphan: OrphanFound, deadline: Deadline) -> None:
     """Take away one thing, unless a pull has come to count on it since it was found."""
     if orphan.kind is Orphan.LAYER:
-        await pull_flow.sweep_layer(front, DiffId(digest(orphan.id)), deadline)
+        await layer_release.sweep_layer(front, DiffId(digest(orphan.id)), deadline)
     else:
         await sweep(front, orphan, deadline)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator
@@ -11,7 +10,7 @@ from kernel.contracts import storage
 from kernel.cri.generated import cri_pb2, node_pb2
 from kernel.errors import CrispError, InvalidInput, NotFound
 from kernel.front.context import Call, Front, Rpcs
-from kernel.front.images import image_service, pull_flow, repair
+from kernel.front.images import image_service, load_flow, pulls, removal, repair
 from kernel.front.memory.image_memory import LayerProgress, Phase, PullUnderWay
 from kernel.front.node import doctor
 from kernel.front.responses import image_views
@@ -33,8 +32,7 @@ async def load_image(front: Front, request: node_pb2.LoadImageRequest, call: Cal
     """Make images of an archive that the command line has put into the folder of incoming archives."""
     if not _ARCHIVE.fullmatch(request.archive):
         raise InvalidInput(f"archive: {request.archive[:80]!r} is not a plain file name")
-    flow = front.tasks.start(pull_flow.load(front, request.archive, call.flow_deadline()), f"load {request.archive}")
-    loaded = await asyncio.shield(flow)
+    loaded = await load_flow.load(front, request.archive, call.flow_deadline())
     return node_pb2.LoadImageResponse(images=[node_pb2.LoadedImage(id=id_, names=names) for id_, names in loaded])
 
 
@@ -43,11 +41,11 @@ async def pull_image(
 ) -> AsyncIterator[node_pb2.PullImageResponse]:
     """Pull as PullImage of the CRI does, and join it; how far it is comes first, the id last."""
     auth = cri_pb2.AuthConfig(username=request.username, password=request.password)
-    under_way = await image_service.begin_pull(front, cri_pb2.ImageSpec(image=request.image), auth, "", call)
-    async with image_service.waiting(front, under_way):
+    under_way = await pulls.begin(front, cri_pb2.ImageSpec(image=request.image), auth, "", call)
+    async with pulls.waiting(front, under_way):
         async for message in _watched(under_way):
             yield message
-        yield node_pb2.PullImageResponse(id=await asyncio.shield(under_way.task))
+        yield node_pb2.PullImageResponse(id=await pulls.result(under_way))
 
 
 async def _watched(pull: PullUnderWay) -> AsyncIterator[node_pb2.PullImageResponse]:
@@ -110,7 +108,7 @@ async def wipe_images(front: Front, request: node_pb2.WipeImagesRequest, call: C
             wiped.why = "it is pinned by the configuration"
             continue
         try:
-            await image_service.remove(front, image.id, call)
+            await removal.remove(front, image.id, call)
             wiped.removed = True
         except CrispError as error:
             wiped.why = str(error)

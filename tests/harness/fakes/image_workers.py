@@ -17,12 +17,13 @@ from kernel.contracts.supervisor import Commit
 from kernel.cri.generated import cri_pb2
 from kernel.errors import CrispError, NotFound
 from kernel.front.context import Call, Front
-from kernel.front.images import image_service
+from kernel.front.images import image_service, pulls, removal
 from kernel.front.memory.replica import Replica
 from kernel.host.aio import Deadline, Joins, Tasks
 from kernel.ids import DiffId, Digest
 
 Handler = Callable[[Message], Message]
+BUSYBOX = "docker.io/library/busybox:latest"
 
 
 def digest_of(data: bytes) -> Digest:
@@ -185,3 +186,31 @@ async def listed(front: Front, request: cri_pb2.ListImagesRequest | None = None)
 
 def a_call(rpc: str = "PullImage") -> Call:
     return Call(rpc=rpc, deadline=Deadline.after(5), trace="t")
+
+
+async def pull(front: Front, name: str = "busybox", **auth: str) -> str:
+    request = cri_pb2.PullImageRequest(image=cri_pb2.ImageSpec(image=name), auth=cri_pb2.AuthConfig(**auth))
+    return (await pulls.pull_image(front, request, a_call())).image_ref
+
+
+async def status(front: Front, name: str, *, verbose: bool = False) -> cri_pb2.ImageStatusResponse:
+    request = cri_pb2.ImageStatusRequest(image=cri_pb2.ImageSpec(image=name), verbose=verbose)
+    return await image_service.image_status(front, request, a_call("ImageStatus"))
+
+
+async def remove(front: Front, name: str) -> None:
+    request = cri_pb2.RemoveImageRequest(image=cri_pb2.ImageSpec(image=name))
+    await removal.remove_image(front, request, a_call("RemoveImage"))
+
+
+def documents(front: Front) -> set[str]:
+    """Configurations and manifests of the images that are here."""
+    return {blob for found in front.replica.images.values() for blob in (found.id, *found.manifest_digests)}
+
+
+def assert_nothing_left(front: Front, workers: Workers) -> None:
+    assert workers.layers == set()
+    assert workers.blobs == set()
+    assert front.replica.images == {}
+    assert front.replica.intents == {}
+    assert front.images.pulls == {}

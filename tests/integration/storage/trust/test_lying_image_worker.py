@@ -15,7 +15,7 @@ from kernel.contracts.records import Image
 from kernel.cri.generated import cri_pb2
 from kernel.errors import Corrupt, CrispError, Untrusted
 from kernel.front.context import Front
-from kernel.front.images import admission, image_service, pull_flow
+from kernel.front.images import admission, load_flow, pulls
 from kernel.ids import ImageId
 from services.storage.trust.gate import Gate
 from tests.harness.fakes.image_workers import Workers, a_call, make_front
@@ -58,7 +58,7 @@ class Scene:
 
     async def pull(self, name: str) -> Image:
         request = cri_pb2.PullImageRequest(image=cri_pb2.ImageSpec(image=name))
-        reply = await image_service.pull_image(self.front, request, a_call())
+        reply = await pulls.pull_image(self.front, request, a_call())
         return self.front.replica.images[ImageId(reply.image_ref)]  # type: ignore[arg-type]
 
     def answer(self, name: str, resolved: image.Resolved) -> None:
@@ -133,7 +133,7 @@ async def test_an_archive_cannot_lend_a_digest(scene: Scene) -> None:
             layers=scene.evil.layers,
         ),
     )
-    await pull_flow.load(scene.front, "archive.tar", DEADLINE)
+    await load_flow.load(scene.front, "archive.tar", DEADLINE)
     (found,) = scene.front.replica.images.values()
     assert scene.good.manifest_digest in found.manifest_digests
     lent = replace(found, signatures=(scene.signature,))

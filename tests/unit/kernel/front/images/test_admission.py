@@ -16,7 +16,7 @@ from kernel.cri.generated import cri_pb2
 from kernel.errors import CrispError, FailedPrecondition, InvalidInput, Unavailable, Untrusted
 from kernel.formats.reference import parse
 from kernel.front.context import Front
-from kernel.front.images import admission, image_service
+from kernel.front.images import admission, pulls
 from kernel.ids import Digest, ImageId
 from tests.harness.fakes import image_workers, pod_workers
 from tests.harness.fakes.image_workers import Workers, a_call
@@ -94,7 +94,7 @@ def refusing(why: str = "no") -> Callable[[Message], CrispError]:
 async def pull(front: Front, image: str, namespace: str = "") -> str:
     pod = cri_pb2.PodSandboxConfig(metadata=cri_pb2.PodSandboxMetadata(namespace=namespace))
     request = cri_pb2.PullImageRequest(image=cri_pb2.ImageSpec(image=image), sandbox_config=pod)
-    return (await image_service.pull_image(front, request, a_call())).image_ref
+    return (await pulls.pull_image(front, request, a_call())).image_ref
 
 
 def judged(workers: Workers) -> list[storage.JudgeRequest]:

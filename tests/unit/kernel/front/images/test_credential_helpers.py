@@ -11,7 +11,7 @@ from kernel.contracts.contract import Message
 from kernel.contracts.oci import Auth
 from kernel.cri.generated import cri_pb2
 from kernel.errors import Corrupt
-from kernel.front.images import image_service
+from kernel.front.images import pulls
 from tests.harness.fakes import image_workers as fakes
 
 BUSYBOX = "docker.io/library/busybox:latest"
@@ -41,7 +41,7 @@ async def test_helpers_are_asked_where_they_are_configured(folder: str) -> None:
     front.config = Config(image=ImageSection(registries_conf="/none", credential_helper_dir=folder))
     workers.registry.push(BUSYBOX, "a")
     request = cri_pb2.PullImageRequest(image=cri_pb2.ImageSpec(image="busybox"))
-    await image_service.pull_image(front, request, fakes.a_call())
+    await pulls.pull_image(front, request, fakes.a_call())
     asked = [(one.helper, one.server) for _, one in workers.calls if isinstance(one, runtime.HelperRequest)]
     expected = [("none", "one.example"), ("has", "one.example"), ("none", "two.example")]
     assert asked == (expected if folder else [])
@@ -51,7 +51,7 @@ async def test_helpers_are_asked_where_they_are_configured(folder: str) -> None:
     workers.wanted = {f"{number}.example": ("none",) for number in range(100)}
     if folder:
         with pytest.raises(Corrupt, match="more than"):
-            await image_service.pull_image(front, request, fakes.a_call())
+            await pulls.pull_image(front, request, fakes.a_call())
     await front.tasks.close()
 
 

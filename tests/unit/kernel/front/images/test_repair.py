@@ -12,7 +12,7 @@ from kernel.contracts.supervisor import Commit
 from kernel.cri.generated import cri_pb2, node_pb2
 from kernel.errors import FailedPrecondition, Unavailable
 from kernel.front.context import Front
-from kernel.front.images import image_service
+from kernel.front.images import image_service, pulls, removal
 from kernel.front.images import repair as image_repair
 from kernel.front.node import doctor, node_service
 from kernel.host.aio import Deadline
@@ -34,7 +34,7 @@ async def front(workers, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Front
     workers.registry.push(TWO, "shared", "two")
     for name in (ONE, TWO):
         request = cri_pb2.PullImageRequest(image=cri_pb2.ImageSpec(image=name))
-        await image_service.pull_image(made, request, fakes.a_call())
+        await pulls.pull_image(made, request, fakes.a_call())
     yield made
     await made.tasks.close()
 
@@ -77,7 +77,7 @@ async def test_the_kubelets_own_pull_mends_it_too(front: Front, workers) -> None
     assert await listed(front) == set()
     for name in (ONE, TWO):
         request = cri_pb2.PullImageRequest(image=cri_pb2.ImageSpec(image=name))
-        await image_service.pull_image(front, request, fakes.a_call())
+        await pulls.pull_image(front, request, fakes.a_call())
     assert await listed(front) == {ONE, TWO}
     assert workers.count("fetch") == 4  # the shared layer once more
 
@@ -86,7 +86,7 @@ async def test_one_that_cannot_be_mended_can_be_removed(front: Front, workers) -
     workers.layers.discard(layer("one"))
     await image_repair.find_incomplete(front)
     request = cri_pb2.RemoveImageRequest(image=cri_pb2.ImageSpec(image=ONE))
-    await image_service.remove_image(front, request, fakes.a_call("RemoveImage"))
+    await removal.remove_image(front, request, fakes.a_call("RemoveImage"))
     assert front.images.incomplete == set()
     assert workers.layers == {layer("shared"), layer("two")}
 
@@ -140,7 +140,7 @@ async def test_a_wipe_keeps_what_is_pinned_and_says_so(workers, monkeypatch: pyt
     for name in (ONE, TWO):
         workers.registry.push(name, name)
         request = cri_pb2.PullImageRequest(image=cri_pb2.ImageSpec(image=name))
-        await image_service.pull_image(front, request, fakes.a_call())
+        await pulls.pull_image(front, request, fakes.a_call())
     reply = await node_service.wipe_images(front, node_pb2.WipeImagesRequest(), fakes.a_call("WipeImages"))
     assert {image.name: (image.removed, image.why) for image in reply.images} == {
         ONE: (True, ""), TWO: (False, "it is pinned by the configuration"),
