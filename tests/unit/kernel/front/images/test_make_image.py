@@ -14,7 +14,7 @@ from kernel.errors import Corrupt, CrispError, Unavailable
 from kernel.front.context import Front
 from kernel.front.images import layer_release, make_image
 from kernel.host.aio import Deadline
-from kernel.ids import Digest, ImageId
+from kernel.ids import DiffId, Digest, ImageId
 from tests.harness.fakes import image_workers as fakes
 
 
@@ -226,3 +226,14 @@ async def test_a_layer_is_unpacked_while_another_is_fetched(front: Front, worker
             -1
         ] == blob.digest
     await pulling
+
+
+async def test_a_bug_in_one_layer_is_not_hidden_by_the_failure_of_another(front: Front, workers) -> None:
+    async def fails() -> tuple[DiffId, int]:
+        raise Corrupt("wrong")
+
+    async def has_a_bug() -> tuple[DiffId, int]:
+        raise KeyError("bug")
+
+    with pytest.raises(KeyError, match="bug"):
+        await make_image._side_by_side([fails(), has_a_bug()])

@@ -96,3 +96,25 @@ async def test_a_new_pull_waits_for_the_end_of_one_that_was_given_up(
     workers.hold["drop"].set()
     await second
     assert workers.layers == {fakes.digest_of(b"diff a")}
+
+
+async def test_an_error_of_a_pull_whose_callers_have_left_is_reported(
+    front: Front, workers, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def broken(*_: object) -> None:
+        begun.set()
+        await go_on.wait()
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("kernel.front.images.pull_flow.first", broken)
+    caller = asyncio.get_running_loop().create_task(fakes.pull(front))
+    await begun.wait()
+    (under_way,) = front.images.pulls.values()
+    caller.cancel()
+    await asyncio.wait({caller})
+    go_on.set()
+    await asyncio.wait({under_way.task})
+    await asyncio.sleep(0)
+    assert "ZeroDivisionError" in caplog.text
