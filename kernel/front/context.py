@@ -1,7 +1,8 @@
-"""What every RPC of the front is given: the wiring, and the call's own deadline and trace.
+"""The two arguments of every RPC beside its request: the front's parts, and the call's deadline and trace.
 
-A spine is `async def name(front: Front, request, call: Call) -> reply`; a streaming one is an async generator.
-Spines reach workers only through `front`'s clients, and records only through `front.replica`.
+An RPC is served by `async def name(front: Front, request, call: Call) -> reply`; a streaming one by an async
+generator. These functions reach workers only through the clients of `front`, and records only through
+`front.replica`.
 """
 
 from __future__ import annotations
@@ -33,19 +34,21 @@ from kernel.host.aio import Deadline, Joins, KeyedLock, Tasks
 from kernel.ids import ContainerId, SandboxId
 
 FLOW_SECONDS = 240.0
-"""What a flow that was begun may take at least: its caller may leave earlier, and a repeat joins it."""
+"""The least time that a flow may take: its caller may leave earlier, and a repeat joins it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One RPC being served. The interceptor ends it at `deadline`; what it has begun in `Front.tasks` goes on."""
+    """One RPC being served. The interceptor ends it at `deadline`; flows that it has begun in `Front.tasks` go on."""
 
     rpc: str
+    """Its name, as in `RunPodSandbox`."""
     deadline: Deadline
     trace: str
+    """An id that is in every log line of the call, in all processes."""
 
     def flow_deadline(self, seconds: float = FLOW_SECONDS) -> Deadline:
-        """The deadline of a flow that goes on without its caller: the caller's, but not less than `seconds`."""
+        """Return the deadline of a flow that goes on without its caller: the caller's, but not less than `seconds`."""
         return Deadline.after(max(self.deadline.remaining(), seconds))
 
 
@@ -68,24 +71,25 @@ class Front:
     creates: Joins[ContainerKey, ContainerId]
     """CreateContainer under way."""
     ends: Joins[tuple[str, ...], None]
-    """Every flow that answers with nothing, by its kind and the id it is about."""
+    """Every other flow, none of which has a result, by its kind and the id that it is about."""
     locks: KeyedLock[str] = field(default_factory=KeyedLock)
     """One flow at a time for each sandbox, container or image, by id."""
     subscribers: Subscribers = field(default_factory=Subscribers)
     """The streams of GetContainerEvents."""
     images: ImageMemory = field(default_factory=ImageMemory)
-    """How far pulls are, and the sizes of the file systems."""
+    """The pulls under way with their progress, and the sizes of the file systems."""
     stats: StatsMemory = field(default_factory=StatsMemory)
-    """What pods and containers used when they were last read."""
+    """The last readings of what pods and containers use."""
     stats_items: StatsItems = field(init=False)
+    """The same as serialised entries of lists."""
     short_names: ShortNames = field(init=False)
-    """What references without a registry stand for."""
+    """The full references that names without a registry may mean."""
     pod_items: Items[Sandbox] = field(default_factory=lambda: Items(pod_item, LIST_FIELD))
     container_items: Items[Container] = field(default_factory=lambda: Items(container_item, LIST_FIELD))
     image_items: Items[Image] = field(init=False)
-    """What lists are made of."""
+    """Records as serialised entries of lists, each made once."""
     sessions: PendingSessions = field(default_factory=PendingSessions)
-    """Exec, attach and port-forward sessions whose clients are to come."""
+    """Exec, attach and port-forward sessions that have a URL and no client yet."""
     creating: dict[SandboxId, set[asyncio.Task[ContainerId]]] = field(default_factory=dict)
     """CreateContainer flows under way, which the sandbox's end waits for."""
 
@@ -97,15 +101,15 @@ class Front:
         self.replica.expand = self.short_names.local
 
     async def platform(self, deadline: Deadline) -> Platform:
-        """The runtime as it is on this host; asked for where it is not known yet."""
+        """Return what the runtime can do on this host; ask it if that is not known yet."""
         if self.replica.platform is None:
             self.replica.platform = await self.runtime.call(PLATFORM, Nothing(), deadline=deadline)
         return self.replica.platform
 
 
 Serve = Callable[[Front, Never, Call], Awaitable[Message | bytes]]
-"""A unary RPC. The request is the RPC's own message; a reply in bytes is a message serialised already."""
+"""Serves a unary RPC. The request is the RPC's own message; a reply in bytes is a message serialised already."""
 ServeStream = Callable[[Front, Never, Call], AsyncIterator[Message | bytes]]
-"""A server-streaming RPC."""
+"""Serves a server-streaming RPC."""
 Rpcs = Mapping[str, Serve | ServeStream]
-"""The served RPCs of a service by name; the others answer UNIMPLEMENTED."""
+"""The functions that serve a service, by name of the RPC; the others are answered with UNIMPLEMENTED."""

@@ -1,7 +1,7 @@
-"""Every RPC passes here: its deadline, its trace id, its one log line, and errors become gRPC status codes.
+"""Wraps every RPC: sets its deadline and trace id, logs one line, and turns errors into gRPC status codes.
 
-The only module that knows status codes. A spine raises kernel.errors; anything else is our own bug: it is logged with
-its traceback and answered INTERNAL.
+No other module names status codes. The function that serves an RPC raises kernel.errors; any other exception is a bug
+of crisp: it is logged with its traceback and answered with INTERNAL.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ STATUS: dict[type[CrispError], grpc.StatusCode] = {
     Internal: grpc.StatusCode.INTERNAL,
 }
 BEGINNINGS: dict[type[CrispError], str] = {Untrusted: "SignatureValidationFailed: "}
-"""Words that the kubelet finds at the beginning of a message (cri-api, pkg/errors)."""
+"""Words that the kubelet looks for at the beginning of a message (cri-api, pkg/errors)."""
 _OURS = (Internal, Corrupt)
-"""Errors that an administrator must see; the others are the caller's or a peer's doing."""
+"""Errors that an administrator must see; the others are caused by the caller or a registry."""
 
 DEFAULT_SECONDS = 120.0
-"""For a caller that gives no deadline; the kubelet's own default is the same."""
+"""The deadline, in seconds, of a call that gives none; the kubelet's own default is the same."""
 _LONG_SECONDS: dict[str, float] = {
     "PullImage": 3600.0,
     "ExecSync": 3600.0,
@@ -71,7 +71,7 @@ _LONG_SECONDS: dict[str, float] = {
     "LoadImage": 600.0,
 }
 _MESSAGE_LIMIT = 4096
-"""Status messages travel in HTTP/2 headers, of which gRPC's clients take 8 KiB."""
+"""The longest status message, in characters: it travels in HTTP/2 headers, of which gRPC's clients take 8 KiB."""
 
 _Context = grpc.aio.ServicerContext[Message, Message]
 _UnaryCall = Callable[[Front, Message, Call], Awaitable[Message | bytes]]
@@ -81,20 +81,20 @@ _StreamCall = Callable[[Front, Message, Call], AsyncIterator[Message | bytes]]
 def unary(
     front: Front, rpc: str, serve: Serve
 ) -> Callable[[Message | DecodeError, _Context], Awaitable[Message | bytes]]:
-    """The gRPC handler of a unary RPC."""
+    """Make the gRPC handler of a unary RPC."""
     inner = cast("_UnaryCall", serve)
 
     async def handle(request: Message | DecodeError, context: _Context) -> Message | bytes:
         call, started = _begin(rpc, context)
         try:
             async with call.deadline.limit(rpc):
-                reply = await inner(front, _whole(request), call)
+                reply = await inner(front, _parsed(request), call)
         except CrispError as caught:
             error = caught
         except asyncio.CancelledError:
             _ended(rpc, started, "the caller went away")
             raise
-        except Exception as caught:  # noqa: BLE001  # the door to the kubelet: our own bug, said once
+        except Exception as caught:  # noqa: BLE001  # a bug must be answered and logged here, or nowhere
             _LOG.exception("%s failed", rpc)
             error = Internal(f"{rpc}: {type(caught).__name__}: {caught}")
         else:
@@ -108,13 +108,13 @@ def unary(
 def stream(
     front: Front, rpc: str, serve: ServeStream
 ) -> Callable[[Message | DecodeError, _Context], AsyncIterator[Message | bytes]]:
-    """The gRPC handler of a server-streaming RPC. It has no deadline but the caller's."""
+    """Make the gRPC handler of a server-streaming RPC. It has no deadline but the caller's."""
     inner = cast("_StreamCall", serve)
 
     async def handle(request: Message | DecodeError, context: _Context) -> AsyncIterator[Message | bytes]:
         call, started = _begin(rpc, context)
         try:
-            async for part in inner(front, _whole(request), call):
+            async for part in inner(front, _parsed(request), call):
                 yield part
         except CrispError as caught:
             error = caught
@@ -133,24 +133,24 @@ def stream(
 
 
 async def unserved(front: Front, request: Message, call: Call) -> Message:
-    """An RPC of the interface that crisp does not serve."""
+    """Answer an RPC of the interface that crisp does not serve."""
     raise Unimplemented(f"{call.rpc} is not served by crisp")
 
 
 def unserved_stream(front: Front, request: Message, call: Call) -> AsyncIterator[Message]:
-    """A streaming RPC of the interface that crisp does not serve."""
+    """Answer a streaming RPC of the interface that crisp does not serve."""
     raise Unimplemented(f"{call.rpc} is not served by crisp")
 
 
-def _whole(request: Message | DecodeError) -> Message:
-    """The request; InvalidInput for bytes that are none."""
+def _parsed(request: Message | DecodeError) -> Message:
+    """Return the request; raise InvalidInput if its bytes could not be parsed."""
     if isinstance(request, DecodeError):
         raise InvalidInput(f"request: {request}")
     return request
 
 
 def status_of(error: CrispError) -> grpc.StatusCode:
-    """The status code of an error of ours."""
+    """Return the status code of an error."""
     return STATUS[type(error)]
 
 
@@ -168,7 +168,8 @@ def _ended(rpc: str, started: float, how: str = "ok") -> None:
 
 
 _READING = ("List", "Stream", "Stats", "Status", "Version", "RuntimeConfig", "ImageFsInfo")
-"""RPCs that change nothing; the kubelet asks them all the time."""
+"""How the names of RPCs begin or end that change nothing: the kubelet calls them all the time, so they are logged at
+DEBUG."""
 
 
 async def _refuse(rpc: str, started: float, error: CrispError, context: _Context) -> NoReturn:

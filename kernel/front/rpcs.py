@@ -1,4 +1,4 @@
-"""Which spine serves which RPC: the front's table of contents."""
+"""Which function serves which RPC: the front's table of contents."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""The front's entry point: the clients, the replica, start-up, and the gRPC server on the CRI socket.
+"""The front's entry point: makes the clients and the replica, starts up, and serves gRPC on the CRI socket.
 
-Runs as the user `crisp` without capabilities in an empty network namespace; it reaches nothing but the bus and the
-folder of its socket. Every RPC of every service is registered; those without a spine answer UNIMPLEMENTED by name.
+The front runs as the user `crisp` without capabilities in an empty network namespace; it reaches nothing but the bus
+and the folder of its socket. Every RPC of every service is registered; one that `kernel.front.rpcs` does not list is
+answered with UNIMPLEMENTED and its name.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ from kernel.host import proc
 from kernel.host.aio import Joins, Tasks
 
 MESSAGE_LIMIT = 80 << 20
+"""The largest message that is taken or sent, in bytes."""
 _GRACE_SECONDS = 3.0
+"""How long RPCs under way may go on once the front ends."""
 _OPTIONS = (
     ("grpc.max_receive_message_length", MESSAGE_LIMIT),
     ("grpc.max_send_message_length", MESSAGE_LIMIT),
@@ -38,14 +41,14 @@ _OPTIONS = (
 
 
 class FrontService:
-    """The running front. On the bus it answers only the built-in `hello`."""
+    """The running front. On the bus it serves no method but the built-in `hello`."""
 
     def __init__(self, front: Front, server: grpc.aio.Server) -> None:
         self._front = front
         self._server = server
 
     async def close(self) -> None:
-        """Take no more RPCs, give those under way a moment, and leave what they have begun to the next start."""
+        """Take no more RPCs, give those under way a moment, and leave the flows that they began to the next start."""
         self._front.subscribers.close()
         await self._server.stop(_GRACE_SECONDS)
         await self._front.tasks.close()
@@ -54,7 +57,7 @@ class FrontService:
 
 
 async def create(config: Config) -> FrontService:
-    """Load the records, begin to serve, and go on with what a crash cut off."""
+    """Load the records, begin to serve, and go on with the flows that a crash cut off."""
     front = assemble(config)
     await recovery.load(front)
     server = await serve(front, config.paths.front_socket)
@@ -63,7 +66,7 @@ async def create(config: Config) -> FrontService:
 
 
 def assemble(config: Config) -> Front:
-    """The front's parts, with nothing under way."""
+    """Make the front's parts; nothing is under way yet."""
     tasks = Tasks()
     supervisor_client = Client(supervisor.CONTRACT, config.paths.bus("supervisor"))
     return Front(
@@ -84,12 +87,12 @@ def assemble(config: Config) -> Front:
 
 
 def clients(front: Front) -> tuple[Client, ...]:
-    """The front's ends of the bus."""
+    """Return all of the front's clients."""
     return (front.supervisor, front.image, front.storage, front.network, front.runtime, front.stream)
 
 
 async def serve(front: Front, socket: Path) -> grpc.aio.Server:
-    """Start the gRPC server with all services."""
+    """Start the gRPC server with all services on a unix socket; raise Internal if it cannot be bound."""
     if api_implementation.Type() != "upb":
         raise Internal(
             f"protobuf runs on its {api_implementation.Type()} backend, which deep messages can crash",
@@ -98,7 +101,7 @@ async def serve(front: Front, socket: Path) -> grpc.aio.Server:
     server = grpc.aio.server(options=_OPTIONS)
     for descriptor, table in rpcs.SERVICES:
         server.add_generic_rpc_handlers((handlers(front, descriptor, table),))
-    mask = os.umask(0o117)  # the socket is the kubelet's and the administrator's: 0660
+    mask = os.umask(0o117)  # only the kubelet and administrators may connect: mode 0660
     try:
         if server.add_insecure_port(f"unix:{socket}") == 0:
             raise Internal(f"socket {socket} cannot be bound")
@@ -111,7 +114,7 @@ async def serve(front: Front, socket: Path) -> grpc.aio.Server:
 
 
 def handlers(front: Front, service: ServiceDescriptor, table: Rpcs) -> grpc.GenericRpcHandler:
-    """Handlers of all RPCs of a service."""
+    """Make the handlers of all RPCs of a service; raise Internal if `table` names one that it does not have."""
     unknown = table.keys() - {method.name for method in service.methods}
     if unknown:
         raise Internal(f"{service.full_name} has no RPCs {sorted(unknown)}")
@@ -121,18 +124,18 @@ def handlers(front: Front, service: ServiceDescriptor, table: Rpcs) -> grpc.Gene
 
 
 def _handler(
-    front: Front, method: MethodDescriptor, spine: Serve | ServeStream | None
+    front: Front, method: MethodDescriptor, serve: Serve | ServeStream | None
 ) -> grpc.RpcMethodHandler[Message, Message | bytes]:
     parse = _parser(GetMessageClass(method.input_type))
     if method.server_streaming:
-        stream = cast("ServeStream", spine or interceptor.unserved_stream)
+        stream = cast("ServeStream", serve or interceptor.unserved_stream)
         return grpc.unary_stream_rpc_method_handler(interceptor.stream(front, method.name, stream), parse, _serialise)
-    unary = cast("Serve", spine or interceptor.unserved)
+    unary = cast("Serve", serve or interceptor.unserved)
     return grpc.unary_unary_rpc_method_handler(interceptor.unary(front, method.name, unary), parse, _serialise)
 
 
 def _parser(kind: type[Message]) -> Callable[[bytes], Message]:
-    """A parser that gives its error to the interceptor, in the request's place; gRPC itself would answer UNKNOWN."""
+    """Make a parser that returns its error in the request's place, for the interceptor; gRPC would answer UNKNOWN."""
 
     def parse(data: bytes) -> Message | DecodeError:
         try:
@@ -144,5 +147,5 @@ def _parser(kind: type[Message]) -> Callable[[bytes], Message]:
 
 
 def _serialise(reply: Message | bytes) -> bytes:
-    """A reply in bytes was serialised by the spine already."""
+    """Serialise a reply, unless the RPC has returned it serialised already."""
     return reply if isinstance(reply, bytes) else reply.SerializeToString()

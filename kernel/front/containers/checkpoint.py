@@ -1,8 +1,8 @@
-"""CheckpointContainer: a spine of three steps, with the container frozen for the first two.
+"""CheckpointContainer: three steps, with the container frozen during the first two.
 
-runtime.dump → storage.write_diff → runtime.seal, which lets it run on and writes the archive
+    runtime.dump → storage.write_diff → runtime.seal, which lets it run on and writes the archive
 
-Whatever fails, the container runs on: the front asks for it, and so do the next front and the next runtime worker.
+If a step fails, the container runs on: the front thaws it, and so do the next front and the next runtime worker.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from kernel.front import flows
 from kernel.front.context import Call, Front
 from kernel.front.requests import fields, states
 from kernel.host.aio import Deadline
-from kernel.ids import ContainerId
+from kernel.ids import ContainerId, short
 
 _LOG = logging.getLogger(__name__)
 _ATTEMPTS = 3
-"""A worker that dies costs one: what was dumped cannot be used any more, as the container ran on."""
+"""Attempts in all. A worker's death costs one, because the container ran on and its dump is stale."""
 
 
 async def checkpoint_container(
     front: Front, request: cri.CheckpointContainerRequest, call: Call
 ) -> cri.CheckpointContainerResponse:
-    """CheckpointContainer, of a running container. A repeat joins the checkpoint under way to the same place."""
+    """Serve CheckpointContainer. A repeat joins the checkpoint under way to the same place."""
     location = fields.path("location", request.location)
     seconds = fields.integer("timeout", request.timeout, 0, (1 << 63) - 1)
     record = states.running(front.replica.container(request.container_id))
@@ -41,26 +41,26 @@ async def checkpoint_container(
 
 
 async def thaw_forgotten(front: Front, facts: runtime.Facts) -> None:
-    """Let containers run on that an earlier front has left frozen."""
+    """Thaw the containers that an earlier front has left frozen."""
     for fact in facts.containers:
         if fact.frozen and not _under_way(front, fact.container):
-            _LOG.warning("container %s was left frozen by a checkpoint that was cut off", fact.container[:13])
+            _LOG.warning("container %s: it was left frozen by a checkpoint that was cut off", short(fact.container))
             await _thaw(front, fact.container)
 
 
-def _under_way(front: Front, container: ContainerId) -> bool:
-    return front.ends.any_running(lambda key: key[:2] == ("checkpoint", container))
+def _under_way(front: Front, container_id: ContainerId) -> bool:
+    return front.ends.any_running(lambda key: key[:2] == ("checkpoint", container_id))
 
 
-async def _checkpoint(front: Front, container: ContainerId, location: str, deadline: Deadline) -> None:
+async def _checkpoint(front: Front, container_id: ContainerId, location: str, deadline: Deadline) -> None:
     for left in reversed(range(_ATTEMPTS)):
-        record = states.running(front.replica.container(container))
+        record = states.running(front.replica.container(container_id))
         try:
             await _attempt(front, record, location, deadline)
         except Unavailable as error:
             if not left or deadline.remaining() <= 0:
                 raise
-            _LOG.warning("checkpoint of container %s begins anew: %s", container[:13], error)
+            _LOG.warning("container %s: its checkpoint begins anew: %s", short(container_id), error)
         else:
             return
 
@@ -88,9 +88,11 @@ async def _attempt(front: Front, record: Container, location: str, deadline: Dea
         raise
 
 
-async def _thaw(front: Front, container: ContainerId) -> None:
-    request = runtime.ContainerRequest(container=container)
+async def _thaw(front: Front, container_id: ContainerId) -> None:
+    request = runtime.ContainerRequest(container=container_id)
     try:
         await front.runtime.call(runtime.THAW, request, deadline=Deadline.after(flows.UNDO_SECONDS))
     except CrispError as error:
-        _LOG.warning("container %s may still be frozen, not for long: %s", container[:13], error)
+        _LOG.warning(
+            "container %s: it may be frozen until the runtime worker's next start: %s", short(container_id), error
+        )

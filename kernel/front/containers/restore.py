@@ -1,8 +1,9 @@
-"""CreateContainer from a checkpoint: the image names an archive of the host, or an image that is one.
+"""CreateContainer from a checkpoint: the request's image names an archive of the host, or an image that is one.
 
-storage.describe → which image the container had → its flow as any other's, with storage.restore after the mount.
-What the checkpoint says is not trusted (`checkpoint_descriptions`); its processes are whatever CRIU is told to make,
-so an archive must be root's own and an image be listed in the configuration.
+    storage.describe → the image that the container had → its flow as any other's, with storage.restore after the mount
+
+The descriptions in the checkpoint are not trusted (`checkpoint_descriptions`). Its processes are whatever its files
+tell CRIU to make, so an archive must be owned by root and an image be listed in the configuration.
 """
 
 from __future__ import annotations
@@ -24,17 +25,18 @@ from kernel.ids import Digest, ImageId
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """What a container is to be restored from."""
+    """A checkpoint that a container is to be restored from."""
 
     place: str
     """The archive's path, or the id of the image that is the checkpoint: `Container.restored_from`."""
     image: Image
-    """That of the checkpointed container."""
+    """The image of the container that was checkpointed."""
     origin: Origin
+    """What the checkpoint tells of that container."""
 
 
 async def find(front: Front, config: cri.ContainerConfig, deadline: Deadline) -> Source | None:
-    """The checkpoint that a request names for its image; None for an ordinary image."""
+    """Return the checkpoint that a request names as its image; None if that is an ordinary image."""
     name = container_config.image_of(config)
     if name.startswith("/"):
         _check_allowed(front, name)
@@ -47,8 +49,8 @@ async def find(front: Front, config: cri.ContainerConfig, deadline: Deadline) ->
         _check_allowed(front, name)
         _check_listed(front, image, name)
         place, checkpoint = image.id, _of_image(image)
-    said = await front.storage.call(storage.DESCRIBE, checkpoint, deadline=deadline)
-    origin = checkpoint_descriptions.parse(name, said)
+    description = await front.storage.call(storage.DESCRIBE, checkpoint, deadline=deadline)
+    origin = checkpoint_descriptions.parse(name, description)
     if origin.terminal != config.tty:
         raise InvalidInput(
             f"config.tty: the container of checkpoint {name} had {'a' if origin.terminal else 'no'} terminal"
@@ -57,12 +59,12 @@ async def find(front: Front, config: cri.ContainerConfig, deadline: Deadline) ->
 
 
 async def take_in(front: Front, record: Container, deadline: Deadline) -> None:
-    """Lay out the checkpoint for a container whose root is mounted."""
+    """Have storage lay out the checkpoint for a container whose root file system is mounted."""
     place = record.restored_from
     async with AsyncExitStack() as held:
         checkpoint = storage.Checkpoint(archive=place)
         if not place.startswith("/"):
-            await held.enter_async_context(front.locks.hold(place))  # nobody removes it meanwhile
+            await held.enter_async_context(front.locks.hold(place))  # it is not removed meanwhile
             image = front.replica.images.get(ImageId(Digest(place)))
             if image is None:
                 raise NotFound(f"image {place}, which is the checkpoint, was removed meanwhile")

@@ -1,11 +1,12 @@
-"""Whether an image may be pulled, and whether a container may be made of it: by the policy for signatures.
+"""Whether an image may be pulled, and whether a container may be made of it, by the policy for signatures.
 
-The front does not judge, and believes nobody who could be talked into something. The image worker brings signatures
-and may be taken over by a registry: what it brings is worth no more than the keys behind it, and what it keeps back
-only refuses. The digests are those that the front has followed itself, from the name to the layers that are then
-fetched, so a tag that moves meanwhile changes nothing. The verdict is storage's, which no network reaches. Signatures
-are kept in the image's record, so that a container is judged by the policy that holds when it is made, and no registry
-is asked for that.
+- The front does not verify signatures, and does not trust the image worker, which a malicious registry may control:
+  a signature that it brings counts only if its key does, and one that it withholds can only lead to a refusal.
+- The digests are those that the front has followed itself, from the name to the layers that are then fetched: a tag
+  that moves meanwhile changes nothing.
+- The verdict comes from storage, which has no network.
+- Signatures are kept in the image's record: a container is judged by the policy that holds when it is made, and no
+  registry is asked for that.
 """
 
 from __future__ import annotations
@@ -24,78 +25,81 @@ from kernel.ids import Digest, digest
 
 _LOG = logging.getLogger(__name__)
 _MOST_NAMES = 32
-"""Of an image, by which it may be accepted where it is asked for by id."""
+"""The most names of an image by which it may be accepted if it is asked for by id."""
 
 
 async def at_pull(
-    front: Front, reference: Reference, digests: tuple[Digest, ...], asked: image.ResolveRequest, deadline: Deadline
+    front: Front, reference: Reference, digests: tuple[Digest, ...], resolve: image.ResolveRequest, deadline: Deadline
 ) -> tuple[Signature, ...]:
-    """The signatures of an image that may be pulled; Untrusted where it may not."""
+    """Return the signatures of an image that may be pulled; raise Untrusted if it may not.
+
+    If the signatures could not be fetched and the image is refused without them, raise the reason of that: a registry
+    that was away (Unavailable, DeadlineExceeded) makes the caller try again.
+    """
     request = image.SignaturesRequest(
-        reference=str(reference), digests=digests, auth=asked.auth, namespace=asked.namespace, helped=asked.helped
+        reference=str(reference), digests=digests, auth=resolve.auth, namespace=resolve.namespace, helped=resolve.helped
     )
     found: tuple[Signature, ...] = ()
-    trouble: CrispError | None = None
+    failure: CrispError | None = None
     try:
         found = image_records.kept_signatures(
             (), (await front.image.call(image.SIGNATURES, request, deadline=deadline)).signatures
         )
     except CrispError as error:
-        trouble = error
+        failure = error
     try:
-        await _judge(front, reference, asked.namespace, digests, found, deadline)
+        await _judge(front, reference, resolve.namespace, digests, found, deadline)
     except Untrusted as refusal:
-        if trouble is None:
+        if failure is None:
             raise
-        # it might have been accepted with them: where the registry was only away, the caller tries again
-        kind = type(trouble) if isinstance(trouble, Unavailable | DeadlineExceeded) else Untrusted
-        raise kind(f"{refusal.message}; its signatures: {trouble.message}", hint=trouble.hint) from refusal
-    if trouble is not None:
-        _LOG.warning("image %s is accepted without its signatures: %s", reference, trouble)
+        kind = type(failure) if isinstance(failure, Unavailable | DeadlineExceeded) else Untrusted
+        raise kind(f"{refusal.message}; its signatures: {failure.message}", hint=failure.hint) from refusal
+    if failure is not None:
+        _LOG.warning("image %s is accepted without its signatures: %s", reference, failure)
     return found
 
 
-async def at_create(front: Front, found: Image, asked: str, namespace: str, deadline: Deadline) -> None:
-    """Untrusted where no container may be made of an image now; `asked` is what its user calls it."""
+async def at_create(front: Front, found: Image, name: str, namespace: str, deadline: Deadline) -> None:
+    """Raise Untrusted if no container may be made of an image now. `name` is what its user asked for."""
     digests = digests_of(found)
     refusal: Untrusted | None = None
-    for name in names_of(found, asked):
+    for own in names_of(found, name):
         try:
-            return await _judge(front, name, namespace, digests, found.signatures, deadline)
+            return await _judge(front, own, namespace, digests, found.signatures, deadline)
         except Untrusted as error:
             refusal = refusal or error
-    assert refusal is not None  # there is one name at least, and it was refused
+    assert refusal is not None  # there is at least one name, and it was refused
     raise refusal
 
 
-def names_of(found: Image, asked: str) -> tuple[Reference | None, ...]:
-    """The names by which an image may be accepted: the one that was asked for, where it is its own; else all it has.
+def names_of(found: Image, name: str) -> tuple[Reference | None, ...]:
+    """Return the names by which an image may be accepted: `name` if the image has that name, otherwise all it has.
 
     None stands for an image without a name. Pure.
     """
     try:
-        reference = parse(asked)
+        reference = parse(name)
     except InvalidInput:
         reference = None  # an id
     own = tuple(map(parse, (*found.tags, *found.digests)))
-    if reference is not None and any(_same(reference, name) for name in own):
+    if reference is not None and any(_same(reference, one) for one in own):
         return (reference,)
     return own[:_MOST_NAMES] or (None,)
 
 
 def digests_of(found: Image) -> tuple[Digest, ...]:
-    """What signatures of an image are made over. Pure.
+    """Return the digests that signatures of an image are made over. Pure.
 
-    From its repository digests, which the front has followed down to it: `manifest_digests` has those of archives too,
-    for which there is the image worker's word alone.
+    They come from its repository digests, which the front has followed down to it: `manifest_digests` holds those of
+    archives too, which only the image worker has reported.
     """
     return tuple(dict.fromkeys(digest(name.rpartition("@")[2]) for name in found.digests))
 
 
-def _same(asked: Reference, name: Reference) -> bool:
-    if asked.digest is not None:
-        return (asked.name, asked.digest) == (name.name, name.digest)
-    return name.digest is None and (asked.name, asked.tag) == (name.name, name.tag)
+def _same(one: Reference, other: Reference) -> bool:
+    if one.digest is not None:
+        return (one.name, one.digest) == (other.name, other.digest)
+    return other.digest is None and (one.name, one.tag) == (other.name, other.tag)
 
 
 async def _judge(

@@ -1,6 +1,6 @@
-"""Credentials that the administrator's helper programs have: the image worker says which, the runtime worker runs them.
+"""Credentials from the administrator's helper programs: the image worker names them, the runtime worker runs them.
 
-Workers do not call each other, so the front goes between: only where helpers are configured, once for each pull.
+Workers do not call each other, so the front calls both: once for each pull, and only if helpers are configured.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from kernel.front.context import Front
 from kernel.host.aio import Deadline
 
 _MOST = 32
-"""Questions of one pull: a registry has a handful of mirrors, a node one or two helpers."""
+"""The most calls of helpers for one pull: a registry has a handful of mirrors, a node one or two helpers."""
 
 
 async def helped(front: Front, asked: image.ResolveRequest, deadline: Deadline) -> dict[str, Auth]:
-    """What helpers have for the servers that a pull may ask, by server."""
+    """Return the helpers' credentials for the servers that a pull may ask, by server. Raise Corrupt for too many."""
     if not front.config.image.credential_helper_dir:
         return {}
     wanted = (await front.image.call(image.WANTED, asked, deadline=deadline)).helpers

@@ -1,4 +1,4 @@
-"""Records of images: how a pull changes them, and which layers and blobs are nobody's. Pure."""
+"""Records of images: how a pull changes them, and which layers and blobs no image needs. Pure."""
 
 from __future__ import annotations
 
@@ -31,7 +31,11 @@ def committed(
     checkpoint_of: str = "",
     now: int,
 ) -> tuple[Image, ...]:
-    """The records to put once an image's layers are unpacked: its own, and those of images that lose a tag to it."""
+    """Return the records to put once an image's layers are unpacked.
+
+    They are its own, and those of images that lose a tag to it. `sizes` are in bytes, unpacked; `now` is in
+    nanoseconds since 1970.
+    """
     before = images.get(parsed.id)
     layers = tuple(ImageLayer(diff_id=diff_id, bytes=sizes[diff_id]) for diff_id in distinct(parsed.diff_ids))
     image = Image(
@@ -63,7 +67,7 @@ def kept_signatures(before: Iterable[Signature], now: Iterable[Signature]) -> tu
 
 
 def _untagged(images: Iterable[Image], winner: Image) -> Iterator[Image]:
-    """Images that had one of the winner's tags: a tag is at one image at a time."""
+    """Yield the images that had one of the winner's tags, without it: one image has a tag at a time."""
     for image in images:
         kept = tuple(tag for tag in image.tags if tag not in winner.tags)
         if image.id != winner.id and kept != image.tags:
@@ -75,7 +79,7 @@ def _union(before: tuple[_Text, ...], more: Iterable[_Text]) -> tuple[_Text, ...
 
 
 def ownerless(layers: Iterable[DiffId], images: Iterable[Image], intents: Iterable[Intent]) -> tuple[DiffId, ...]:
-    """Those of `layers` that no image has and no pull under way, by its intent, counts on."""
+    """Return those of `layers` that no image has and no pull under way, by its intent, counts on."""
     needed = {layer.diff_id for image in images for layer in image.layers}
     for intent in intents:
         if intent.kind is IntentKind.PULL_IMAGE:
@@ -84,13 +88,13 @@ def ownerless(layers: Iterable[DiffId], images: Iterable[Image], intents: Iterab
 
 
 def unkept(blobs: Iterable[Digest], images: Iterable[Image]) -> tuple[Digest, ...]:
-    """Those of `blobs` that no image keeps."""
+    """Return those of `blobs` that no image keeps."""
     kept = {blob for image in images for blob in image.blobs}
     return tuple(blob for blob in dict.fromkeys(blobs) if blob not in kept)
 
 
 def claimed_elsewhere(layer: DiffId, own: ImageId, images: Iterable[Image], intents: Iterable[Intent]) -> bool:
-    """Whether another image or another pull may have unpacked `layer`."""
+    """Return whether another image than `own`, or another pull, may have unpacked `layer`."""
     return any(layer == had.diff_id for image in images for had in image.layers) or any(
         intent.id != own and intent.kind is IntentKind.PULL_IMAGE and layer in intent.layers for intent in intents
     )

@@ -28,7 +28,7 @@ async def test_a_run_that_a_crash_cut_off_is_finished_under_the_same_id(host: fa
     (record,) = host.disk.sandboxes.values()
     assert record.state is SandboxState.CREATING
     after = fakes.make_front(host)
-    recovering = after.tasks.start(recovery.recover(after), "recover")
+    recovering = after.tasks.run(recovery.recover(after), "recover")
     assert await fakes.run(after) == record.id
     await recovering
     assert not host.disk.intents
@@ -68,7 +68,7 @@ async def test_a_creation_that_a_crash_cut_off_is_finished(host: fakes.Host) -> 
     del host.hold["create"]
     (record,) = host.disk.containers.values()
     after = fakes.make_front(host)
-    recovering = after.tasks.start(recovery.recover(after), "recover")
+    recovering = after.tasks.run(recovery.recover(after), "recover")
     assert await fakes.create(after, pod) == record.id
     await recovering
     assert not host.disk.intents

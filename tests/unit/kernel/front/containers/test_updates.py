@@ -11,4 +11,4 @@ def test_limits_are_shown_as_they_were_asked_for() -> None:
         cpuset_cpus="0-1", cpuset_mems="0", hugepage_limits={"2MB": 4 << 20}, unified={"memory.high": "1"},
         memory_swap_limit_in_bytes=1 << 27,
     )  # fmt: skip
-    assert resources_of("linux", updates.shown(held)) == held
+    assert resources_of("linux", updates.to_cri(held)) == held

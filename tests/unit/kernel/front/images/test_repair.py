@@ -60,7 +60,7 @@ async def test_what_lost_a_layer_is_hidden_and_fetched_again(front: Front, worke
         assert not (await image_service.image_status(front, asked, fakes.a_call("ImageStatus"))).HasField("image")
     filtered = cri_pb2.ListImagesRequest(filter=cri_pb2.ImageFilter(image=spec))
     assert not (await fakes.listed(front, filtered)).images
-    mending = front.tasks.start(image_repair.watch(front), "mend")
+    mending = front.tasks.run(image_repair.watch(front), "mend")
     while workers.count("resolve") < 5:  # it is tried again and again
         await asyncio.sleep(0.001)
     assert await listed(front) == {TWO}
@@ -151,7 +151,7 @@ async def test_a_wipe_keeps_what_is_pinned_and_says_so(workers, monkeypatch: pyt
 
 async def test_an_image_that_comes_meanwhile_is_not_taken_for_a_broken_one(front: Front, workers) -> None:
     workers.hold["layers"] = asyncio.Event()
-    looking = front.tasks.start(image_repair.find_incomplete(front), "look")
+    looking = front.tasks.run(image_repair.find_incomplete(front), "look")
     while not workers.count("layers"):
         await asyncio.sleep(0)
     there = set(workers.layers)
