@@ -4,59 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
-from concurrent.futures import Executor
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import NamedTuple
 
 from kernel.bus.worker import Call
 from kernel.contracts.contract import Nothing
-from kernel.contracts.records import Exit
 from kernel.contracts.supervisor import Commit, Reloaded, Restarted, RestartRequest, Snapshot, Workers, WorkerStatus
 from kernel.errors import DeadlineExceeded
 from kernel.host import proc
 from kernel.host.aio import FAILURES
-from kernel.state.store import Store
+from kernel.state.thread import StateThread
 from kernel.supervisor.privileges import reality
 from kernel.supervisor.privileges.workers import SPAWNER, SUPERVISOR
+from kernel.supervisor.supervise import Supervisor
 
-if TYPE_CHECKING:
-    from kernel.supervisor.supervise import Supervisor
-
-_T = TypeVar("_T")
 _MEASURE_SECONDS = 2.0
-
-
-class StateThread:
-    """The store on the one thread that may touch it."""
-
-    def __init__(self, store: Store, thread: Executor) -> None:
-        self._store = store
-        self._thread = thread
-
-    async def load(self) -> Snapshot:
-        """All that is remembered."""
-        return await self._run(self._store.load)
-
-    async def commit(self, commit: Commit) -> None:
-        """One transaction."""
-        await self._run(lambda: self._store.commit(commit))
-
-    async def record_exit(self, exit_: Exit) -> bool:
-        """Keep a container's end; whether it was news."""
-        return await self._run(lambda: self._store.record_exit(exit_))
-
-    async def copy(self) -> bool:
-        """Make the copy beside the file anew; whether there was something new."""
-        return await self._run(self._store.copy)
-
-    async def close(self) -> None:
-        """Let go of the file."""
-        await self._run(self._store.close)
-
-    async def _run(self, work: Callable[[], _T]) -> _T:
-        # A caller that goes away does not cut a transaction: what is queued on the thread is done.
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
 
 class Methods:

@@ -40,7 +40,7 @@ from kernel.supervisor.processes import restart_policy, spawner_link
 CANNOT_START = 78
 """Exit status (EX_CONFIG) of a supervisor that must not be started again: the log says why."""
 _COMMON = (
-    "asyncio", "encodings.idna", "linecache", "kernel.bus.worker", "kernel.bus.client", "kernel.supervisor.supervise",
+    "asyncio", "encodings.idna", "linecache", "kernel.bus.worker", "kernel.bus.client", "kernel.supervisor.daemon",
 )  # fmt: skip
 """Imported once for all, beside the workers' entry points. What an unprivileged worker would import late must be here
 (`socket.getaddrinfo` wants the codec `idna`): it may not be able to read the modules' files any more."""
@@ -285,9 +285,9 @@ def _become_worker(wanted: Row, config: Config) -> None:
 
 
 def _become_supervisor(config: Config, end: socket.socket, children: dict[str, int], source: Path) -> None:
-    from kernel.supervisor import supervise
+    from kernel.supervisor import daemon
 
-    sys.exit(supervise.run(config, end, children, source))
+    sys.exit(daemon.run(config, end, children, source))
 
 
 def _name_process(name: str) -> None:

@@ -69,8 +69,8 @@ async def test_without_any_supervisor_the_daemon_still_ends_when_told(system_use
     """A supervisor that dies at once, again and again: SIGTERM is heard between two attempts."""
     mine = Daemon(network=False)
     code = (
-        "import sys; from pathlib import Path; from kernel.supervisor import spawner, supervise\n"
-        "supervise.run = lambda *_: 1\n"
+        "import sys; from pathlib import Path; from kernel.supervisor import daemon, spawner\n"
+        "daemon.run = lambda *_: 1\n"
         "sys.exit(spawner.main(Path(sys.argv[1])))\n"
     )
     try:

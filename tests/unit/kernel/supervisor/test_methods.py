@@ -14,7 +14,8 @@ from kernel.contracts.contract import Nothing
 from kernel.contracts.records import Exit
 from kernel.contracts.supervisor import CONTRACT, Commit
 from kernel.state.store import Store
-from kernel.supervisor.methods import Methods, StateThread
+from kernel.state.thread import StateThread
+from kernel.supervisor.methods import Methods
 from kernel.supervisor.supervise import Supervisor
 from tests.unit.kernel.state.test_intents import BOX, POD
 

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,8 +16,8 @@ import pytest
 
 from kernel.errors import DeadlineExceeded, Internal
 from kernel.host import process
-from kernel.host.aio import Deadline
-from kernel.supervisor.processes import spawner_link
+from kernel.host.aio import Deadline, keep_trying
+from kernel.supervisor.processes import spawner_link, spawning
 from kernel.supervisor.processes.spawning import Spawning
 
 
@@ -123,6 +124,7 @@ async def test_a_spawner_that_cannot_be_started_is_started_later(
         return Started(os.getpid())
 
     monkeypatch.setattr(process, "start", start)
+    monkeypatch.setattr(spawning, "keep_trying", partial(keep_trying, first=0.01))
     monkeypatch.setattr(played.spawning, "_on_replaced", replaced.set)
     played.ours.close()
     async with asyncio.timeout(20):
