@@ -43,15 +43,10 @@ TASK_GROUPS = {"group"}
 """Names of an asyncio.TaskGroup, which waits for its tasks and raises their errors."""
 
 BEGUN_BARE = {
-    "kernel/front/images/image_service.py",
-    "kernel/front/images/pull_flow.py",
-    "kernel/front/node/node_service.py",
-    "services/image/methods.py",
     "services/runtime/checkpoints/dump.py",
     "services/runtime/exits/watching.py",
     "services/runtime/sessions/exec_attach.py",
     "services/runtime/sessions/exec_sync.py",
-    "services/storage/methods.py",
 }
 """Modules that still use `Tasks.start`. The set only shrinks, and goes with `Tasks.start`."""
 
