@@ -96,9 +96,9 @@ def _shown_name(config: cri.ContainerConfig, image: Image) -> str:
     """Return what status calls the image: the name that the user wrote, or a tag rather than an id."""
     if config.image.user_specified_image:
         return config.image.user_specified_image
-    asked = config.image.image
-    by_id = image.id.removeprefix("sha256:").startswith(asked.removeprefix("sha256:"))
-    return image.tags[0] if by_id and image.tags else asked
+    given = config.image.image
+    by_id = image.id.removeprefix("sha256:").startswith(given.removeprefix("sha256:"))
+    return image.tags[0] if by_id and image.tags else given
 
 
 def _check_target(front: Front, request: runtime.CreateRequest) -> None:

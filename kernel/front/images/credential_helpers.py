@@ -15,13 +15,13 @@ _MOST = 32
 """The most calls of helpers for one pull: a registry has a handful of mirrors, a node one or two helpers."""
 
 
-async def helped(front: Front, asked: image.ResolveRequest, deadline: Deadline) -> dict[str, Auth]:
+async def credentials(front: Front, resolve: image.ResolveRequest, deadline: Deadline) -> dict[str, Auth]:
     """Return the helpers' credentials for the servers that a pull may ask, by server. Raise Corrupt for too many."""
     if not front.config.image.credential_helper_dir:
         return {}
-    wanted = (await front.image.call(image.WANTED, asked, deadline=deadline)).helpers
+    wanted = (await front.image.call(image.WANTED, resolve, deadline=deadline)).helpers
     if sum(map(len, wanted.values())) > _MOST:
-        raise Corrupt(f"image {asked.reference}: more than {_MOST} credential helpers are to be asked")
+        raise Corrupt(f"image {resolve.reference}: more than {_MOST} credential helpers are to be asked")
     found: dict[str, Auth] = {}
     for server, helpers in wanted.items():
         for helper in helpers:

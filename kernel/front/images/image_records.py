@@ -93,8 +93,8 @@ def unkept(blobs: Iterable[Digest], images: Iterable[Image]) -> tuple[Digest, ..
     return tuple(blob for blob in dict.fromkeys(blobs) if blob not in kept)
 
 
-def claimed_elsewhere(layer: DiffId, own: ImageId, images: Iterable[Image], intents: Iterable[Intent]) -> bool:
-    """Return whether another image than `own`, or another pull, may have unpacked `layer`."""
-    return any(layer == had.diff_id for image in images for had in image.layers) or any(
-        intent.id != own and intent.kind is IntentKind.PULL_IMAGE and layer in intent.layers for intent in intents
+def claimed_elsewhere(layer_id: DiffId, own: ImageId, images: Iterable[Image], intents: Iterable[Intent]) -> bool:
+    """Return whether another image than `own`, or another pull, may have unpacked the layer."""
+    return any(layer_id == layer.diff_id for image in images for layer in image.layers) or any(
+        intent.id != own and intent.kind is IntentKind.PULL_IMAGE and layer_id in intent.layers for intent in intents
     )

@@ -48,10 +48,10 @@ async def pull(
     front: Front, reference: Reference, auth: Auth | None, namespace: str, progress: PullProgress, deadline: Deadline
 ) -> ImageId:
     """Pull an image and return its id; layers that are on the host already are not fetched."""
-    asked = image.ResolveRequest(reference=str(reference), auth=auth, namespace=namespace)
-    helped = await credential_helpers.helped(front, asked, deadline)
-    asked = structs.replace(asked, helped=helped)
-    resolved = await front.image.call(image.RESOLVE, asked, deadline=deadline)
+    resolve = image.ResolveRequest(reference=str(reference), auth=auth, namespace=namespace)
+    helped = await credential_helpers.credentials(front, resolve, deadline)
+    resolve = structs.replace(resolve, helped=helped)
+    resolved = await front.image.call(image.RESOLVE, resolve, deadline=deadline)
     named = digest(resolved.digest)
     manifest = digest(resolved.manifest_digest)
     try:
@@ -60,7 +60,7 @@ async def pull(
         raise Corrupt(f"image {reference}: {error.message}") from error
     parsed, layers = make_image.checked(str(reference), resolved.config, resolved.layers)
     digests = tuple(dict.fromkeys((named, manifest)))
-    signatures = await admission.at_pull(front, reference, digests, asked, deadline)
+    signatures = await admission.at_pull(front, reference, digests, resolve, deadline)
     return await make_image.make(
         front,
         ImagePlan(
