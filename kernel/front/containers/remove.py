@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 from kernel.contracts import runtime, storage
 from kernel.contracts.records import IntentKind
 from kernel.contracts.supervisor import Commit
@@ -19,10 +17,12 @@ async def remove_container(
     front: Front, request: cri.RemoveContainerRequest, call: Call
 ) -> cri.RemoveContainerResponse:
     """Serve RemoveContainer. One that runs is killed; one that is gone is success."""
-    with suppress(NotFound):
-        record = front.replica.container(request.container_id)
-        deadline = call.flow_deadline()
-        await flows.join(front, ("remove", record.id), lambda: remove(front, record.id, deadline))
+    try:
+        container_id = front.replica.container(request.container_id).id
+    except NotFound:
+        return cri.RemoveContainerResponse()
+    deadline = call.flow_deadline()
+    await flows.join(front, ("remove", container_id), lambda: remove(front, container_id, deadline))
     return cri.RemoveContainerResponse()
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 from kernel.contracts import runtime
 from kernel.contracts.records import ContainerState
 from kernel.cri.generated import cri_pb2 as cri
@@ -23,12 +21,14 @@ _LONGEST_GRACE = 10 * 365 * 86400
 async def stop_container(front: Front, request: cri.StopContainerRequest, call: Call) -> cri.StopContainerResponse:
     """Serve StopContainer. One that has ended or is gone is success; a shorter timeout shortens a stop under way."""
     grace = fields.integer("timeout", request.timeout, 0, (1 << 63) - 1)
-    with suppress(NotFound):
+    try:
         record = front.replica.container(request.container_id)
-        if record.state is not ContainerState.EXITED:
-            grace = min(grace, _LONGEST_GRACE)
-            deadline = call.flow_deadline(grace + flows.UNDO_SECONDS)
-            await flows.join(front, ("stop", record.id, str(grace)), lambda: _stop(front, record.id, grace, deadline))
+    except NotFound:
+        return cri.StopContainerResponse()
+    if record.state is not ContainerState.EXITED:
+        grace = min(grace, _LONGEST_GRACE)
+        deadline = call.flow_deadline(grace + flows.UNDO_SECONDS)
+        await flows.join(front, ("stop", record.id, str(grace)), lambda: _stop(front, record.id, grace, deadline))
     return cri.StopContainerResponse()
 
 

@@ -5,7 +5,7 @@ intent, NOT_READY → containers removed → runtime.stop_pod → network.detach
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 
 from kernel.contracts import runtime
 from kernel.contracts.records import IntentKind
@@ -24,10 +24,12 @@ async def remove_pod_sandbox(
     front: Front, request: cri.RemovePodSandboxRequest, call: Call
 ) -> cri.RemovePodSandboxResponse:
     """Serve RemovePodSandbox. One that is gone is success."""
-    with suppress(NotFound):
-        sandbox = front.replica.sandbox(request.pod_sandbox_id)
-        deadline = call.flow_deadline()
-        await flows.join(front, ("remove", sandbox.id), lambda: remove(front, sandbox.id, deadline))
+    try:
+        sandbox_id = front.replica.sandbox(request.pod_sandbox_id).id
+    except NotFound:
+        return cri.RemovePodSandboxResponse()
+    deadline = call.flow_deadline()
+    await flows.join(front, ("remove", sandbox_id), lambda: remove(front, sandbox_id, deadline))
     return cri.RemovePodSandboxResponse()
 
 

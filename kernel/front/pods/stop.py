@@ -24,10 +24,12 @@ from kernel.state import lifecycle
 
 async def stop_pod_sandbox(front: Front, request: cri.StopPodSandboxRequest, call: Call) -> cri.StopPodSandboxResponse:
     """Serve StopPodSandbox. One that is gone is success."""
-    with suppress(NotFound):
-        sandbox = front.replica.sandbox(request.pod_sandbox_id)
-        deadline = call.flow_deadline()
-        await flows.join(front, ("stop", sandbox.id), lambda: stop(front, sandbox.id, deadline))
+    try:
+        sandbox_id = front.replica.sandbox(request.pod_sandbox_id).id
+    except NotFound:
+        return cri.StopPodSandboxResponse()
+    deadline = call.flow_deadline()
+    await flows.join(front, ("stop", sandbox_id), lambda: stop(front, sandbox_id, deadline))
     return cri.StopPodSandboxResponse()
 
 

@@ -16,3 +16,13 @@ async def test_a_running_container_is_removed_by_force(front: Front, host: fakes
     assert host.containers == {}
     with pytest.raises(NotFound):
         front.replica.container(container)
+
+
+async def test_what_a_worker_misses_during_a_removal_is_no_success(front: Front, host: fakes.Host, pod: str) -> None:
+    container = await fakes.create(front, pod)
+    host.fail["unmount"] = [NotFound("its folder is not there")]
+    with pytest.raises(NotFound, match="folder"):
+        await fakes.remove_container(front, container)
+    assert front.replica.container(container).id == container
+    await fakes.remove_container(front, container)
+    assert not host.disk.intents

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from kernel.contracts.records import ContainerState, SandboxState
 from kernel.cri.generated import cri_pb2 as cri
+from kernel.errors import NotFound
 from kernel.front.context import Front
 from kernel.front.node import queries
 from tests.harness.fakes import pod_workers as fakes
@@ -34,4 +37,12 @@ async def test_a_host_network_pod_has_no_network_of_its_own(front: Front, host: 
     await fakes.stop_pod(front, pod)
     await fakes.remove_pod(front, pod)
     assert "detach" not in host.calls
+    assert host.empty()
+
+
+async def test_what_a_worker_misses_during_a_removal_is_no_success(front: Front, host: fakes.Host, pod: str) -> None:
+    host.fail["remove_pod"] = [NotFound("its folder is not there")]
+    with pytest.raises(NotFound, match="folder"):
+        await fakes.remove_pod(front, pod)
+    await fakes.remove_pod(front, pod)
     assert host.empty()
