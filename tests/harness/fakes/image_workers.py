@@ -6,9 +6,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Callable
-from typing import cast
 
-from kernel.bus.client import Client
 from kernel.config.sections import Config, ImageSection
 from kernel.contracts import image, storage
 from kernel.contracts.contract import Message, Method, Nothing
@@ -18,11 +16,10 @@ from kernel.cri.generated import cri_pb2
 from kernel.errors import CrispError, NotFound
 from kernel.front.context import Call, Front
 from kernel.front.images import image_service, pulls, removal
-from kernel.front.memory.replica import Replica
-from kernel.host.aio import Deadline, Joins, Tasks
+from kernel.host.aio import Deadline
 from kernel.ids import DiffId, Digest
+from tests.harness.fakes.front import assemble
 
-Handler = Callable[[Message], Message]
 BUSYBOX = "docker.io/library/busybox:latest"
 
 
@@ -159,27 +156,12 @@ class Workers:
 
 
 def make_front(workers: Workers, *, pinned: tuple[str, ...] = (), registries_conf: str = "/none") -> Front:
-    tasks = Tasks()
-    client = cast("Client", workers)
-    return Front(
-        config=Config(image=ImageSection(pinned=pinned, registries_conf=registries_conf)),
-        replica=Replica(client),
-        supervisor=client,
-        image=client,
-        storage=client,
-        network=client,
-        runtime=client,
-        stream=client,
-        tasks=tasks,
-        boot_id="boot",
-        runs=Joins(tasks),
-        creates=Joins(tasks),
-        ends=Joins(tasks),
-    )
+    """Make a front without records."""
+    return assemble(workers, Config(image=ImageSection(pinned=pinned, registries_conf=registries_conf)), "boot")
 
 
 async def listed(front: Front, request: cri_pb2.ListImagesRequest | None = None) -> cri_pb2.ListImagesResponse:
-    """What ListImages says."""
+    """Return the answer of ListImages."""
     said = await image_service.list_images(front, request or cri_pb2.ListImagesRequest(), a_call("ListImages"))
     return cri_pb2.ListImagesResponse.FromString(said)
 
@@ -204,7 +186,7 @@ async def remove(front: Front, name: str) -> None:
 
 
 def documents(front: Front) -> set[str]:
-    """Configurations and manifests of the images that are here."""
+    """Return the digests of the configurations and manifests of the images that are here."""
     return {blob for found in front.replica.images.values() for blob in (found.id, *found.manifest_digests)}
 
 

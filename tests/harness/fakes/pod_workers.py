@@ -33,8 +33,9 @@ from kernel.front.memory.replica import Replica
 from kernel.front.pods import remove as pod_remove
 from kernel.front.pods import run as pod_run
 from kernel.front.pods import stop as pod_stop
-from kernel.host.aio import Deadline, Joins, Tasks
+from kernel.host.aio import Deadline
 from kernel.ids import DiffId, Digest, ImageId
+from tests.harness.fakes.front import assemble
 
 BOOT = "boot-1"
 DIFF = DiffId(Digest("sha256:" + "d" * 64))
@@ -188,23 +189,8 @@ class Host:
 
 
 def make_front(host: Host, boot: str = BOOT) -> Front:
-    """A front that has loaded what is on disk and does not watch yet."""
-    tasks, client = Tasks(), cast("Client", host)
-    front = Front(
-        config=Config(),
-        replica=Replica(client),
-        supervisor=client,
-        image=client,
-        storage=client,
-        network=client,
-        runtime=client,
-        stream=client,
-        tasks=tasks,
-        boot_id=boot,
-        runs=Joins(tasks),
-        creates=Joins(tasks),
-        ends=Joins(tasks),
-    )
+    """Make a front that has loaded what is on disk and does not watch yet."""
+    front = assemble(host, Config(), boot)
     front.replica.load(host.disk.snapshot())
     return front
 
