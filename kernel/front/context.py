@@ -21,6 +21,7 @@ from kernel.contracts.contract import Nothing
 from kernel.contracts.records import Container, Image, Sandbox
 from kernel.contracts.runtime import PLATFORM, Platform
 from kernel.front.memory.image_memory import ImageMemory
+from kernel.front.memory.list_items import Items
 from kernel.front.memory.pending_sessions import PendingSessions
 from kernel.front.memory.replica import Replica
 from kernel.front.memory.short_names import ShortNames
@@ -29,7 +30,7 @@ from kernel.front.memory.stats_memory import StatsMemory
 from kernel.front.memory.subscribers import Subscribers
 from kernel.front.requests.keys import ContainerKey, SandboxKey
 from kernel.front.responses.image_views import to_cri
-from kernel.front.responses.views import LIST_FIELD, Items, container_item, pod_item
+from kernel.front.responses.views import container_item, pod_item
 from kernel.host.aio import Deadline, Joins, KeyedLock, Tasks
 from kernel.ids import ContainerId, SandboxId
 
@@ -84,8 +85,8 @@ class Front:
     """The same as serialised entries of lists."""
     short_names: ShortNames = field(init=False)
     """The full references that names without a registry may mean."""
-    pod_items: Items[Sandbox] = field(default_factory=lambda: Items(pod_item, LIST_FIELD))
-    container_items: Items[Container] = field(default_factory=lambda: Items(container_item, LIST_FIELD))
+    pod_items: Items[Sandbox] = field(default_factory=lambda: Items(pod_item))
+    container_items: Items[Container] = field(default_factory=lambda: Items(container_item))
     image_items: Items[Image] = field(init=False)
     """Records as serialised entries of lists, each made once."""
     sessions: PendingSessions = field(default_factory=PendingSessions)
@@ -96,7 +97,7 @@ class Front:
     def __post_init__(self) -> None:
         self.stats_items = StatsItems(str(self.config.paths.containers))
         pinned = self.config.image.pinned
-        self.image_items = Items(lambda image: to_cri(image, pinned), LIST_FIELD)
+        self.image_items = Items(lambda image: to_cri(image, pinned))
         self.short_names = ShortNames(Path(self.config.image.registries_conf))
         self.replica.expand = self.short_names.local
 

@@ -18,7 +18,7 @@ from kernel.cri.generated import cri_pb2 as cri
 from kernel.errors import FailedPrecondition, NotFound
 from kernel.front.context import Call, Front
 from kernel.front.requests import fields
-from kernel.front.requests.pod_config import resources_of
+from kernel.front.requests.resources import resources_of
 from kernel.front.responses import views
 from kernel.host.aio import Deadline
 from kernel.ids import ContainerId, SandboxId

@@ -18,7 +18,7 @@ from kernel.contracts.records import Container, ContainerState, Sandbox
 from kernel.cri.generated import cri_pb2 as cri
 from kernel.errors import CrispError
 from kernel.front.context import Call, Front
-from kernel.front.responses import protobuf_fields, provenance, views
+from kernel.front.responses import list_filters, protobuf_fields, provenance, views
 
 RUNTIME_NAME = "crisp"
 RUNTIME_VERSION = importlib.metadata.version("crisp")
@@ -192,9 +192,9 @@ async def _inspected(front: Front, record: Container, call: Call) -> dict[str, o
 
 def _pods(front: Front, given: cri.PodSandboxFilter) -> Iterator[bytes]:
     records: Iterable[Sandbox] = front.replica.listed_sandboxes()
-    return map(front.pod_items.of, views.pods_that_pass(records, given))
+    return map(front.pod_items.of, list_filters.pods_that_pass(records, given))
 
 
 def _containers(front: Front, given: cri.ContainerFilter) -> Iterator[bytes]:
     records: Iterable[Container] = front.replica.listed_containers()
-    return map(front.container_items.of, views.containers_that_pass(records, given))
+    return map(front.container_items.of, list_filters.containers_that_pass(records, given))

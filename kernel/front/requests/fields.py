@@ -1,4 +1,8 @@
-"""Checks of single fields of a request. Each names the field by its path in InvalidInput. Pure."""
+"""Checks of single values of a request. Pure.
+
+Each check takes the path of the field (`config.hostname`) and its value, returns the value, and raises InvalidInput
+with the path and the reason if the value is wrong. A value in a message is cut to 80 characters.
+"""
 
 from __future__ import annotations
 
@@ -11,24 +15,25 @@ from typing import NoReturn
 from kernel.errors import InvalidInput
 
 MAX_ID = (1 << 31) - 1
-"""The largest user or group id that Kubernetes knows."""
+"""The largest user or group id that Kubernetes accepts."""
 MAX_GROUPS = 65536
-"""NGROUPS_MAX."""
+"""The most supplementary groups of a process: NGROUPS_MAX of limits.h."""
 MAX_TEXT = 4096
+"""Characters of a text that has no limit of its own: as many as the bytes of PATH_MAX."""
 MAX_MAP = 1 << 20
-"""Bytes of all labels, or of all annotations, of one object: four times what the API server takes."""
+"""Characters of all labels, or of all annotations, of one object: four times what the API server accepts in bytes."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?", re.ASCII)
 _CPUSET = re.compile(r"\d{1,5}(-\d{1,5})?(,\d{1,5}(-\d{1,5})?)*", re.ASCII)
 
 
-def refuse(field: str, why: str, hint: str = "") -> NoReturn:
-    """Say what is wrong with a field."""
-    raise InvalidInput(f"{field}: {why}", hint=hint)
+def refuse(field: str, reason: str, hint: str = "") -> NoReturn:
+    """Raise InvalidInput for a field."""
+    raise InvalidInput(f"{field}: {reason}", hint=hint)
 
 
 def text(field: str, value: str, *, limit: int = MAX_TEXT, forbidden: str = "") -> str:
-    """A text of one line; `forbidden` characters are refused too."""
+    """Check a text of one line, at most `limit` characters, without control characters and those in `forbidden`."""
     if len(value) > limit:
         refuse(field, f"is longer than {limit} characters")
     if _CONTROL.search(value):
@@ -40,7 +45,7 @@ def text(field: str, value: str, *, limit: int = MAX_TEXT, forbidden: str = "") 
 
 
 def name(field: str, value: str) -> str:
-    """A name that may become part of a path or of a cgroup's name somewhere."""
+    """Check a name that may become one element of a path or of a cgroup's name."""
     if not value:
         refuse(field, "is missing")
     if value in {".", ".."}:
@@ -49,7 +54,7 @@ def name(field: str, value: str) -> str:
 
 
 def word(field: str, value: str) -> str:
-    """A word of a configuration file that is split at white space."""
+    """Check a word of a configuration file that is split at white space."""
     if not value:
         refuse(field, "is empty")
     if len(value.split()) != 1:
@@ -58,14 +63,14 @@ def word(field: str, value: str) -> str:
 
 
 def integer(field: str, value: int, low: int, high: int) -> int:
-    """A number within its range."""
+    """Check that a number is in the range; both ends belong to it."""
     if not low <= value <= high:
         refuse(field, f"{value} is not between {low} and {high}")
     return value
 
 
 def path(field: str, value: str) -> str:
-    """An absolute path without `..`."""
+    """Check an absolute path without `..`."""
     if not value:
         refuse(field, "is empty")
     text(field, value)
@@ -77,7 +82,7 @@ def path(field: str, value: str) -> str:
 
 
 def relative_path(field: str, value: str) -> str:
-    """A path that stays below its folder."""
+    """Check a relative path of a file that stays below its folder. It may be empty."""
     text(field, value)
     if value.startswith("/"):
         refuse(field, f"{value!r} is absolute")
@@ -89,14 +94,14 @@ def relative_path(field: str, value: str) -> str:
 
 
 def hostname(field: str, value: str) -> str:
-    """A host name as the kernel takes it: 64 characters at most. May be empty."""
+    """Check a host name, which the kernel limits to 64 characters (sethostname(2)). It may be empty."""
     if value and not _HOSTNAME.fullmatch(value):
         refuse(field, f"{value[:80]!r} is not a host name of 64 characters at most")
     return value
 
 
 def address(field: str, value: str) -> str:
-    """An IP address. May be empty."""
+    """Return an IP address in its shortest spelling. It may be empty."""
     try:
         return str(ipaddress.ip_address(value)) if value else ""
     except ValueError:
@@ -104,7 +109,7 @@ def address(field: str, value: str) -> str:
 
 
 def cpuset(field: str, value: str) -> str:
-    """A list of CPUs or memory nodes: `0-3,7`. May be empty."""
+    """Check a list of CPUs or memory nodes in the format of cpuset(7): `0-3,7`. It may be empty."""
     if value and not _CPUSET.fullmatch(value[:MAX_TEXT]):
         refuse(field, f"{value[:80]!r} is not a list such as '0-3,7'")
     for part in value.split(",") if value else ():
@@ -115,15 +120,15 @@ def cpuset(field: str, value: str) -> str:
 
 
 def strings(field: str, values: Mapping[str, str]) -> dict[str, str]:
-    """Labels or annotations: any text, but not without measure."""
+    """Check the size of labels or annotations; their text may be anything."""
     sizes = accumulate(len(key) + len(value) for key, value in values.items())
-    if any(size > MAX_MAP for size in sizes):  # a million of them are not counted to the end
+    if any(size > MAX_MAP for size in sizes):  # counting ends at the limit, however many there are
         refuse(field, f"is larger than {MAX_MAP} characters in all")
     return dict(values)
 
 
 def arguments(field: str, values: Iterable[str]) -> tuple[str, ...]:
-    """Words of a command line: anything but NUL, 2 MiB in all."""
+    """Check the words of a command line: anything but NUL, 2 MiB in all."""
     words = tuple(values)
     for index, value in enumerate(words):
         if "\0" in value:
@@ -134,5 +139,5 @@ def arguments(field: str, values: Iterable[str]) -> tuple[str, ...]:
 
 
 def user_id(field: str, value: int) -> int:
-    """A user or group id."""
+    """Check a user or group id."""
     return integer(field, value, 0, MAX_ID)

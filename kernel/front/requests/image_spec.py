@@ -1,6 +1,6 @@
-"""What a caller says about an image, checked: its reference and its credentials. Pure.
+"""ImageSpec and AuthConfig of the ImageService's requests, checked: an image's reference and its credentials. Pure.
 
-Credentials are headers and form fields later on: a control character in one is refused, and no error shows one.
+Credentials become headers and form fields, so a control character in one is refused. No error message shows one.
 """
 
 from __future__ import annotations
@@ -24,19 +24,21 @@ _DOCKER_HUB = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"}
 
 @dataclass(frozen=True, slots=True)
 class PullPlan:
-    """A pull as it was asked for."""
+    """A PullImageRequest, checked."""
 
     candidates: tuple[tuple[Reference, Auth | None], ...]
-    """What to try in this order, each with the credentials of the request that are for it; one but for short names."""
+    """The references to try, in this order, each with the request's credentials if they are for its registry.
+
+    There is more than one only for a short name."""
     namespace: str = ""
-    """Of the pod that it is for."""
+    """PullImageRequest.sandbox_config.metadata.namespace: that of the pod for which the image is pulled."""
 
     def __str__(self) -> str:
         return " or ".join(str(reference) for reference, _ in self.candidates)
 
 
 def name_of(spec: cri_pb2.ImageSpec) -> str:
-    """The image that a request names."""
+    """Return ImageSpec.image."""
     if not spec.image:
         raise InvalidInput("image.image: is empty")
     return spec.image
@@ -45,7 +47,10 @@ def name_of(spec: cri_pb2.ImageSpec) -> str:
 def pull_of(
     spec: cri_pb2.ImageSpec, auth: cri_pb2.AuthConfig, namespace: str, candidates: Callable[[str], Sequence[Reference]]
 ) -> PullPlan:
-    """What a request wants pulled; `candidates` says what its name may mean."""
+    """Check a PullImageRequest: image, auth and the pod's namespace.
+
+    `candidates` returns the references that the image's name may mean.
+    """
     name = name_of(spec)
     try:
         found = candidates(name)
@@ -58,9 +63,10 @@ def pull_of(
 
 
 def auth_of(config: cri_pb2.AuthConfig, registry: str, *, short: bool = False) -> Auth | None:
-    """The credentials for `registry`; None where there are none, or where they are another host's.
+    """Return the credentials of AuthConfig for `registry`; None if there are none, or if they are for another host.
 
-    With a `short` name those that name no server are docker.io's: the kubelet looked them up for it.
+    Credentials without a server_address are for `registry`; if the image's name is `short` they are for docker.io,
+    for which the kubelet has looked them up.
     """
     for field in ("username", "password", "auth", "identity_token", "registry_token", "server_address"):
         _check(field, getattr(config, field))
@@ -81,8 +87,11 @@ def auth_of(config: cri_pb2.AuthConfig, registry: str, *, short: bool = False) -
 
 
 def join_key(plan: PullPlan) -> tuple[str, ...]:
-    """What equal pulls have in common. Other credentials are another pull: they may be refused; another namespace may
-    have other credentials."""
+    """Return the key by which equal pulls join.
+
+    Other credentials make another pull, for they may be refused; so does another namespace, which may have other
+    credentials.
+    """
     key = [plan.namespace]
     for reference, auth in plan.candidates:
         key += [
@@ -100,7 +109,7 @@ def _check(field: str, value: str) -> None:
 
 
 def _decode(auth: str) -> tuple[str, str]:
-    """`user:password` in base64, as Docker's config.json keeps it."""
+    """Return username and password of AuthConfig.auth: `user:password` in base64, as in Docker's config.json."""
     try:
         decoded = base64.b64decode(auth, validate=True).decode().rstrip("\0")
     except (binascii.Error, UnicodeDecodeError) as error:
@@ -113,7 +122,7 @@ def _decode(auth: str) -> tuple[str, str]:
 
 
 def _host(address: str) -> str:
-    """Host and port of a server address, which may be a URL, in one spelling."""
+    """Return host and port of AuthConfig.server_address, which may be a URL, in one spelling."""
     try:
         parts = urlsplit(address if "://" in address else f"//{address}")
         netloc = parts.netloc.lower()

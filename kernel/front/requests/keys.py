@@ -1,4 +1,4 @@
-"""What repeats of RunPodSandbox and CreateContainer are known by. Pure.
+"""The keys by which a repeated RunPodSandbox or CreateContainer is recognised. Pure.
 
 The kubelet repeats a call with the same name and attempt until it succeeds; two calls with equal keys mean the same
 object, whatever else differs in their requests.
@@ -10,9 +10,9 @@ from kernel.contracts.records import Container, Sandbox
 from kernel.ids import SandboxId
 
 SandboxKey = tuple[str, str, str, int]
-"""Name, namespace, uid and attempt of a pod."""
+"""Name, namespace, uid and attempt of PodSandboxMetadata."""
 ContainerKey = tuple[SandboxId, str, int]
-"""Pod, name and attempt of a container."""
+"""Id of the sandbox, and name and attempt of ContainerMetadata."""
 
 
 def of_sandbox(record: Sandbox) -> SandboxKey:

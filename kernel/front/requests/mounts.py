@@ -1,6 +1,6 @@
-"""Mounts and devices of a container's CRI configuration into the runtime's; which images are its volumes. Pure.
+"""Mount, Device and CDIDevice of ContainerConfig, checked and translated; which images are volumes. Pure.
 
-What only the host can tell (whether a source exists, which mounts are shared) is the runtime's to check.
+What needs the host (whether a source exists, which mounts are shared) is checked by the runtime worker.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from kernel.contracts.runtime import Device, Mount, Propagation
 from kernel.cri.generated import cri_pb2 as cri
 from kernel.front.requests import fields, user_namespaces
-from kernel.ids import ImageId
 
 MAX_MOUNTS = 4096
 MAX_IMAGE_VOLUMES = 64
@@ -19,7 +18,8 @@ OPTIONS = frozenset({
     "noexec", "exec", "nodev", "dev", "nosuid", "suid", "noatime", "atime", "nodiratime", "diratime", "relatime",
     "norelatime", "strictatime", "nostrictatime", "sync", "async",
 })  # fmt: skip
-"""What `mount_options` may say: how a mount is used. Not what has a field of its own, nor a file system's options."""
+"""The allowed Mount.mount_options: how a mount is used. What has a field of its own, and options of file systems, are
+refused."""
 _PROPAGATION = {
     cri.PROPAGATION_PRIVATE: Propagation.PRIVATE,
     cri.PROPAGATION_HOST_TO_CONTAINER: Propagation.HOST_TO_CONTAINER,
@@ -28,7 +28,7 @@ _PROPAGATION = {
 
 
 def plan(given: Sequence[cri.Mount]) -> tuple[Mount, ...]:
-    """The mounts; image volumes are numbered in their order."""
+    """Return ContainerConfig.mounts. Those with an image are numbered from 0 in their order."""
     if len(given) > MAX_MOUNTS:
         fields.refuse("config.mounts", f"are more than {MAX_MOUNTS}")
     found = []
@@ -46,12 +46,12 @@ def plan(given: Sequence[cri.Mount]) -> tuple[Mount, ...]:
 
 
 def is_image(mount: cri.Mount) -> bool:
-    """Whether an image is to be mounted rather than a host path."""
+    """Return whether Mount.image is set: an image is mounted rather than a host path."""
     return bool(mount.image.image)
 
 
 def images(given: Iterable[cri.Mount]) -> tuple[tuple[str, str], ...]:
-    """Field and name of each image volume's image, in their order."""
+    """Return the path of the field and the value of Mount.image (ImageSpec.image) of each image volume, in order."""
     return tuple(
         (f"config.mounts[{index}].image", fields.text(f"config.mounts[{index}].image.image", mount.image.image))
         for index, mount in enumerate(given)
@@ -59,43 +59,31 @@ def images(given: Iterable[cri.Mount]) -> tuple[tuple[str, str], ...]:
     )
 
 
-def status(given: Iterable[cri.Mount], volumes: Sequence[ImageId]) -> list[cri.Mount]:
-    """The mounts as ContainerStatus has them: an image volume with its image's digest."""
-    known = iter(volumes)
-    found = []
-    for mount in given:
-        if is_image(mount):
-            shown = cri.Mount()
-            shown.CopyFrom(mount)
-            shown.image.image_ref = next(known, "")
-            found.append(shown)
-        else:
-            found.append(mount)
-    return found
-
-
 def devices(given: Iterable[cri.Device]) -> tuple[Device, ...]:
-    """The devices of the host that are asked for."""
+    """Return ContainerConfig.devices: devices of the host."""
     return tuple(_device(f"config.devices[{index}]", device) for index, device in enumerate(given))
 
 
-def cdi_devices(config: cri.ContainerConfig) -> tuple[str, ...]:
-    """CDI devices by their qualified names. The annotation form is read by the runtime, with the annotations."""
-    if len(config.CDI_devices) > MAX_CDI_DEVICES:
+def cdi_devices(given: Sequence[cri.CDIDevice]) -> tuple[str, ...]:
+    """Return ContainerConfig.CDI_devices by their qualified names.
+
+    CDI devices that annotations name are read by the runtime worker, which gets the annotations.
+    """
+    if len(given) > MAX_CDI_DEVICES:
         fields.refuse("config.CDI_devices", f"are more than {MAX_CDI_DEVICES}")
     return tuple(
-        fields.text(f"config.CDI_devices[{index}].name", device.name, limit=512)
-        for index, device in enumerate(config.CDI_devices)
+        fields.text(f"config.CDI_devices[{index}].name", device.name, limit=512) for index, device in enumerate(given)
     )
 
 
 def _image(field: str, mount: cri.Mount, number: int) -> Mount:
+    """Return a Mount of an image: image, image_sub_path, container_path, readonly, mount_options."""
     if mount.host_path:
         fields.refuse(f"{field}.host_path", "is given beside an image")
     if not mount.readonly:
         fields.refuse(f"{field}.readonly", "is not set: an image can only be mounted read-only")
     if mount.propagation != cri.PROPAGATION_PRIVATE:
-        fields.refuse(f"{field}.propagation", "an image is mounted without")
+        fields.refuse(f"{field}.propagation", "is set: mounts of an image have none")
     user_namespaces.of_mount(field, mount)  # an image is mapped as the pod's root file system is
     sub_path = fields.text(f"{field}.image_sub_path", mount.image_sub_path)
     if sub_path.startswith("/") or ".." in sub_path.split("/"):
@@ -110,6 +98,7 @@ def _image(field: str, mount: cri.Mount, number: int) -> Mount:
 
 
 def _host(field: str, mount: cri.Mount) -> Mount:
+    """Return a Mount of a host path: all fields but image and image_sub_path."""
     if mount.image_sub_path:
         fields.refuse(f"{field}.image_sub_path", "is given without an image")
     container_path = _container_path(field, mount)
@@ -138,6 +127,7 @@ def _container_path(field: str, mount: cri.Mount) -> str:
 
 
 def _options(field: str, mount: cri.Mount) -> tuple[str, ...]:
+    """Return Mount.mount_options."""
     for index, option in enumerate(mount.mount_options):
         if option not in OPTIONS:
             fields.refuse(
@@ -147,6 +137,7 @@ def _options(field: str, mount: cri.Mount) -> tuple[str, ...]:
 
 
 def _device(field: str, device: cri.Device) -> Device:
+    """Return a Device: container_path, host_path, permissions."""
     if not device.permissions or set(device.permissions) - set("rwm"):
         fields.refuse(f"{field}.permissions", f"{device.permissions[:80]!r} is not made of r, w and m")
     return Device(

@@ -1,40 +1,30 @@
-"""A pod's CRI configuration into the requests of its workers; bad input named by field path. Pure.
+"""PodSandboxConfig: a pod's configuration, checked and translated into the requests of its workers. Pure.
 
 A record keeps the configuration as it came, so a flow that goes on after a crash makes the same requests again.
+InvalidInput names the field by its path in RunPodSandboxRequest: `config.linux.cgroup_parent`.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from kernel.contracts.network import AttachRequest, PortMapping
-from kernel.contracts.runtime import NamespaceMode, PodRequest, Resources
+from kernel.contracts.runtime import NamespaceMode, PodRequest
 from kernel.cri.generated import cri_pb2 as cri
-from kernel.front.requests import fields, profiles, user_namespaces
+from kernel.front.requests import fields, identity, namespaces, profiles, sysctls, user_namespaces
 from kernel.front.requests.keys import SandboxKey
+from kernel.front.requests.resources import resources_of
 from kernel.ids import SandboxId
 
-MODES = {
-    cri.POD: NamespaceMode.POD,
-    cri.CONTAINER: NamespaceMode.CONTAINER,
-    cri.NODE: NamespaceMode.NODE,
-    cri.TARGET: NamespaceMode.TARGET,
-}
 _PROTOCOLS: dict[int, Literal["tcp", "udp", "sctp"]] = {cri.TCP: "tcp", cri.UDP: "udp", cri.SCTP: "sctp"}
-_IPC_SYSCTL = re.compile(r"(kernel\.(shm[a-z_]+|msg[a-z_]+|sem)|fs\.mqueue\.[a-z_]+)", re.ASCII)
-_NET_SYSCTL = re.compile(r"net(\.[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*)+", re.ASCII)
-_SYSCTL_VALUE = re.compile(r"[A-Za-z0-9 \t,._:-]{0,256}", re.ASCII)
-_UNIFIED_KEY = re.compile(r"[a-z][a-z0-9]*(\.[a-z0-9_]+)+", re.ASCII)
-_PAGE_SIZE = re.compile(r"[1-9][0-9]{0,4}(KB|MB|GB)", re.ASCII)
-_MAX_BYTES = (1 << 63) - 1
+_SECURITY = "config.linux.security_context"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodPlan:
-    """What the workers are asked to make a pod."""
+    """The requests with which the workers make a pod."""
 
     pod: PodRequest
     attach: AttachRequest | None
@@ -42,7 +32,7 @@ class PodPlan:
 
 
 def sandbox_key(config: cri.PodSandboxConfig) -> SandboxKey:
-    """What a repeated RunPodSandbox is known by."""
+    """Return PodSandboxConfig.metadata (PodSandboxMetadata), by which a repeated RunPodSandbox is recognised."""
     if not config.HasField("metadata"):
         fields.refuse("config.metadata", "is missing")
     metadata = config.metadata
@@ -54,34 +44,28 @@ def sandbox_key(config: cri.PodSandboxConfig) -> SandboxKey:
     )
 
 
-def handler_of(name: str, handlers: Collection[str]) -> str:
-    """A runtime handler that is configured, or the default one."""
-    if name and name not in handlers:
-        fields.refuse("runtime_handler", f"{name[:80]!r} is not configured", f"there are {', '.join(sorted(handlers))}")
-    return name
+def plan_pod(sandbox_id: SandboxId, config: cri.PodSandboxConfig, handler: str, handlers: Collection[str]) -> PodPlan:
+    """Check a whole RunPodSandboxRequest and translate it.
 
-
-def plan_pod(sandbox: SandboxId, config: cri.PodSandboxConfig, handler: str, handlers: Collection[str]) -> PodPlan:
-    """Check a whole RunPodSandbox request and translate it."""
+    `handler` is RunPodSandboxRequest.runtime_handler, `handlers` are the names of those that are configured.
+    """
     name, namespace, uid, attempt = sandbox_key(config)
-    linux, dns = config.linux, config.dns_config
-    network, pid, ipc = _namespaces(linux.security_context.namespace_options)
+    linux = config.linux
+    network, pid, ipc = namespaces.of_pod(f"{_SECURITY}.namespace_options", linux.security_context.namespace_options)
     id_map = user_namespaces.of_pod(f"{_SECURITY}.namespace_options", linux.security_context.namespace_options)
-    _check_sandbox_security(linux.security_context)
-    servers = tuple(fields.word(f"config.dns_config.servers[{i}]", s) for i, s in enumerate(dns.servers))
-    searches = tuple(fields.word(f"config.dns_config.searches[{i}]", s) for i, s in enumerate(dns.searches))
-    options = tuple(fields.word(f"config.dns_config.options[{i}]", s) for i, s in enumerate(dns.options))
+    _check_security(linux.security_context)
+    servers, searches, options = _dns(config.dns_config)
     labels = fields.strings("config.labels", config.labels)
     annotations = fields.strings("config.annotations", config.annotations)
     cgroup_parent = _cgroup_parent(linux.cgroup_parent)
-    ports = _port_mappings(config)
+    ports = _port_mappings(config.port_mappings)
     pod = PodRequest(
-        sandbox=sandbox,
+        sandbox=sandbox_id,
         name=name,
         namespace=namespace,
         uid=uid,
         attempt=attempt,
-        handler=handler_of(handler, handlers),
+        handler=_handler(handler, handlers),
         hostname=fields.hostname("config.hostname", config.hostname),
         log_directory=fields.path("config.log_directory", config.log_directory) if config.log_directory else "",
         cgroup_parent=cgroup_parent,
@@ -92,7 +76,7 @@ def plan_pod(sandbox: SandboxId, config: cri.PodSandboxConfig, handler: str, han
         dns_servers=servers,
         dns_searches=searches,
         dns_options=options,
-        sysctls=_sysctls(config, network, ipc),
+        sysctls=sysctls.plan(linux.sysctls, network=network, ipc=ipc),
         privileged=linux.security_context.privileged,
         selinux=profiles.selinux(_SECURITY, linux.security_context),
         labels=labels,
@@ -103,7 +87,7 @@ def plan_pod(sandbox: SandboxId, config: cri.PodSandboxConfig, handler: str, han
     if network is NamespaceMode.NODE:
         return PodPlan(pod=pod, attach=None)
     attach = AttachRequest(
-        sandbox=sandbox,
+        sandbox=sandbox_id,
         name=name,
         namespace=namespace,
         uid=uid,
@@ -118,99 +102,41 @@ def plan_pod(sandbox: SandboxId, config: cri.PodSandboxConfig, handler: str, han
     return PodPlan(pod=pod, attach=attach)
 
 
-def mode_of(field: str, value: int, *allowed: NamespaceMode) -> NamespaceMode:
-    """A namespace mode that makes sense for its field."""
-    mode = next((mine for theirs, mine in MODES.items() if theirs == value), None)
-    if mode not in allowed:
-        fields.refuse(field, f"{mode.name if mode else value} is not one of {', '.join(a.name for a in allowed)}")
-    return mode
+def _handler(name: str, handlers: Collection[str]) -> str:
+    """Return RunPodSandboxRequest.runtime_handler: one that is configured, or empty for the default one."""
+    if name and name not in handlers:
+        fields.refuse("runtime_handler", f"{name[:80]!r} is not configured", f"there are {', '.join(sorted(handlers))}")
+    return name
 
 
-def check_profiles(field: str, context: cri.LinuxSandboxSecurityContext | cri.LinuxContainerSecurityContext) -> None:
-    """Refuse profiles that cannot be."""
-    profiles.check(field, context)
+def _dns(given: cri.DNSConfig) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """Return DNSConfig.servers, searches and options: the words of resolv.conf(5)."""
+
+    def words(name: str, values: Sequence[str]) -> tuple[str, ...]:
+        return tuple(fields.word(f"config.dns_config.{name}[{index}]", value) for index, value in enumerate(values))
+
+    return words("servers", given.servers), words("searches", given.searches), words("options", given.options)
 
 
-def check_identity(
-    field: str, context: cri.LinuxSandboxSecurityContext | cri.LinuxContainerSecurityContext, username: str
-) -> tuple[int | None, int | None, tuple[int, ...]]:
-    """User id, group id and supplemental groups, where given."""
-    user = group = None
-    if context.HasField("run_as_user"):
-        user = fields.user_id(f"{field}.run_as_user", context.run_as_user.value)
-    if context.HasField("run_as_group"):
-        group = fields.user_id(f"{field}.run_as_group", context.run_as_group.value)
-        if user is None and not username:
-            fields.refuse(f"{field}.run_as_group", "is given without a user", "give run_as_user or run_as_username too")
-    groups = tuple(context.supplemental_groups)
-    if len(groups) > fields.MAX_GROUPS:
-        fields.refuse(f"{field}.supplemental_groups", f"are more than {fields.MAX_GROUPS}")
-    for index, value in enumerate(groups):
-        fields.user_id(f"{field}.supplemental_groups[{index}]", value)
-    return user, group, groups
-
-
-def resources_of(field: str, given: cri.LinuxContainerResources) -> Resources:
-    """Limits within their ranges. -1 takes a CPU quota or a swap limit away."""
-    for key, value in given.unified.items():
-        if not _UNIFIED_KEY.fullmatch(key) or key.startswith("cgroup."):
-            fields.refuse(f"{field}.unified", f"{key[:80]!r} is not a controller's file")
-        fields.text(f"{field}.unified[{key}]", value)
-    hugepages: dict[str, int] = {}
-    for index, limit in enumerate(given.hugepage_limits):
-        if not _PAGE_SIZE.fullmatch(limit.page_size):
-            fields.refuse(
-                f"{field}.hugepage_limits[{index}].page_size", f"{limit.page_size[:80]!r} is not a size such as '2MB'"
-            )
-        hugepages[limit.page_size] = fields.integer(
-            f"{field}.hugepage_limits[{index}].limit", limit.limit, 0, _MAX_BYTES
-        )
-    return Resources(
-        cpu_period=fields.integer(f"{field}.cpu_period", given.cpu_period, 0, 1_000_000),
-        cpu_quota=fields.integer(f"{field}.cpu_quota", given.cpu_quota, -1, _MAX_BYTES),
-        cpu_shares=fields.integer(f"{field}.cpu_shares", given.cpu_shares, 0, _MAX_BYTES),
-        memory_limit_in_bytes=fields.integer(
-            f"{field}.memory_limit_in_bytes", given.memory_limit_in_bytes, 0, _MAX_BYTES
-        ),
-        oom_score_adj=fields.integer(f"{field}.oom_score_adj", given.oom_score_adj, -1000, 1000),
-        cpuset_cpus=fields.cpuset(f"{field}.cpuset_cpus", given.cpuset_cpus),
-        cpuset_mems=fields.cpuset(f"{field}.cpuset_mems", given.cpuset_mems),
-        hugepage_limits=hugepages,
-        unified=dict(given.unified),
-        memory_swap_limit_in_bytes=fields.integer(
-            f"{field}.memory_swap_limit_in_bytes", given.memory_swap_limit_in_bytes, -1, _MAX_BYTES
-        ),
-    )
-
-
-_SECURITY = "config.linux.security_context"
-
-
-def _namespaces(options: cri.NamespaceOption) -> tuple[NamespaceMode, NamespaceMode, NamespaceMode]:
-    where, mode = f"{_SECURITY}.namespace_options", NamespaceMode
-    return (
-        mode_of(f"{where}.network", options.network, mode.POD, mode.NODE),
-        mode_of(f"{where}.pid", options.pid, mode.POD, mode.CONTAINER, mode.NODE),
-        mode_of(f"{where}.ipc", options.ipc, mode.POD, mode.NODE),
-    )
-
-
-def _check_sandbox_security(context: cri.LinuxSandboxSecurityContext) -> None:
-    check_profiles(_SECURITY, context)
-    check_identity(_SECURITY, context, username="")
+def _check_security(context: cri.LinuxSandboxSecurityContext) -> None:
+    """Check LinuxSandboxSecurityContext.seccomp, apparmor, selinux_options, run_as_user, run_as_group and
+    supplemental_groups. Of these only selinux_options are used: a pod's containers bring their own."""
+    profiles.check(_SECURITY, context)
+    identity.run_as(_SECURITY, context, username="")
 
 
 def _cgroup_parent(value: str) -> str:
+    """Return LinuxPodSandboxConfig.cgroup_parent: a path below the root of the cgroups, or a slice; may be empty."""
     fields.text("config.linux.cgroup_parent", value)
     if value and (".." in value.split("/") or not value.strip("/")):
         fields.refuse("config.linux.cgroup_parent", f"{value[:80]!r} is not a cgroup below the root")
     return value
 
 
-def _port_mappings(config: cri.PodSandboxConfig) -> tuple[PortMapping, ...]:
-    """Mappings with a host port; one without is only a remark of the pod's author."""
+def _port_mappings(given: Sequence[cri.PortMapping]) -> tuple[PortMapping, ...]:
+    """Return PodSandboxConfig.port_mappings that have a host_port; without one a mapping is only documentation."""
     found = []
-    for index, mapping in enumerate(config.port_mappings):
+    for index, mapping in enumerate(given):
         field = f"config.port_mappings[{index}]"
         if mapping.protocol not in _PROTOCOLS:
             fields.refuse(f"{field}.protocol", f"{mapping.protocol} is not TCP, UDP or SCTP")
@@ -223,27 +149,3 @@ def _port_mappings(config: cri.PodSandboxConfig) -> tuple[PortMapping, ...]:
                 PortMapping(protocol=protocol, container_port=container_port, host_port=host_port, host_ip=host_ip)
             )
     return tuple(found)
-
-
-def _sysctls(config: cri.PodSandboxConfig, network: NamespaceMode, ipc: NamespaceMode) -> dict[str, str]:
-    """Only what belongs to a namespace of the pod's own (CVE-2022-0811, CVE-2022-0532)."""
-    for key, value in config.linux.sysctls.items():
-        field = f"config.linux.sysctls[{key[:80]}]"
-        name = _dotted(key)
-        if _IPC_SYSCTL.fullmatch(name):
-            shared = ipc is NamespaceMode.NODE
-        elif _NET_SYSCTL.fullmatch(name):
-            shared = network is NamespaceMode.NODE
-        else:
-            fields.refuse(field, "is not a sysctl of a namespace", "kernel.shm*, kernel.msg*, fs.mqueue.*, net.* are")
-        if shared:
-            fields.refuse(field, "would change the host, whose namespace the pod uses")
-        if not _SYSCTL_VALUE.fullmatch(value):
-            fields.refuse(field, f"{value[:80]!r} has characters that no sysctl takes")
-    return dict(config.linux.sysctls)
-
-
-def _dotted(key: str) -> str:
-    """sysctl.d(5): where a slash comes first, slashes part the name and dots belong to it."""
-    slash, dot = key.find("/"), key.find(".")
-    return key if slash < 0 or 0 <= dot < slash else key.translate(str.maketrans("./", "/."))

@@ -1,6 +1,7 @@
-"""Security profiles of a request: seccomp and AppArmor in their new and their deprecated fields, SELinux. Pure.
+"""SecurityProfile (seccomp, apparmor) and SELinuxOption of both security contexts, for pods and containers. Pure.
 
-The new field counts where it is there at all; the deprecated one where it is not; None where neither says anything.
+seccomp and apparmor each have a deprecated field beside them, a string: seccomp_profile_path and apparmor_profile.
+If the new field is set it counts, and the deprecated one is not looked at; if neither is set the result is None.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ _LOCALHOST = "localhost/"
 
 
 def check(field: str, context: Context) -> None:
-    """Refuse profiles that no container can have."""
+    """Raise InvalidInput if seccomp, apparmor or selinux_options are not well-formed. `field` is the context's path."""
     seccomp(field, context)
     apparmor(field, context)
     selinux(field, context)
 
 
 def seccomp(field: str, context: Context) -> Profile | None:
-    """The seccomp profile; a profile of the node is a file below the configured folder."""
+    """Return seccomp, or else seccomp_profile_path. A localhost_ref is a file, which the runtime worker checks."""
     found = _profile(field, "seccomp", context, "seccomp_profile_path", context.seccomp_profile_path)
     if found is not None and ".." in found.ref.split("/"):
         fields.refuse(found.field, f"{found.ref[:80]!r} has '..' in it")
@@ -37,13 +38,13 @@ def seccomp(field: str, context: Context) -> Profile | None:
 
 
 def apparmor(field: str, context: Context) -> Profile | None:
-    """The AppArmor profile; a profile of the node is one that is loaded there."""
+    """Return apparmor, or else apparmor_profile of a container. A localhost_ref is the name of a loaded profile."""
     path = context.apparmor_profile if isinstance(context, cri.LinuxContainerSecurityContext) else ""
     return _profile(field, "apparmor", context, "apparmor_profile", path)
 
 
 def selinux(field: str, context: Context) -> SelinuxOptions | None:
-    """The SELinux options; None where all are empty."""
+    """Return selinux_options (user, role, type, level); None if all are empty."""
     given = context.selinux_options
     parts = {
         part: fields.text(f"{field}.selinux_options.{part}", getattr(given, part), limit=256)
@@ -68,7 +69,7 @@ def _profile(field: str, name: str, context: Context, deprecated: str, path: str
 
 
 def _from_path(field: str, path: str) -> Profile | None:
-    """The older way to write a profile: `runtime/default`, `unconfined`, `localhost/NAME`."""
+    """Return the profile of a deprecated field: `runtime/default`, `docker/default`, `unconfined`, `localhost/NAME`."""
     if not path:
         return None
     if path.startswith(_LOCALHOST):

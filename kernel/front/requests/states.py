@@ -1,4 +1,4 @@
-"""Which states a request may find a container or a pod in. Pure."""
+"""The state that a container or a pod must be in for a request. Pure."""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""User namespaces of the CRI (KEP-127): a pod's mapping, what its containers say of it, and mappings of volumes. Pure.
+"""UserNamespace (NamespaceOption.userns_options) of pods and containers; Mount.uidMappings and gidMappings. Pure.
 
-Rules kept: a namespace is the pod's, so the modes are POD and NODE; one range of users and one of groups, which begin
-with root inside, and never with the host's root outside.
+These are the rules of KEP-127, and crisp's:
+- A user namespace belongs to the pod, so UserNamespace.mode is POD or NODE.
+- There is one range of users and one of groups. It begins with root inside and never with the host's root outside.
+- A pod in a user namespace uses neither the PID nor the IPC namespace of the host.
 """
 
 from __future__ import annotations
@@ -15,23 +17,23 @@ from kernel.errors import FailedPrecondition
 from kernel.front.requests import fields
 
 _END = (1 << 32) - 1
-"""One past the last id: the kernel keeps that one for 'none'."""
+"""The first number that is no id: the kernel keeps 2^32 - 1 for "no id"."""
 
 
 def of_pod(field: str, options: cri.NamespaceOption) -> IdMap | None:
-    """The mapping of a pod's user namespace; None where it uses the host's. `field` is that of the options."""
+    """Return the map of a pod's user namespace; None if it uses the host's. `field` is the path of the options."""
     field = f"{field}.userns_options"
     if not options.HasField("userns_options"):
         return None
-    asked = options.userns_options
-    if asked.mode == cri.NODE:
-        if asked.uids or asked.gids:
-            fields.refuse(f"{field}.uids" if asked.uids else f"{field}.gids", "are given with the host's namespace")
+    given = options.userns_options
+    if given.mode == cri.NODE:
+        if given.uids or given.gids:
+            fields.refuse(f"{field}.uids" if given.uids else f"{field}.gids", "are given with the host's namespace")
         return None
-    if asked.mode != cri.POD:
-        name = {cri.CONTAINER: NamespaceMode.CONTAINER.name, cri.TARGET: NamespaceMode.TARGET.name}.get(asked.mode)
-        fields.refuse(f"{field}.mode", f"{name or asked.mode} is not one of POD, NODE")
-    ids = IdMap(uids=_one(f"{field}.uids", asked.uids), gids=_one(f"{field}.gids", asked.gids))
+    if given.mode != cri.POD:
+        name = {cri.CONTAINER: NamespaceMode.CONTAINER.name, cri.TARGET: NamespaceMode.TARGET.name}.get(given.mode)
+        fields.refuse(f"{field}.mode", f"{name or given.mode} is not one of POD, NODE")
+    ids = IdMap(uids=_one_range(f"{field}.uids", given.uids), gids=_one_range(f"{field}.gids", given.gids))
     for which, found in (("uids", ids.uids), ("gids", ids.gids)):
         if found.container_id:
             fields.refuse(f"{field}.{which}[0].container_id", f"{found.container_id} leaves root without a mapping")
@@ -42,43 +44,47 @@ def of_pod(field: str, options: cri.NamespaceOption) -> IdMap | None:
 
 
 def check_container(field: str, options: cri.NamespaceOption, pod: cri.NamespaceOption) -> None:
-    """A container's word counts for nothing, but must not be another than its pod's."""
+    """Refuse userns_options of a container that differ from its pod's, which are the ones that count."""
     if not options.HasField("userns_options"):
         return
-    mine, pods = of_pod(field, options), of_pod("pod", pod)
-    if mine != pods:
+    if of_pod(field, options) != of_pod("pod", pod):
         fields.refuse(f"{field}.userns_options", "is not that of the pod")
 
 
 def of_mount(field: str, mount: cri.Mount) -> IdMap | None:
-    """How the owners of a volume's files are mapped; None for no mapping."""
+    """Return Mount.uidMappings and gidMappings: the map of a volume's owners; None if both are empty."""
     if not mount.uidMappings and not mount.gidMappings:
         return None
     return IdMap(
-        uids=_one(f"{field}.uidMappings", mount.uidMappings), gids=_one(f"{field}.gidMappings", mount.gidMappings)
+        uids=_one_range(f"{field}.uidMappings", mount.uidMappings),
+        gids=_one_range(f"{field}.gidMappings", mount.gidMappings),
     )
 
 
 def check_handler(pod: PodRequest, platform: Platform, default: str) -> None:
-    """FailedPrecondition where the pod's handler has no user namespaces on this host."""
+    """Raise FailedPrecondition if the pod has a user namespace and its handler cannot make one on this host.
+
+    `default` is the name of the default handler.
+    """
     name = pod.handler or default
     if pod.user_namespace is None or any(one.name == name and one.user_namespaces for one in platform.handlers):
         return
     raise FailedPrecondition(
         f"config.linux.security_context.namespace_options.userns_options: runtime handler {name!r} has no user "
         "namespaces on this host",
-        hint="they want Linux 6.8, a file system below crisp's root that can be id-mapped, and a runtime with them",
+        hint="they need Linux 6.8, a file system below crisp's root that can be id-mapped, and a runtime that has them",
     )
 
 
-def _one(field: str, given: Sequence[cri.IDMapping]) -> IdRange:
+def _one_range(field: str, given: Sequence[cri.IDMapping]) -> IdRange:
+    """Return the only IDMapping of a list: host_id, container_id, length."""
     if len(given) != 1:
         fields.refuse(field, f"are {len(given)} mappings: there must be exactly one")
-    asked = given[0]
-    fields.integer(f"{field}[0].length", asked.length, 1, _END)
-    for name, first in (("host_id", asked.host_id), ("container_id", asked.container_id)):
-        if first + asked.length > _END:
-            fields.refuse(f"{field}[0].{name}", f"{first} with {asked.length} ids goes beyond the last one")
-    if not asked.host_id:
+    one = given[0]
+    fields.integer(f"{field}[0].length", one.length, 1, _END)
+    for name, first in (("host_id", one.host_id), ("container_id", one.container_id)):
+        if first + one.length > _END:
+            fields.refuse(f"{field}[0].{name}", f"{first} with {one.length} ids goes beyond the last one")
+    if not one.host_id:
         fields.refuse(f"{field}[0].host_id", "is the host's root")
-    return IdRange(container_id=asked.container_id, host_id=asked.host_id, length=asked.length)
+    return IdRange(container_id=one.container_id, host_id=one.host_id, length=one.length)

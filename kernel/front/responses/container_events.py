@@ -1,9 +1,9 @@
-"""GetContainerEvents: which events a change of a record makes, and the message of one event. Pure.
+"""ContainerEventResponse (GetContainerEvents): which events a change of a record makes, and their message. Pure.
 
 A sandbox gives events as a container does, under its own id: CREATED and STARTED once it is ready, STOPPED once it and
 all of its containers have ended, DELETED. Each event bears the sandbox's status and its containers' at that moment;
-what is deleted is not among them, and a deleted sandbox's last status is given, because the kubelet drops an event
-without one.
+a deleted container is not among them, and a deleted sandbox's last status is given, because the kubelet drops an
+event without one.
 """
 
 from __future__ import annotations

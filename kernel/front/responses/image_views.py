@@ -1,4 +1,4 @@
-"""Images as the CRI shows them. Pure."""
+"""Image, ImageFsInfoResponse and the verbose part of ImageStatusResponse. Pure."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ from kernel.front.documents.image_config import user_of
 
 
 def is_pinned(image: Image, patterns: Iterable[str]) -> bool:
-    """Whether the kubelet must never remove the image: by exact name, `prefix*`, or `*keyword*`."""
+    """Return Image.pinned: whether the kubelet must never remove the image.
+
+    A pattern is a whole name or id, or contains `*`: `prefix*`, `*keyword*`.
+    """
     names = (image.id, *image.tags, *image.digests)
     return any(fnmatchcase(name, pattern) for pattern in map(_spelled, patterns) for name in names)
 
 
 def _spelled(pattern: str) -> str:
-    """A pattern without wildcards is a reference as users write it."""
+    """Return a pattern in the spelling of tags: one without wildcards is a reference as users write it."""
     if "*" in pattern:
         return pattern
     try:
@@ -31,7 +34,7 @@ def _spelled(pattern: str) -> str:
 
 
 def to_cri(image: Image, pinned: Iterable[str]) -> cri_pb2.Image:
-    """An image as ListImages and ImageStatus show it."""
+    """Return an Image; `pinned` are the patterns of the configuration."""
     uid, username = user_of(image.config.user)
     name = next(iter((*image.tags, *image.digests, image.id)))
     return cri_pb2.Image(
@@ -47,7 +50,7 @@ def to_cri(image: Image, pinned: Iterable[str]) -> cri_pb2.Image:
 
 
 def info(image: Image) -> dict[str, str]:
-    """The verbose part of ImageStatus, under the key that the peers use."""
+    """Return ImageStatusResponse.info: the image's configuration as JSON, under the key that other runtimes use."""
     config = image.config
     spec = {
         "os": "linux",
@@ -67,7 +70,7 @@ def info(image: Image) -> dict[str, str]:
 
 
 def fs_info_to_cri(found: FsInfo, at: int) -> cri_pb2.ImageFsInfoResponse:
-    """ImageFsInfo; `at` is when it was measured, in nanoseconds since 1970."""
+    """Return an ImageFsInfoResponse. `at` is when the sizes were measured, in nanoseconds since 1970."""
 
     def usage(mountpoint: str, used: Usage) -> cri_pb2.FilesystemUsage:
         return cri_pb2.FilesystemUsage(

@@ -1,6 +1,7 @@
-"""The one part of protobuf's wire format that is written by hand: a message as a field of another. Pure.
+"""Serialised messages as fields of others: the one part of protobuf's wire format that is written by hand. Pure.
 
-Messages that were serialised once are put together to lists, and into each other, without being parsed again.
+So messages that were serialised once become parts of lists, and of each other, without being parsed again. The
+format is that of https://protobuf.dev/programming-guides/encoding/.
 """
 
 from __future__ import annotations
@@ -10,16 +11,16 @@ from itertools import islice
 
 _LENGTH_DELIMITED = 2
 _CHUNK = 500
-"""Objects in one message of a stream: far below the message limit, even with large annotations."""
+"""Items in one message of a stream: far below gRPC's limit of a message, even with large annotations."""
 
 
 def field(number: int, message: bytes) -> bytes:
-    """A serialised message as a field; numbers up to 15."""
+    """Return a serialised message as the field `number` (1 to 15) of another message."""
     return bytes((number << 3 | _LENGTH_DELIMITED,)) + varint(len(message)) + message
 
 
 def varint(value: int) -> bytes:
-    """A number that is not negative."""
+    """Return a number as a varint; it must not be negative."""
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
@@ -29,7 +30,7 @@ def varint(value: int) -> bytes:
 
 
 def parts(items: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield the fields of a list message as messages of a stream, of `_CHUNK` objects each.
+    """Yield the fields of a list message as messages of a stream, of `_CHUNK` items each.
 
     All items are read at the first step: the records may change while the caller takes the parts.
     """

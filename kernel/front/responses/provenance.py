@@ -1,7 +1,8 @@
-"""Where each part of a container's OCI specification came from: the request, the image, the configuration, a default.
+"""The origin of each part of a container's OCI specification: the request, the image, the configuration or a default.
 
-For people, beside the specification in a verbose status. Pure. Keys are paths in the specification; a part that is in
-the specification and that nobody named is `default`, which is crisp's own doing.
+It is meant for people, and comes beside the specification in a verbose ContainerStatus. Pure. Keys are paths in the
+specification. A part that is in the specification, and that neither request, image nor configuration asked for, is
+`default`: crisp adds it by itself.
 """
 
 from __future__ import annotations
@@ -21,7 +22,11 @@ def of(
     spec: _Named, config: cri.ContainerConfig, pod: cri.PodSandboxConfig, image: ImageConfig, settings: RuntimeSection,
     handler: str,
 ) -> dict[str, Origin]:  # fmt: skip
-    """Origins by path. `image` is what the image's configuration says, `settings` what the administrator's does."""
+    """Return the origins by path in `spec`.
+
+    `config` and `pod` are the requests of CreateContainer and RunPodSandbox, `settings` is the administrator's
+    configuration, `handler` is the pod's, empty for the default one.
+    """
     return {
         **dict(_process(_part(spec, "process"), config, image, settings)),
         "root.readonly": "request" if config.linux.security_context.readonly_rootfs else "default",
@@ -41,8 +46,8 @@ def _process(
     yield "process.cwd", _first(request=config.working_dir, image=image.working_dir)
     yield "process.user", _first(request=named, image=image.user)
     yield "process.user.additionalGids", "request" if context.supplemental_groups else "image"
-    asked = context.capabilities.add_capabilities or context.capabilities.drop_capabilities or context.privileged
-    yield "process.capabilities", _first(request=asked, configuration=True)
+    changed = context.capabilities.add_capabilities or context.capabilities.drop_capabilities or context.privileged
+    yield "process.capabilities", _first(request=changed, configuration=True)
     yield "process.noNewPrivileges", _first(request=context.no_new_privs)
     yield "process.oomScoreAdj", _first(request=config.linux.resources.oom_score_adj)
     if process.get("rlimits"):
@@ -60,7 +65,7 @@ def _process(
 def _mounts(
     spec: _Named, config: cri.ContainerConfig, image: ImageConfig, settings: RuntimeSection
 ) -> Iterator[tuple[str, Origin]]:
-    asked = {mount.container_path.rstrip("/") for mount in config.mounts}
+    requested = {mount.container_path.rstrip("/") for mount in config.mounts}
     volumes = {volume.rstrip("/") for volume in image.volumes}
     usual = {
         "/proc", "/dev", "/dev/pts", "/dev/shm", "/dev/mqueue", "/sys", "/sys/fs/cgroup", "/etc/hosts",
@@ -69,33 +74,33 @@ def _mounts(
     for mount in _items(spec.get("mounts")):
         path = str(mount.get("destination", "")).rstrip("/") if isinstance(mount, dict) else ""
         further = path not in usual and (settings.default_mounts_file or settings.timezone)
-        yield f"mounts.{path}", _first(request=path in asked, image=path in volumes, configuration=further)
+        yield f"mounts.{path}", _first(request=path in requested, image=path in volumes, configuration=further)
 
 
 def _annotations(
-    said: _Named, config: cri.ContainerConfig, pod: cri.PodSandboxConfig, settings: RuntimeSection, handler: str
+    given: _Named, config: cri.ContainerConfig, pod: cri.PodSandboxConfig, settings: RuntimeSection, handler: str
 ) -> Iterator[tuple[str, Origin]]:
     found = settings.handlers.get(handler or settings.default_handler)
     defaults = found.default_annotations if found else {}
-    for key, value in said.items():
-        asked = value in (config.annotations.get(key), pod.annotations.get(key))
-        yield f"annotations.{key}", _first(request=asked, configuration=defaults.get(key) == value)
+    for key, value in given.items():
+        requested = value in (config.annotations.get(key), pod.annotations.get(key))
+        yield f"annotations.{key}", _first(request=requested, configuration=defaults.get(key) == value)
 
 
 def _linux(linux: _Named, config: cri.ContainerConfig, settings: RuntimeSection) -> Iterator[tuple[str, Origin]]:
     context, limits = config.linux.security_context, config.linux.resources
     yield "linux.namespaces", _first(request=context.HasField("namespace_options"))
     yield "linux.cgroupsPath", "default"
-    asked = {
+    requested = {
         "cpu": limits.cpu_shares or limits.cpu_quota or limits.cpu_period or limits.cpuset_cpus or limits.cpuset_mems,
         "memory": limits.memory_limit_in_bytes, "hugepageLimits": limits.hugepage_limits, "unified": limits.unified,
         "devices": config.devices or config.CDI_devices or context.privileged, "blockIO": True,
     }  # fmt: skip
     for name in _part(linux, "resources"):
         configured = name == "pids" and settings.default_pids_limit
-        yield f"linux.resources.{name}", _first(request=asked.get(name), configuration=configured)
+        yield f"linux.resources.{name}", _first(request=requested.get(name), configuration=configured)
     origins = {
-        "devices": _first(request=asked["devices"], configuration=settings.additional_devices),
+        "devices": _first(request=requested["devices"], configuration=settings.additional_devices),
         "seccomp": _first(request=context.HasField("seccomp") or context.seccomp_profile_path, configuration=True),
         "maskedPaths": _first(request=context.masked_paths),
         "readonlyPaths": _first(request=context.readonly_paths),
@@ -109,7 +114,7 @@ def _linux(linux: _Named, config: cri.ContainerConfig, settings: RuntimeSection)
 
 
 def _first(*, request: object = None, image: object = None, configuration: object = None) -> Origin:
-    """Who comes first, of those that say something."""
+    """Return the first origin, in order of precedence, whose argument is true."""
     if request:
         return "request"
     if image:

@@ -27,7 +27,7 @@ class Rate:
     def next(self, usage: CgroupUsage) -> Rate:
         """Return the rate after a later reading.
 
-        A reading that follows too soon changes nothing; one whose counter is lower begins anew without a rate.
+        A reading that follows too soon changes nothing; one whose counter is lower starts over without a rate.
         """
         if usage.cpu is None:
             return self

@@ -1,7 +1,7 @@
-"""Readings as the CRI shows them. Pure.
+"""ContainerStats, LinuxPodSandboxStats and their parts, made of readings. Pure.
 
-What the kernel does not say is left out, so that nobody takes it for nothing used. Messages are filled in place:
-with a hundred pods that costs a third of putting them together from parts.
+A number that the kernel does not give is left out: a zero would mean that nothing is used. Messages are filled in
+place: with a hundred pods that costs a third of putting them together from parts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _DEFAULT_INTERFACE = "eth0"
 
 
 def container_stats(found: cri.ContainerStats, reading: ContainerUsage, rate: Rate | None) -> None:
-    """Fill in a container's numbers."""
+    """Fill in ContainerStats.cpu, memory, swap and io. `rate` is the CPU rate, None if it is not known."""
     usage = reading.usage
     _cpu(found.cpu, usage, rate)
     _memory(found.memory, usage)
@@ -33,7 +33,7 @@ def container_stats(found: cri.ContainerStats, reading: ContainerUsage, rate: Ra
 
 
 def writable_layer(found: cri.FilesystemUsage, usage: Usage, at: int, mountpoint: str) -> None:
-    """Fill in the size of a writable layer."""
+    """Fill in ContainerStats.writable_layer; `at` is in nanoseconds since 1970, `mountpoint` the path of the layers."""
     found.timestamp = at
     found.fs_id.mountpoint = mountpoint
     found.used_bytes.value = usage.bytes
@@ -41,7 +41,7 @@ def writable_layer(found: cri.FilesystemUsage, usage: Usage, at: int, mountpoint
 
 
 def pod_stats(found: cri.LinuxPodSandboxStats, reading: PodUsage, rate: Rate | None) -> None:
-    """Fill in a pod's numbers."""
+    """Fill in LinuxPodSandboxStats.cpu, memory, process, network and io. `rate` is as above."""
     usage = reading.usage
     _cpu(found.cpu, usage, rate)
     _memory(found.memory, usage)
@@ -55,7 +55,7 @@ def pod_stats(found: cri.LinuxPodSandboxStats, reading: PodUsage, rate: Rate | N
 
 
 def container_attributes(record: Container) -> cri.ContainerAttributes:
-    """Who a container is."""
+    """Return ContainerAttributes: id, metadata, labels, annotations."""
     config = views.container_config(record)
     return cri.ContainerAttributes(
         id=record.id, metadata=config.metadata, labels=record.labels, annotations=config.annotations
@@ -63,7 +63,7 @@ def container_attributes(record: Container) -> cri.ContainerAttributes:
 
 
 def pod_attributes(record: Sandbox) -> cri.PodSandboxAttributes:
-    """Who a pod is."""
+    """Return PodSandboxAttributes: id, metadata, labels, annotations."""
     config = views.pod_config(record)
     return cri.PodSandboxAttributes(
         id=record.id, metadata=config.metadata, labels=record.labels, annotations=config.annotations
@@ -71,6 +71,7 @@ def pod_attributes(record: Sandbox) -> cri.PodSandboxAttributes:
 
 
 def _cpu(found: cri.CpuUsage, usage: CgroupUsage, rate: Rate | None) -> None:
+    """Fill in CpuUsage."""
     found.timestamp = usage.at
     if usage.cpu is not None:
         found.usage_core_nano_seconds.value = usage.cpu
@@ -81,6 +82,7 @@ def _cpu(found: cri.CpuUsage, usage: CgroupUsage, rate: Rate | None) -> None:
 
 
 def _memory(found: cri.MemoryUsage, usage: CgroupUsage) -> None:
+    """Fill in MemoryUsage. available_bytes is set only if there is a limit."""
     found.timestamp = usage.at
     if usage.memory is not None:
         found.usage_bytes.value = usage.memory
@@ -99,7 +101,7 @@ def _memory(found: cri.MemoryUsage, usage: CgroupUsage) -> None:
 
 
 def _network(found: cri.NetworkUsage, at: int, interfaces: tuple[InterfaceUsage, ...]) -> None:
-    """`eth0` is the default interface, else the first one."""
+    """Fill in NetworkUsage. Its default_interface is `eth0`, or else the first interface."""
     found.timestamp = at
     default = next((one for one in interfaces if one.name == _DEFAULT_INTERFACE), interfaces[0] if interfaces else None)
     for one in interfaces:

@@ -1,26 +1,24 @@
-"""Records as the CRI shows them, and the filters of its lists. Pure.
+"""PodSandbox, PodSandboxStatus, Container and ContainerStatus, made of records. Pure.
 
-A record is immutable, so what is made of it for a list is kept, serialised, as long as the record is: a list of a
-hundred pods is a join of bytes.
+Items of lists are kept serialised by `kernel.front.memory.list_items`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Generic, TypeVar
+from collections.abc import Iterable, Sequence
 
-from google.protobuf.message import Message
-
-from kernel.contracts.records import Container, ContainerState, Image, Sandbox, SandboxState
+from kernel.contracts.records import Container, ContainerState, Sandbox, SandboxState
 from kernel.cri.generated import cri_pb2 as cri
-from kernel.front.requests import mounts
-from kernel.front.requests.container_config import signal_number
+from kernel.front.requests.mounts import is_image
+from kernel.front.requests.stop_signal import signal_number
+from kernel.ids import ImageId
 
 SANDBOX_STATES = {
     SandboxState.CREATING: cri.SANDBOX_NOTREADY,
     SandboxState.READY: cri.SANDBOX_READY,
     SandboxState.NOT_READY: cri.SANDBOX_NOTREADY,
 }
+"""PodSandboxState by the record's."""
 CONTAINER_STATES = {
     ContainerState.CREATING: cri.CONTAINER_UNKNOWN,
     ContainerState.CREATED: cri.CONTAINER_CREATED,
@@ -28,21 +26,21 @@ CONTAINER_STATES = {
     ContainerState.EXITED: cri.CONTAINER_EXITED,
     ContainerState.UNKNOWN: cri.CONTAINER_UNKNOWN,
 }
-_Record = TypeVar("_Record", Sandbox, Container, Image)
+"""ContainerState of the CRI by the record's."""
 
 
 def pod_config(record: Sandbox) -> cri.PodSandboxConfig:
-    """The configuration of RunPodSandbox, as it came."""
+    """Return RunPodSandboxRequest.config, as it came."""
     return cri.PodSandboxConfig.FromString(record.config)
 
 
 def container_config(record: Container) -> cri.ContainerConfig:
-    """The configuration of CreateContainer, as it came."""
+    """Return CreateContainerRequest.config, as it came."""
     return cri.ContainerConfig.FromString(record.config)
 
 
 def pod_item(record: Sandbox) -> cri.PodSandbox:
-    """A sandbox in a list."""
+    """Return a PodSandbox: a sandbox as an item of ListPodSandbox."""
     return cri.PodSandbox(
         id=record.id,
         metadata=_pod_metadata(record),
@@ -55,7 +53,7 @@ def pod_item(record: Sandbox) -> cri.PodSandbox:
 
 
 def pod_status(record: Sandbox) -> cri.PodSandboxStatus:
-    """A sandbox by itself."""
+    """Return a PodSandboxStatus. It has addresses (PodSandboxNetworkStatus) only while the sandbox is ready."""
     config = pod_config(record)
     network = cri.PodSandboxNetworkStatus()
     if record.ips and record.state is SandboxState.READY:
@@ -77,7 +75,7 @@ def pod_status(record: Sandbox) -> cri.PodSandboxStatus:
 
 
 def container_item(record: Container) -> cri.Container:
-    """A container in a list."""
+    """Return a Container: a container as an item of ListContainers."""
     config = container_config(record)
     return cri.Container(
         id=record.id,
@@ -94,7 +92,7 @@ def container_item(record: Container) -> cri.Container:
 
 
 def container_status(record: Container) -> cri.ContainerStatus:
-    """A container by itself."""
+    """Return a ContainerStatus; its resources are those that CreateContainer asked for or an update has set."""
     config = container_config(record)
     image = cri.ImageSpec()
     image.CopyFrom(config.image)
@@ -113,7 +111,7 @@ def container_status(record: Container) -> cri.ContainerStatus:
         message=record.message,
         labels=record.labels,
         annotations=config.annotations,
-        mounts=mounts.status(config.mounts, record.volume_images),
+        mounts=_mounts(config.mounts, record.volume_images),
         log_path=record.log_path,
         image_id=record.image_id,
         user=cri.ContainerUser(
@@ -126,72 +124,23 @@ def container_status(record: Container) -> cri.ContainerStatus:
     return status
 
 
-LIST_FIELD = 1
-"""The field of the items in every list message and in every message of a list's stream."""
-
-
-class Items(Generic[_Record]):
-    """Records as fields of a list message, serialised: each is made once and kept as long as its record stays."""
-
-    def __init__(self, make: Callable[[_Record], Message], number: int, limit: int = 4096) -> None:
-        self._make: Callable[[_Record], Message] = make
-        self._tag = bytes((number << 3 | _LENGTH_DELIMITED,))
-        self._kept: dict[str, tuple[_Record, bytes]] = {}
-        self._limit = limit
-
-    def of(self, record: _Record) -> bytes:
-        """One field of the list message."""
-        kept = self._kept.get(record.id)
-        if kept is not None and kept[0] is record:
-            return kept[1]
-        body = self._make(record).SerializeToString()
-        item = self._tag + _varint(len(body)) + body
-        if len(self._kept) >= self._limit:  # most of it belongs to records that are gone
-            self._kept.clear()
-        self._kept[record.id] = (record, item)
-        return item
-
-
-_LENGTH_DELIMITED = 2
-
-
-def _varint(value: int) -> bytes:
-    """A length as protobuf writes it."""
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def pods_that_pass(records: Iterable[Sandbox], given: cri.PodSandboxFilter) -> Iterator[Sandbox]:
-    """Sandboxes that a filter names; an id may be cut short."""
-    for record in records:
-        if given.id and not record.id.startswith(given.id):
-            continue
-        if given.HasField("state") and SANDBOX_STATES[record.state] != given.state.state:
-            continue
-        if _labels_match(record.labels, given.label_selector):
-            yield record
-
-
-def containers_that_pass(records: Iterable[Container], given: cri.ContainerFilter) -> Iterator[Container]:
-    """Containers that a filter names; ids may be cut short."""
-    for record in records:
-        if given.id and not record.id.startswith(given.id):
-            continue
-        if given.pod_sandbox_id and not record.sandbox.startswith(given.pod_sandbox_id):
-            continue
-        if given.HasField("state") and CONTAINER_STATES[record.state] != given.state.state:
-            continue
-        if _labels_match(record.labels, given.label_selector):
-            yield record
-
-
-def _labels_match(labels: Mapping[str, str], selector: Mapping[str, str]) -> bool:
-    return all(labels.get(key) == value for key, value in selector.items())
-
-
 def _pod_metadata(record: Sandbox) -> cri.PodSandboxMetadata:
     return cri.PodSandboxMetadata(name=record.name, uid=record.uid, namespace=record.namespace, attempt=record.attempt)
+
+
+def _mounts(given: Iterable[cri.Mount], volumes: Sequence[ImageId]) -> list[cri.Mount]:
+    """Return ContainerStatus.mounts: those of the request, with Mount.image.image_ref set to the image's id.
+
+    `volumes` are the images of the image volumes, in the order of the mounts.
+    """
+    images = iter(volumes)
+    found = []
+    for mount in given:
+        if is_image(mount):
+            shown = cri.Mount()
+            shown.CopyFrom(mount)
+            shown.image.image_ref = next(images, "")
+            found.append(shown)
+        else:
+            found.append(mount)
+    return found

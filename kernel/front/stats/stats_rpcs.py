@@ -12,8 +12,8 @@ from kernel.contracts.records import Container, Sandbox
 from kernel.cri.generated import cri_pb2 as cri
 from kernel.front.context import Call, Front
 from kernel.front.memory import stats_items
-from kernel.front.responses import protobuf_fields, views
-from kernel.front.responses.views import LIST_FIELD
+from kernel.front.memory.list_items import LIST_FIELD
+from kernel.front.responses import list_filters, protobuf_fields
 from kernel.front.stats import stats_reading
 
 _STATS = cri.ContainerStatsResponse.STATS_FIELD_NUMBER
@@ -69,7 +69,7 @@ async def _containers(front: Front, given: cri.ContainerStatsFilter) -> Iterator
 
     def chosen() -> list[Container]:
         records = front.replica.listed_containers()
-        passing = views.containers_that_pass(records, wanted) if wanted.ByteSize() else records
+        passing = list_filters.containers_that_pass(records, wanted) if wanted.ByteSize() else records
         return list(filter(stats_items.active, passing))
 
     await stats_reading.before_list(front, {record.sandbox for record in chosen()})
@@ -81,7 +81,7 @@ async def _pods(front: Front, given: cri.PodSandboxStatsFilter) -> Iterator[byte
 
     def chosen() -> list[Sandbox]:
         records = front.replica.listed_sandboxes()
-        passing = views.pods_that_pass(records, wanted) if wanted.ByteSize() else records
+        passing = list_filters.pods_that_pass(records, wanted) if wanted.ByteSize() else records
         return list(filter(stats_items.ready, passing))
 
     await stats_reading.before_list(front, [record.id for record in chosen()])

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from kernel.contracts.runtime import Resources
 from kernel.front.containers import updates
-from kernel.front.requests.pod_config import resources_of
+from kernel.front.requests.resources import resources_of
 
 
 def test_limits_are_shown_as_they_were_asked_for() -> None:

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import pytest
 
 from kernel.contracts.oci import ImageConfig
-from kernel.contracts.runtime import CreateRequest, NamespaceMode, Propagation
+from kernel.contracts.runtime import CreateRequest, Propagation
 from kernel.cri.generated import cri_pb2 as cri
-from kernel.errors import InvalidInput, Unimplemented
-from kernel.front.requests.container_config import log_path, plan_container, signal_name, signal_number
+from kernel.errors import InvalidInput
+from kernel.front.requests.container_config import log_path, plan_container
 from kernel.ids import ContainerId, SandboxId
 from tests.harness.fakes.pod_workers import container_config, pod_config
 
@@ -63,15 +63,6 @@ def test_a_whole_container_is_translated() -> None:
     assert (found.log_path, found.stop_signal) == ("main/0.log", "SIGUSR1")
 
 
-def test_paths_that_a_request_leaves_out_are_the_default_ones_and_an_empty_list_is_none_at_all() -> None:
-    config = container_config()
-    config.linux.ClearField("security_context")
-    assert plan(config).security.masked_paths is None
-    config.linux.security_context.SetInParent()
-    security = plan(config).security
-    assert (security.masked_paths, security.readonly_paths) == ((), ())
-
-
 def test_no_log_without_a_folder_for_it() -> None:
     pod = pod_config()
     assert log_path(container_config(), pod)[1] == "/var/log/pods/x/main/0.log"
@@ -79,46 +70,10 @@ def test_no_log_without_a_folder_for_it() -> None:
     assert log_path(container_config(), pod) == ("", "")
 
 
-@pytest.mark.parametrize(
-    ("of_pod", "asked", "becomes"),
-    [
-        (cri.POD, cri.POD, NamespaceMode.POD),
-        (cri.POD, cri.CONTAINER, NamespaceMode.CONTAINER),
-        (cri.CONTAINER, cri.POD, NamespaceMode.CONTAINER),
-        (cri.NODE, cri.POD, NamespaceMode.NODE),
-        (cri.POD, cri.NODE, NamespaceMode.NODE),
-    ],
-)
-def test_a_pid_namespace_that_the_pod_has_not_is_not_shared(
-    of_pod: cri.NamespaceMode, asked: cri.NamespaceMode, becomes: NamespaceMode
-) -> None:
-    pod, config = pod_config(), container_config()
-    pod.linux.security_context.namespace_options.pid = of_pod
-    config.linux.security_context.namespace_options.pid = asked
-    assert plan(config, pod).security.pid is becomes
-
-
-def test_every_signal_has_a_name_and_its_name_is_known() -> None:
-    for number in cri.Signal.values():
-        name = signal_name(number)
-        assert signal_number(name) == number
-    assert signal_name(cri.SIGNAL_SIGRTMINPLUS3) == "SIGRTMIN+3"
-    assert signal_number("QUIT") == cri.SIGNAL_SIGQUIT
-    assert signal_number("SIGNONE") == cri.SIGNAL_RUNTIME_DEFAULT
-
-
 def mount(**fields: object) -> Change:
     return lambda config: config.mounts.append(
         cri.Mount(**{"container_path": "/x", "host_path": "/y", **fields})  # type: ignore[arg-type]
     )
-
-
-def security(change: Callable[[cri.LinuxContainerSecurityContext], object]) -> Change:
-    return lambda config: change(config.linux.security_context)
-
-
-def limit(name: str, value: object) -> Change:
-    return lambda config: setattr(config.linux.resources, name, value)
 
 
 FAULTS: list[tuple[str, Change]] = [
@@ -146,22 +101,6 @@ FAULTS: list[tuple[str, Change]] = [
         container_path="/dev/x", host_path="/dev/../etc/shadow", permissions="r")),
     ("config.devices[0].permissions", lambda c: c.devices.add(
         container_path="/dev/x", host_path="/dev/x", permissions="rwmx")),
-    ("add_capabilities[0]", security(lambda s: s.capabilities.add_capabilities.append("CAP_FOO"))),
-    ("run_as_user", security(lambda s: s.run_as_user.MergeFrom(cri.Int64Value(value=-1)))),
-    ("run_as_user", security(lambda s: s.run_as_user.MergeFrom(cri.Int64Value(value=1 << 31)))),
-    ("run_as_group", security(lambda s: s.run_as_group.MergeFrom(cri.Int64Value(value=5)))),
-    ("supplemental_groups", security(lambda s: s.supplemental_groups.extend(range(65537)))),
-    ("run_as_username", security(lambda s: setattr(s, "run_as_username", "a:0:0\nb"))),
-    ("masked_paths[0]", security(lambda s: s.masked_paths.append("/proc/../etc"))),
-    ("container id", security(lambda s: s.namespace_options.MergeFrom(cri.NamespaceOption(pid=cri.TARGET)))),
-    ("memory_limit_in_bytes", limit("memory_limit_in_bytes", -1)),
-    ("cpu_period", limit("cpu_period", -1)),
-    ("oom_score_adj", limit("oom_score_adj", -2000)),
-    ("cpuset_cpus", limit("cpuset_cpus", "0-99999999")),
-    ("unified", lambda c: c.linux.resources.unified.update({"../cgroup.procs": "1"})),
-    ("unified", lambda c: c.linux.resources.unified.update({"cgroup.freeze": "1"})),
-    ("unified", lambda c: c.linux.resources.unified.update({"memory.max": "1\n2"})),
-    ("page_size", lambda c: c.linux.resources.hugepage_limits.add(page_size="../2MB")),
     ("config.stop_signal", lambda c: setattr(c, "stop_signal", 99)),
 ]  # fmt: skip
 
@@ -178,16 +117,3 @@ def test_a_fault_names_its_field(field: str, change: Change) -> None:
 def test_no_command_anywhere_is_refused() -> None:
     with pytest.raises(InvalidInput, match=r"config\.command"):
         plan(container_config(), image=ImageConfig())
-
-
-UNSERVED: list[tuple[str, Change]] = [
-    ("add_ambient_capabilities", security(lambda s: s.capabilities.add_ambient_capabilities.append("CHOWN"))),
-]
-
-
-@pytest.mark.parametrize(("field", "change"), UNSERVED, ids=[field for field, _ in UNSERVED])
-def test_what_is_not_served_is_not_promised(field: str, change: Change) -> None:
-    config = container_config()
-    change(config)
-    with pytest.raises(Unimplemented, match=field):
-        plan(config)

@@ -6,7 +6,6 @@ from kernel.contracts.runtime import Mount, Propagation
 from kernel.cri.generated import cri_pb2 as cri
 from kernel.errors import InvalidInput
 from kernel.front.requests import mounts
-from kernel.ids import ImageId
 
 
 def host(**fields: object) -> cri.Mount:
@@ -33,13 +32,6 @@ def test_images_are_numbered_in_their_order() -> None:
     first, _, last = mounts.plan(given)
     assert (first.image_volume, last.image_volume, last.image_sub_path) == (0, 1, "sub/dir")
     assert mounts.images(given) == (("config.mounts[0].image", "a"), ("config.mounts[2].image", "b"))
-
-
-def test_the_status_names_each_images_digest() -> None:
-    given = [host(), image("a"), image("b")]
-    shown = mounts.status(given, (ImageId("sha256:1"), ImageId("sha256:2")))
-    assert [mount.image.image_ref for mount in shown] == ["", "sha256:1", "sha256:2"]
-    assert given[1].image.image_ref == ""  # the request itself stays as it came
 
 
 @pytest.mark.parametrize(
@@ -76,7 +68,7 @@ def test_how_many_there_may_be() -> None:
     with pytest.raises(InvalidInput, match="images"):
         mounts.plan([image()] * 65)
     with pytest.raises(InvalidInput, match="CDI_devices"):
-        mounts.cdi_devices(cri.ContainerConfig(CDI_devices=[cri.CDIDevice(name="a")] * 1025))
+        mounts.cdi_devices([cri.CDIDevice(name="a")] * 1025)
 
 
 @pytest.mark.parametrize("given", [host(), image()])
@@ -100,7 +92,7 @@ def test_ids_of_a_host_path_are_mapped() -> None:
 
 def test_devices() -> None:
     config = cri.ContainerConfig(CDI_devices=[cri.CDIDevice(name="v.com/c=a")])
-    assert mounts.cdi_devices(config) == ("v.com/c=a",)
+    assert mounts.cdi_devices(config.CDI_devices) == ("v.com/c=a",)
     (found,) = mounts.devices([cri.Device(container_path="/dev/a", host_path="/dev/b", permissions="rm")])
     assert (found.container_path, found.host_path, found.permissions) == ("/dev/a", "/dev/b", "rm")
     with pytest.raises(InvalidInput, match=r"config\.devices\[0\]\.permissions"):

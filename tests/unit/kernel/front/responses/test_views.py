@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from kernel.contracts.records import Container, ContainerState, SandboxState
 from kernel.cri.generated import cri_pb2 as cri
 from kernel.front.responses import views
+from kernel.ids import ImageId
 from tests.harness.fakes.pod_workers import container_config, pod_config
 from tests.unit.kernel.front.memory.test_replica import ONE, POD
 
@@ -41,16 +42,18 @@ def test_a_pod_that_is_not_ready_has_no_address() -> None:
     assert not views.pod_status(replace(pod, state=SandboxState.NOT_READY)).network.ip
 
 
-def test_kept_items_are_the_messages_they_stand_for() -> None:
-    items = views.Items(views.container_item, views.LIST_FIELD, limit=2)
-    records = [replace(container(), id=f"{i:064x}", labels={"large": "x" * i * 100}) for i in range(5)]
-    for _ in range(2):
-        reply = cri.ListContainersResponse.FromString(b"".join(map(items.of, records)))
-        assert list(reply.containers) == [views.container_item(record) for record in records]
-    ended = replace(records[0], state=ContainerState.EXITED)
-    assert cri.ListContainersResponse.FromString(items.of(ended)).containers[0].state == cri.CONTAINER_EXITED
-
-
 def test_every_state_is_shown() -> None:
     assert set(views.SANDBOX_STATES) == set(SandboxState)
     assert set(views.CONTAINER_STATES) == set(ContainerState)
+
+
+def test_the_status_names_each_image_volume_s_image() -> None:
+    config = container_config()
+    config.mounts.add(container_path="/x", host_path="/h")
+    for name in ("a", "b"):
+        config.mounts.add(container_path="/v", readonly=True, image=cri.ImageSpec(image=name))
+    record = replace(ONE, config=config.SerializeToString(), volume_images=(ImageId("sha256:1"), ImageId("sha256:2")))
+    shown = views.container_status(record).mounts
+    assert [mount.image.image_ref for mount in shown] == ["", "sha256:1", "sha256:2"]
+    assert [mount.image.image for mount in shown] == ["", "a", "b"]
+    assert views.container_config(record) == config  # the request itself stays as it came
