@@ -1,7 +1,7 @@
-"""What a checkpoint says that it is of, read as what anybody may have written. Pure.
+"""The two descriptions in a checkpoint archive: config.dump and spec.dump. They are not trusted. Pure.
 
-Of it counts which image the container had, and which mounts its processes hold: nothing else. Annotations, devices,
-names, commands, privileges and paths of the new container are those of the request.
+Only this is taken from them: which image the container had, which mounts its processes hold, and whether it had a
+terminal. Annotations, devices, names, commands, privileges and paths of the new container are those of the request.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from kernel.errors import InvalidInput
 from kernel.formats import strict_json
 
 _OWN = frozenset({"/dev/shm", "/etc/hostname", "/etc/resolv.conf", "/run/.containerenv", "/run/secrets"})
-"""Bind mounts that each engine makes by itself."""
+"""Bind mounts that each engine makes by itself, so the request need not have them."""
 
 
 class _Config(msgspec.Struct, frozen=True, rename="camel"):
@@ -40,28 +40,28 @@ class _Spec(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """A checkpointed container."""
+    """The container that was checkpointed."""
 
     image_id: str
-    """With its algorithm; empty where it is not said."""
+    """With `sha256:`; empty if the checkpoint does not have it."""
     image_names: tuple[str, ...]
-    """By which its image may be known here."""
+    """The names that its image may have on this node."""
     mounts: tuple[str, ...]
-    """Where it had bind mounts."""
+    """Paths in the container where it had bind mounts of its own."""
     terminal: bool
 
 
-def parse(source: str, said: Descriptions) -> Origin:
-    """Read both descriptions; InvalidInput names `source`."""
+def parse(source: str, found: Descriptions) -> Origin:
+    """Read both descriptions. Raise InvalidInput, which names `source`, if they are malformed or name no image."""
     try:
-        config = msgspec.convert(strict_json.loads(said.config), _Config)
-        spec = msgspec.convert(strict_json.loads(said.spec), _Spec)
+        config = msgspec.convert(strict_json.loads(found.config), _Config)
+        spec = msgspec.convert(strict_json.loads(found.spec), _Spec)
     except (strict_json.NotStrictJson, msgspec.ValidationError) as error:
-        raise InvalidInput(f"checkpoint {source}: its description does not read: {error}") from error
+        raise InvalidInput(f"checkpoint {source}: its description cannot be read: {error}") from error
     reference = config.rootfs_image_ref.removeprefix("sha256:")
     names = (config.rootfs_image_name, config.rootfs_image)
     if not reference and not any(names):
-        raise InvalidInput(f"checkpoint {source}: it does not say of which image it is")
+        raise InvalidInput(f"checkpoint {source}: its description names no image")
     return Origin(
         image_id=f"sha256:{reference}" if reference else "",
         image_names=tuple(dict.fromkeys(name for name in names if name)),
@@ -73,7 +73,7 @@ def parse(source: str, said: Descriptions) -> Origin:
 
 
 def is_listed(names: tuple[str, ...], allowed: tuple[str, ...]) -> bool:
-    """Whether one of an image's names is, or is below, one of those in the configuration."""
+    """Return whether one of an image's names is, or is below, one of those in the configuration."""
     return any(
         name == beginning or (name.startswith(beginning) and (beginning[-1:] in "/:@" or name[len(beginning)] in "/:@"))
         for name in names

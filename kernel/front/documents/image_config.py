@@ -1,4 +1,4 @@
-"""The image configuration (image-spec, config.md) from bytes that a registry sent to what containers take. Pure.
+"""The image configuration (OCI image-spec, config.md): parsed from the bytes that a registry sent. Pure.
 
 The image worker is not trusted, so the front parses by itself and keeps a small normal form: every field that is
 used is checked here, everything else is dropped. Errors are InvalidInput or FailedPrecondition and name the field.
@@ -19,10 +19,11 @@ from kernel.formats import strict_json
 from kernel.ids import DiffId, Digest, ImageId, digest
 
 MAX_BYTES = 4 << 20
+"""Bytes of a configuration."""
 MAX_LAYERS = 500
 _MAX_ID = 2**31 - 1
 _MAX_STRING = 128 << 10
-"""As the kernel's MAX_ARG_STRLEN: execve refuses a longer argument or variable."""
+"""Bytes of a string: the kernel's MAX_ARG_STRLEN, above which execve(2) refuses an argument or variable."""
 _MAX_LABELS_BYTES = 1 << 20
 _MAX_ITEMS = 4096
 _NUMBER = re.compile(r"[0-9]{1,20}", re.ASCII)
@@ -41,7 +42,7 @@ _ROOTFS_FIELDS = frozenset({"type", "diff_ids"})
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """What is kept of an image configuration."""
+    """The parts of an image configuration that are kept."""
 
     id: ImageId
     config: ImageConfig
@@ -50,12 +51,15 @@ class Parsed:
 
 
 def image_id(config: bytes) -> ImageId:
-    """The id of the image whose configuration these bytes are."""
+    """Return the id of an image: the digest of its configuration's bytes."""
     return ImageId(Digest(f"sha256:{hashlib.sha256(config).hexdigest()}"))
 
 
 def parse(config: bytes, layers: int) -> Parsed:
-    """Check a configuration of an image with `layers` layers, and take what containers need."""
+    """Check the configuration of an image with `layers` layers, and return what containers need of it.
+
+    Raise FailedPrecondition for an image of another operating system, InvalidInput for anything malformed.
+    """
     if len(config) > MAX_BYTES:
         raise InvalidInput(f"image configuration is {len(config)} bytes long, more than {MAX_BYTES}")
     if layers > MAX_LAYERS:
@@ -74,12 +78,12 @@ def parse(config: bytes, layers: int) -> Parsed:
 
 
 def distinct(diff_ids: tuple[DiffId, ...]) -> tuple[DiffId, ...]:
-    """The layers to stack, lowest first: of a layer that comes twice only the upper one shows."""
+    """Return the layers to stack, lowest first. If one comes twice only the upper is kept: it hides the other."""
     return tuple(reversed(dict.fromkeys(reversed(diff_ids))))
 
 
 def user_of(user: str) -> tuple[int | None, str]:
-    """The uid or else the user's name of a configuration's `User`; neither where it is empty."""
+    """Return the uid, or else the user's name, of config.User; (None, "") if it is empty."""
     name = user.partition(":")[0]
     return (int(name), "") if _NUMBER.fullmatch(name) else (None, name)
 
@@ -104,13 +108,15 @@ def _image_config(config: dict[str, Json]) -> ImageConfig:
 
 def _decode(config: bytes) -> Json:
     try:
-        return cast("Json", strict_json.loads(config))  # the type is JSON's grammar itself; every use checks it
+        return cast(
+            "Json", strict_json.loads(config)
+        )  # the type says no more than that it is JSON; every use checks it
     except strict_json.NotStrictJson as error:
         raise InvalidInput(f"image configuration: {error}") from error
 
 
 def _refuse_other_case(found: dict[str, Json], fields: frozenset[str], where: str) -> None:
-    """Other parsers take `user` for `User`: an image must not mean one thing to them and another to us."""
+    """Refuse `user` for `User`: parsers that ignore case would read another configuration than crisp does."""
     lowered = {field.lower(): field for field in fields}
     for key in found:
         field = lowered.get(key.lower())
@@ -170,7 +176,7 @@ def _labels(config: dict[str, Json]) -> dict[str, str]:
 
 
 def _user(user: str) -> str:
-    """`USER[:GROUP]`, each a name or a number in the range of ids; a number is never looked up as a name."""
+    """Check config.User: `USER[:GROUP]`, each a name or an id. A number is always an id, never looked up as a name."""
     parts = user.split(":") if user else []
     if len(parts) > 2:
         raise InvalidInput(f"image configuration, config.User: {user[:80]!r} is not user or user:group")
@@ -184,7 +190,10 @@ def _user(user: str) -> str:
 
 
 def _working_dir(path: str) -> str:
-    """Absolute; relative ones are below the root. Never below /proc, whose links lead out of the container."""
+    """Return config.WorkingDir as an absolute path; a relative one is below the root.
+
+    It must not be below /proc, whose links lead out of the container.
+    """
     if not path:
         return ""
     absolute = path if path.startswith("/") else f"/{path}"
@@ -200,7 +209,7 @@ def _volume(path: str) -> str:
 
 
 def _stop_signal(text: str) -> str:
-    """The signal as `SIGTERM` or `SIGRTMIN+3`, whichever way the image spells it."""
+    """Return config.StopSignal as `SIGTERM` or `SIGRTMIN+3`, from any spelling: a name or a number."""
     if not text:
         return ""
     name = f"SIG{text.upper().removeprefix('SIG')}"

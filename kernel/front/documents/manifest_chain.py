@@ -1,7 +1,8 @@
-"""From what a caller named by digest down to configuration and layers: each document hashed and looked into. Pure.
+"""The digests from what a request names down to an image's configuration and layers, each verified. Pure.
 
-The image worker talks to registries and may be taken over by one: it must not be able to answer with another image
-than was asked for. So the front follows the digests itself (image-spec: image-index.md, manifest.md).
+The image worker talks to registries, and one of them may have taken it over: it must not be able to answer with
+another image than the requested one. So the front follows the digests itself (OCI image-spec: image-index.md,
+manifest.md).
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from kernel.formats import strict_json
 from kernel.ids import Digest
 
 CHECKPOINT_KEYS = ("org.criu.checkpoint.container.name", "io.kubernetes.cri-o.annotations.checkpoint.name")
-"""Annotations by which an image says that it is a checkpoint, the newer one first."""
+"""Annotations of a manifest whose image is a checkpoint, the newer one first. The value is the container's name."""
 _INDEXES = 2
-"""An index, and one within it."""
+"""The most indexes above a manifest: one, and one within it."""
 
 
 class _Blob(msgspec.Struct, frozen=True, rename="camel"):
@@ -45,11 +46,11 @@ class _Manifest(msgspec.Struct, frozen=True):
 
 
 def checkpoint_of(documents: Iterable[bytes]) -> str:
-    """The container that an image is a checkpoint of, as one of its manifests says; empty for an ordinary image."""
+    """Return the name of the container that an image is a checkpoint of; empty for an ordinary image."""
     for document in documents:
         try:
             parsed = msgspec.json.decode(document, type=_Annotated)
-        except msgspec.DecodeError:  # a configuration, or a manifest that says nothing of the kind
+        except msgspec.DecodeError:  # a configuration, or a manifest of another shape
             continue
         for key in CHECKPOINT_KEYS if parsed.layers else ():
             if name := parsed.annotations.get(key):
@@ -57,23 +58,26 @@ def checkpoint_of(documents: Iterable[bytes]) -> str:
     return ""
 
 
-def verify(asked: Digest | None, resolved: Resolved) -> None:
-    """Corrupt unless each digest that `resolved` claims is that of what it brought, from `asked` to the layers."""
+def verify(requested: Digest | None, resolved: Resolved) -> None:
+    """Raise Corrupt unless each document of `resolved` has the digest that the one above it names.
+
+    The first one has the digest `requested`, if the request names one; the last one lists the layers of `resolved`.
+    """
     try:
-        _verify(asked, resolved)
+        _verify(requested, resolved)
     except (strict_json.NotStrictJson, msgspec.ValidationError) as error:
-        raise Corrupt(f"a manifest does not read: {error}") from error
+        raise Corrupt(f"a manifest cannot be read: {error}") from error
 
 
-def _verify(asked: Digest | None, resolved: Resolved) -> None:
+def _verify(requested: Digest | None, resolved: Resolved) -> None:
     *indexes, manifest = resolved.documents or (b"",)
     top = indexes[0] if indexes else manifest
     if len(indexes) > _INDEXES:
         raise Corrupt(f"more than {_INDEXES} indexes, one within the other")
     _same("what was named", resolved.digest, _digest(top))
     _same("the manifest", resolved.manifest_digest, _digest(manifest))
-    if asked is not None:
-        _same("what was asked for", asked, _digest(top))
+    if requested is not None:
+        _same("what was asked for", requested, _digest(top))
     for index, below in pairwise(resolved.documents):
         listed = msgspec.convert(strict_json.loads(index), _Index).manifests
         if _digest(below) not in (entry.digest for entry in listed):

@@ -1,7 +1,8 @@
-"""The metrics of containers and pods, by the names and labels under which cAdvisor gives them. Pure.
+"""Metric and MetricDescriptor of the CRI: the metrics of containers and pods, named and labelled as by cAdvisor. Pure.
 
-The interface carries whole numbers and the kubelet hands them on as they are: seconds are rounded down. A family
-without a value on this host has no samples. `CONTAINER` families are a container's, `POD` families are the network's.
+The CRI carries whole numbers (Metric.value), and the kubelet passes them on unchanged: seconds are rounded down. A
+family without a value on this host has no samples. `CONTAINER` families are those of a container, `POD` families are
+those of a pod's network.
 """
 
 from __future__ import annotations
@@ -25,39 +26,43 @@ from kernel.contracts.storage import Usage
 from kernel.cri.generated import cri_pb2 as cri
 
 LABELS = ("container", "id", "image", "name", "namespace", "pod")
-"""Every metric has these labels first."""
+"""The first labels of every metric."""
 _SECOND = 1_000_000_000
+"""Nanoseconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """A container's readings."""
+    """Everything that is known about one container."""
 
     reading: ContainerUsage
     started_at: int
+    """When it was started, in nanoseconds since 1970; 0 if it was not."""
     layer: Usage | None
+    """The size of its writable layer; None if it was not measured."""
     file_system: FileSystem | None
+    """The file system of the writable layers."""
 
     @property
     def usage(self) -> CgroupUsage:
-        """Of its cgroup."""
+        """The numbers of its cgroup."""
         return self.reading.usage
 
     @property
     def detail(self) -> Detail:
-        """All unknown where it was not read."""
+        """The numbers that are read only for metrics; all are None if they were not read."""
         return self.reading.detail or _UNKNOWN
 
 
 _UNKNOWN = Detail()
 _Of = TypeVar("_Of")
 Values = Iterable[tuple[tuple[str, ...], int | None]]
-"""Values of the family's own labels, each with a number."""
+"""Samples: the values of the family's own labels, and the number, None if it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
 class Family(Generic[_Of]):
-    """A metric with its own labels, and how its values come from what was read."""
+    """A metric with its own labels, and the function that makes its samples of a reading."""
 
     name: str
     help: str
@@ -66,12 +71,15 @@ class Family(Generic[_Of]):
     labels: tuple[str, ...] = ()
 
     def descriptor(self) -> cri.MetricDescriptor:
-        """As the CRI lists it."""
+        """Return the MetricDescriptor."""
         return cri.MetricDescriptor(name=self.name, help=self.help, label_keys=(*LABELS, *self.labels))
 
 
 def metrics(families: Iterable[Family[_Of]], of: _Of, at: int, labels: tuple[str, ...]) -> list[cri.Metric]:
-    """Every value that is known, under the values of `LABELS`."""
+    """Return a Metric for each sample with a number.
+
+    `labels` are the values of `LABELS`; `at` is when the numbers were read, in nanoseconds since 1970.
+    """
     found = []
     for family in families:
         for own, value in family.values(of):

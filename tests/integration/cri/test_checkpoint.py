@@ -144,7 +144,7 @@ def test_82_crafted_archives_are_refused(daemon: Daemon, pod: Pod, cri: Cri, pla
     others = {
         "is not here": archive(place / "unknown.tar", "e" * 64),
         "terminal": archive(place / "terminal.tar", image_id, process={"terminal": True}),
-        "does not read": archive(place / "mounts.tar", image_id, mounts={"a": 1}),
+        "cannot be read": archive(place / "mounts.tar", image_id, mounts={"a": 1}),
     }
     for word, made in others.items():
         with refused(CODE.NOT_FOUND if "here" in word else CODE.INVALID_ARGUMENT, word):
