@@ -99,7 +99,7 @@ class Front:
         pinned = self.config.image.pinned
         self.image_items = Items(lambda image: to_cri(image, pinned))
         self.short_names = ShortNames(Path(self.config.image.registries_conf))
-        self.replica.expand = self.short_names.local
+        self.replica.image_index.expand = self.short_names.local
 
     async def platform(self, deadline: Deadline) -> Platform:
         """Return what the runtime can do on this host; ask it if that is not known yet."""

@@ -1,6 +1,6 @@
-"""What the ImageService remembers beside the records: how far pulls are, and the sizes of the file systems.
+"""The ImageService's memory beside the records: the progress of pulls, and the sizes of the file systems.
 
-Lost with the front, and made anew: nothing here decides what is on the host.
+Nothing here decides what is on the host.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from kernel.ids import Digest, ImageId
 
 
 class Phase(enum.Enum):
-    """Where a layer of a pull is."""
+    """The phase of one layer of a pull."""
 
     WAITING = "waiting"
     DOWNLOADING = "downloading"
@@ -24,7 +24,7 @@ class Phase(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class LayerProgress:
-    """How far one layer of a pull is, in bytes of its blob."""
+    """The progress of one layer of a pull. `done` and `total` are bytes of its compressed blob."""
 
     phase: Phase
     done: int
@@ -33,15 +33,15 @@ class LayerProgress:
 
 @dataclass(slots=True)
 class PullProgress:
-    """How far a pull is, by the digests of its compressed layers. Watchers are woken, never waited for."""
+    """The progress of a pull, by the digests of its compressed layers. Watchers are woken, never waited for."""
 
     layers: dict[Digest, LayerProgress] = field(default_factory=dict)
     abandoned: bool = False
-    """Nobody waits for it any more: it is being ended, and leaves nothing."""
+    """Whether nobody waits for it any more. Then it is being cancelled, and leaves nothing."""
     _watchers: set[asyncio.Event] = field(default_factory=set)
 
     def set(self, layer: Digest, phase: Phase, total: int, done: int = 0) -> None:
-        """Say where a layer is now."""
+        """Set the progress of a layer; `done` may be omitted for the phase DONE."""
         if phase is Phase.DONE:
             done = total
         self.layers[layer] = LayerProgress(phase, min(done, total), total)
@@ -49,7 +49,7 @@ class PullProgress:
             watcher.set()
 
     def watch(self) -> asyncio.Event:
-        """An event that is set on each change from now on, until it is given to `unwatch`."""
+        """Return an event that is set on each change from now on, until it is given to `unwatch`."""
         event = asyncio.Event()
         self._watchers.add(event)
         return event
@@ -61,26 +61,27 @@ class PullProgress:
 
 @dataclass(slots=True, eq=False)
 class PullUnderWay:
-    """A pull that runs as a task of its own, for all who want its image."""
+    """A pull that runs in a task of its own, for all calls that want its image."""
 
     progress: PullProgress
     task: asyncio.Task[ImageId]
     waiting: int = 0
-    """Calls that want its result."""
+    """How many calls wait for its result."""
 
 
 @dataclass(slots=True)
 class ImageMemory:
-    """One per front."""
+    """The ImageService's memory; a front has one."""
 
     pulls: dict[tuple[str, ...], PullUnderWay] = field(default_factory=dict)
     """Pulls under way, by the key under which equal ones join."""
     incomplete: set[ImageId] = field(default_factory=set)
-    """Images that lack a layer on disk: in no list until they are whole."""
+    """Images that lack a layer on disk. No list has them until they are whole."""
     loads: int = 0
-    """Archives that are being loaded."""
+    """How many archives are being loaded."""
     fs_info: FsInfo | None = None
+    """The last sizes of the file systems; None until they have been measured."""
     fs_info_at: int = 0
-    """When it was measured: nanoseconds since 1970, as the CRI shows it."""
+    """When they were measured, in nanoseconds since 1970 (FilesystemUsage.timestamp)."""
     fs_info_read: float = 0.0
-    """The same on the monotonic clock, to tell its age."""
+    """The same in seconds of the monotonic clock, to compute their age."""

@@ -1,7 +1,7 @@
-"""Sessions that were asked for and whose clients are to come: what they are to do stays here. Pure.
+"""Sessions of exec, attach and port-forward that have a URL but no client yet. Pure.
 
-The stream process hears of a session only what it needs to know its client by: what was asked for comes from here, so
-that nothing a client sends decides what is run.
+What a session will do (its command, its container) is kept here. The stream process gets only what it needs to
+recognise the client, so nothing that a client sends decides what is run.
 """
 
 from __future__ import annotations
@@ -13,38 +13,43 @@ from kernel.errors import ResourceExhausted
 from kernel.ids import SessionId
 
 MOST = 1000
+"""How many sessions may wait for their clients."""
 LIFE_NS = 60 * 10**9
+"""How long a session waits for its client, in nanoseconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """One session."""
+    """One session that waits for its client."""
 
     expected: ExpectRequest
     command: tuple[str, ...] = ()
-    """Of an exec."""
+    """The command of an exec; empty for attach and port-forward."""
 
 
 class PendingSessions:
-    """Times are CLOCK_BOOTTIME in nanoseconds."""
+    """All sessions that wait. Times are CLOCK_BOOTTIME in nanoseconds."""
 
     def __init__(self) -> None:
         self._pending: dict[SessionId, Pending] = {}
 
     def add(self, pending: Pending, now_ns: int) -> None:
-        """Remember one; ResourceExhausted where there are too many."""
+        """Add a session; ResourceExhausted if `MOST` wait already."""
         self._pending = {one.expected.session: one for one in self.all(now_ns)}
         if len(self._pending) >= MOST:
             raise ResourceExhausted(
                 f"{MOST} sessions of exec, attach and port-forward wait for their clients",
-                hint="those that nobody comes for are forgotten after a minute",
+                hint="a session without a client is forgotten after a minute",
             )
         self._pending[pending.expected.session] = pending
 
-    def take(self, session: SessionId) -> Pending | None:
-        """The client has come: the stream process has seen to it that it came in time."""
-        return self._pending.pop(session, None)
+    def take(self, session_id: SessionId) -> Pending | None:
+        """Remove and return a session whose client has connected; None if it is not known.
+
+        The stream process has checked that the client came in time.
+        """
+        return self._pending.pop(session_id, None)
 
     def all(self, now_ns: int) -> list[Pending]:
-        """Those that have not expired."""
+        """Return the sessions that have not expired."""
         return [one for one in self._pending.values() if one.expected.expires_ns > now_ns]

@@ -1,16 +1,13 @@
-"""The records in memory: what lists and status are answered from, whatever a worker does.
+"""The replica: the front's copy of the records, from which lists and status are answered whatever a worker does.
 
-Loaded from the supervisor at start. A record changes here only after the supervisor has it on disk: `commit` sends,
-then applies. Whoever changes a record that somebody else may change meanwhile (an exit is heard of while a start
-ends) does it through `change`, which holds the record's own lock from reading it to having committed it.
+It is loaded from the supervisor at start. A record changes here only after the supervisor has it on disk: `commit`
+sends, then applies. A record that somebody else may change meanwhile (the report of an exit arrives while a start
+ends) is changed by `change`, which holds the record's own lock from reading it to having committed it.
 """
 
 from __future__ import annotations
 
-import asyncio
-import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from kernel.contracts import supervisor
@@ -28,81 +25,63 @@ from kernel.contracts.records import (
 )
 from kernel.contracts.runtime import Platform
 from kernel.contracts.supervisor import Commit, Snapshot
-from kernel.errors import DeadlineExceeded, InvalidInput, NotFound
-from kernel.formats import reference
+from kernel.errors import InvalidInput, NotFound
+from kernel.front.memory.container_waiters import ContainerWaiters
+from kernel.front.memory.image_index import ImageIndex
+from kernel.front.memory.record_changes import Change, changes_of
 from kernel.front.requests import keys
 from kernel.front.requests.keys import ContainerKey, SandboxKey
 from kernel.host.aio import Deadline, KeyedLock
 from kernel.ids import ContainerId, ImageId, SandboxId
 
-_IMAGE_ID = re.compile(r"(?:sha256:)?([0-9a-f]{3,64})", re.ASCII)
-_HEX_DIGITS = 64
 _Record = TypeVar("_Record", Sandbox, Container)
 
 
-@dataclass(frozen=True, slots=True)
-class SandboxChange:
-    """A record before and after a commit; None where there was, or is, none."""
-
-    before: Sandbox | None
-    after: Sandbox | None
-
-
-@dataclass(frozen=True, slots=True)
-class ContainerChange:
-    """As above."""
-
-    before: Container | None
-    after: Container | None
-
-
-Change = SandboxChange | ContainerChange
-
-
-def _nobody(changes: Sequence[Change]) -> None:
-    """Nobody listens."""
+def _drop(changes: Sequence[Change]) -> None:
+    """Do nothing: what `Replica.on_change` is until somebody sets it."""
 
 
 class Committer(Protocol):
-    """The supervisor's client, as far as the replica uses it."""
+    """The part of the supervisor's client that the replica uses."""
 
     async def call(
         self, method: Method[Commit, Nothing], request: Commit, *, deadline: Deadline | None = None
     ) -> Nothing:
-        """Send one transaction."""
+        """Send one transaction and return once it is on disk."""
 
 
 class Replica:
-    """All that is remembered. Its mappings are read by everyone and written by `commit` and `load` only."""
+    """All records. Its mappings are read by everyone and written by `commit` and `load` only."""
 
     def __init__(self, supervisor_client: Committer) -> None:
         self._supervisor = supervisor_client
         self._locks: KeyedLock[str] = KeyedLock()
-        self._waiting: dict[ContainerId, set[asyncio.Future[None]]] = {}
         self._members: dict[SandboxId, dict[ContainerId, None]] = {}
-        self._image_names: dict[str, ImageId] = {}
-        self.expand: Callable[[str], Sequence[reference.Reference]] = lambda text: (reference.parse(text),)
-        """What a reference may mean; InvalidInput where it is none."""
-        self.on_change: Callable[[Sequence[Change]], None] = _nobody
+        """The containers of each sandbox, oldest first: the keys of a dict are an ordered set."""
+        self.on_change: Callable[[Sequence[Change]], None] = _drop
         """Called with the changes of each commit that was applied."""
         self.sandboxes: dict[SandboxId, Sandbox] = {}
         self.containers: dict[ContainerId, Container] = {}
-        self.images: dict[ImageId, Image] = {}
+        self.image_index = ImageIndex()
+        self.images = self.image_index.by_id
         self.intents: dict[str, Intent] = {}
         self.exits: dict[ContainerId, Exit] = {}
         self.damaged = ""
-        # Facts of the moment, from the watches of kernel.front.recovery.
+        """As `Snapshot.damaged`."""
+        self._waiters = ContainerWaiters(self.containers)
+        # Not records, but what is true now; `kernel.front.watches` keeps it so.
         self.network = Readiness(
             ready=False, reason="NetworkNotAsked", message="the network worker has not answered yet"
         )
         self.down: dict[str, str] = {}
         """Workers that are not ready, each with the reason."""
         self.platform: Platform | None = None
+        """What the runtime can do on this host; None until it has answered."""
         self.doomed: set[str] = set()
-        """Sandboxes and containers whose making failed and whose traces are still to be taken away."""
+        """Ids of sandboxes and containers that could not be made and whose traces are still to be removed."""
 
     def load(self, snapshot: Snapshot) -> None:
-        """Begin with what the supervisor has on disk."""
+        """Take over the records that the supervisor has on disk."""
         self._apply(
             Commit(
                 put_sandboxes=snapshot.sandboxes,
@@ -115,7 +94,7 @@ class Replica:
         self.damaged = snapshot.damaged
 
     def snapshot(self) -> Snapshot:
-        """All that is remembered, as it is now."""
+        """Return all records as they are now."""
         return Snapshot(
             sandboxes=tuple(self.sandboxes.values()),
             containers=tuple(self.containers.values()),
@@ -128,77 +107,51 @@ class Replica:
     async def commit(self, commit: Commit, deadline: Deadline) -> None:
         """Have the supervisor write one transaction, then apply it here."""
         await self._supervisor.call(supervisor.COMMIT, commit, deadline=deadline)
-        changes = self._changes(commit)
+        changes = changes_of(commit, self.sandboxes, self.containers)
         self._apply(commit)
         self.on_change(changes)
 
     async def change(self, key: str, plan: Callable[[], Commit | None], deadline: Deadline) -> None:
-        """Commit what `plan` makes of the records as they are once nobody else changes the record with id `key`."""
+        """Commit what `plan` returns, if anything. It is called while nobody else changes the record with this id."""
         async with self._locks.hold(key):
             commit = plan()
             if commit is not None:
                 await self.commit(commit, deadline)
 
     async def wait_container(
-        self, container: ContainerId, until: Callable[[Container], bool], deadline: Deadline
+        self, container_id: ContainerId, until: Callable[[Container], bool], deadline: Deadline
     ) -> None:
-        """Wait until a container's record says so, or is gone."""
-        while (record := self.containers.get(container)) is not None and not until(record):
-            changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            waiting = self._waiting.setdefault(container, set())
-            waiting.add(changed)
-            try:
-                async with asyncio.timeout(max(deadline.remaining(), 0)):
-                    await changed
-            except TimeoutError as error:
-                raise DeadlineExceeded(f"container {container} is {record.state.value}: the deadline passed") from error
-            finally:
-                waiting.discard(changed)
-                if not waiting:
-                    self._waiting.pop(container, None)
+        """Wait until `until` accepts a container's record, or the record is gone."""
+        await self._waiters.wait(container_id, until, deadline)
 
     # Looking up.
 
     def sandbox(self, text: str) -> Sandbox:
-        """A listed sandbox by id or unambiguous beginning of one; NotFound, InvalidInput."""
-        return _by_id(self.sandboxes, self.listed_sandboxes(), text, "pod_sandbox_id", "pod sandbox")
+        """Return a listed sandbox by the beginning of its id. Raise NotFound, or InvalidInput if several begin so."""
+        return _by_id(self.listed_sandboxes(), text, "pod_sandbox_id", "pod sandbox")
 
     def container(self, text: str) -> Container:
-        """A listed container by id or unambiguous beginning of one; NotFound, InvalidInput."""
-        return _by_id(self.containers, self.listed_containers(), text, "container_id", "container")
+        """Return a listed container by the beginning of its id. Raise NotFound, or InvalidInput if several begin so."""
+        return _by_id(self.listed_containers(), text, "container_id", "container")
 
     def image(self, name: str) -> Image | None:
-        """An image by id, beginning of an id, tag or digest, in short or full form; InvalidInput where malformed."""
-        found = _IMAGE_ID.fullmatch(name)
-        prefix = f"sha256:{found.group(1)}" if found else ""
-        if name in self._image_names:
-            return self.images[self._image_names[name]]
-        if not name.startswith("sha256:") and not (found and len(found.group(1)) == _HEX_DIGITS):
-            for asked in self.expand(name):
-                spelling = f"{asked.name}@{asked.digest}" if asked.digest else str(asked)
-                if spelling in self._image_names:
-                    return self.images[self._image_names[spelling]]
-        elif not prefix:
-            raise InvalidInput(f"image {name!r} is not sha256: and 64 lower-case hex digits")
-        matches = [image for image in self.images.values() if prefix and image.id.startswith(prefix)]
-        if len(matches) > 1:
-            raise InvalidInput(f"image.image: {name!r} is the beginning of more than one image's id")
-        return matches[0] if matches else None
+        """Return an image by id, beginning of an id, tag or digest (`ImageIndex.find`)."""
+        return self.image_index.find(name)
 
     def listed_sandboxes(self) -> Iterator[Sandbox]:
-        """All but those being made."""
+        """Return all sandboxes but those being made."""
         return (record for record in self.sandboxes.values() if record.state is not SandboxState.CREATING)
 
     def listed_containers(self) -> Iterator[Container]:
-        """All but those being made."""
+        """Return all containers but those being made."""
         return (record for record in self.containers.values() if record.state is not ContainerState.CREATING)
 
-    def containers_of(self, sandbox: SandboxId) -> list[Container]:
-        """A sandbox's containers, oldest first, those being made too."""
-        return [self.containers[name] for name in self._members.get(sandbox, ())]
+    def containers_of(self, sandbox_id: SandboxId) -> list[Container]:
+        """Return a sandbox's containers, oldest first, those being made too."""
+        return [self.containers[one] for one in self._members.get(sandbox_id, ())]
 
     def sandbox_named(self, key: SandboxKey) -> Sandbox | None:
-        """The sandbox that a repeated RunPodSandbox means: made or being made, not stopped or on its way out."""
+        """Return the sandbox that a repeated RunPodSandbox means: made or being made, not stopped nor being removed."""
         for record in self.sandboxes.values():
             if (
                 keys.of_sandbox(record) == key
@@ -209,32 +162,23 @@ class Replica:
         return None
 
     def container_named(self, key: ContainerKey) -> Container | None:
-        """The container that a repeated CreateContainer means; one that has ended is not meant."""
+        """Return the container that a repeated CreateContainer means: not ended and not being removed."""
         for record in self.containers_of(key[0]):
             ended = record.state is ContainerState.EXITED
             if keys.of_container(record) == key and not ended and not self.leaving(record.id):
                 return record
         return None
 
-    def leaving(self, name: str) -> bool:
-        """Whether the sandbox or container with this id is being stopped (a sandbox) or removed."""
-        intent = self.intents.get(name)
-        return name in self.doomed or (intent is not None and intent.kind in _LEAVING)
+    def leaving(self, id_: str) -> bool:
+        """Return whether this sandbox is being stopped or removed, or this container is being removed."""
+        intent = self.intents.get(id_)
+        return id_ in self.doomed or (intent is not None and intent.kind in _LEAVING)
 
-    def uses(self, image: ImageId) -> list[Container]:
-        """Containers made from an image, or that have it mounted as a volume."""
-        return [record for record in self.containers.values() if image in (record.image_id, *record.volume_images)]
+    def uses(self, image_id: ImageId) -> list[Container]:
+        """Return the containers that are made from an image, or have it mounted as a volume."""
+        return [record for record in self.containers.values() if image_id in (record.image_id, *record.volume_images)]
 
     # Applying.
-
-    def _changes(self, commit: Commit) -> tuple[Change, ...]:
-        """Containers before their sandboxes."""
-        return (
-            *(ContainerChange(self.containers.get(one.id), one) for one in commit.put_containers),
-            *(ContainerChange(was, None) for name in commit.delete_containers if (was := self.containers.get(name))),
-            *(SandboxChange(self.sandboxes.get(one.id), one) for one in commit.put_sandboxes),
-            *(SandboxChange(pod, None) for name in commit.delete_sandboxes if (pod := self.sandboxes.get(name))),
-        )
 
     def _apply(self, commit: Commit) -> None:
         for sandbox in commit.put_sandboxes:
@@ -243,9 +187,7 @@ class Replica:
             self.containers[container.id] = container
             self._members.setdefault(container.sandbox, {})[container.id] = None
         for image in commit.put_images:
-            self._forget_names(image.id)
-            self.images[image.id] = image
-            self._image_names.update(dict.fromkeys((*image.tags, *image.digests), image.id))
+            self.image_index.put(image)
         for intent in commit.begin:
             self.intents[intent.id] = intent
         self.doomed.difference_update(commit.delete_sandboxes, commit.delete_containers)
@@ -258,32 +200,22 @@ class Replica:
             self.sandboxes.pop(sandbox_gone, None)
             self._members.pop(sandbox_gone, None)
         for image_gone in commit.delete_images:
-            self._forget_names(image_gone)
-            self.images.pop(image_gone, None)
+            self.image_index.remove(image_gone)
         for ended in commit.end:
             self.intents.pop(ended, None)
-        for changed in (*(container.id for container in commit.put_containers), *commit.delete_containers):
-            for future in self._waiting.get(changed, ()):
-                if not future.done():
-                    future.set_result(None)
-
-    def _forget_names(self, image: ImageId) -> None:
-        before = self.images.get(image)
-        for name in (*before.tags, *before.digests) if before else ():
-            if self._image_names.get(name) == image:
-                del self._image_names[name]
+        self._waiters.wake((*(container.id for container in commit.put_containers), *commit.delete_containers))
 
 
 _LEAVING = frozenset({IntentKind.STOP_SANDBOX, IntentKind.REMOVE_SANDBOX, IntentKind.REMOVE_CONTAINER})
 
 
 def _by_id(
-    records: dict[SandboxId, Sandbox] | dict[ContainerId, Container],
     listed: Iterator[_Record],
     text: str,
     field: str,
     what: str,
 ) -> _Record:
+    """Return the record whose id is `text` or begins with it. `field` and `what` are for the error's message."""
     if not text:
         raise InvalidInput(f"{field}: is empty")
     matches = []

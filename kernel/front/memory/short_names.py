@@ -1,10 +1,13 @@
-"""What a reference without a registry stands for, by registries.conf: an alias, or the registries to search.
+"""The references that an image's short name (one without a registry) means, by containers-registries.conf(5).
 
-`candidates` and `local` are pure. The front reads the file by itself: what a short name means decides which name an
-image gets here, so the image worker is not asked. Where no file has a search list a short name is docker.io's, as with
-Docker; where the list is empty it means nothing. There is no terminal to ask at: `enforcing` refuses what several
-registries could mean, `permissive` and `disabled` try one after the other. The peers' tools let aliases count in all
-three modes, and so does this.
+- A short name means its alias, if it has one, or the name in each registry of the search list.
+- If no file has a search list it means the name at docker.io, as with Docker; if the list is empty it means nothing.
+- There is no terminal at which to ask. The mode `enforcing` refuses a name that several registries could have;
+  `permissive` and `disabled` try one after the other. Aliases count in all three modes, as they do for podman.
+- The front reads the file by itself: the meaning of a short name decides which name an image gets on this node, and
+  that is not left to the image worker, which is not trusted.
+
+`candidates` and `local` are pure functions.
 """
 
 from __future__ import annotations
@@ -19,8 +22,10 @@ from kernel.formats.registries_conf import Conf
 
 
 def candidates(text: str, conf: Conf) -> tuple[Reference, ...]:
-    """The references that a pull of `text` tries, in this order. FailedPrecondition where it means nothing, or could
-    mean several and must not."""
+    """Return the references that a pull of `text` tries, in this order.
+
+    Raise FailedPrecondition if it means nothing, or if it could mean several and the mode is `enforcing`.
+    """
     found = local(text, conf)
     if not is_short(text):
         return found
@@ -39,7 +44,7 @@ def candidates(text: str, conf: Conf) -> tuple[Reference, ...]:
 
 
 def local(text: str, conf: Conf) -> tuple[Reference, ...]:
-    """The references that `text` may have been pulled by."""
+    """Return the references by which `text` may have been pulled."""
     whole = parse(text)
     if not is_short(text):
         return (whole,)
@@ -51,22 +56,24 @@ def local(text: str, conf: Conf) -> tuple[Reference, ...]:
 
 
 class ShortNames:
-    """The names in force."""
+    """The configuration in force, read again if its files have changed."""
 
     def __init__(self, file: Path) -> None:
         self._reader = RegistriesReader(file)
         self._conf = Conf()
 
     async def refresh(self, text: str) -> None:
-        """Look whether the files have changed, where `text` is a short name. FailedPrecondition where they never were
-        good."""
+        """Read the files again if `text` is a short name and they have changed.
+
+        Files that are malformed now leave the last good configuration in force; FailedPrecondition if there is none.
+        """
         if is_short(text):
             self._conf = await asyncio.to_thread(self._reader.conf)
 
     def candidates(self, text: str) -> tuple[Reference, ...]:
-        """As the function of this name."""
+        """Return the references that a pull of `text` tries (`candidates`)."""
         return candidates(text, self._conf)
 
     def local(self, text: str) -> tuple[Reference, ...]:
-        """As the function of this name."""
+        """Return the references by which `text` may have been pulled (`local`)."""
         return local(text, self._conf)

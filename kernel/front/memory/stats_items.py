@@ -1,6 +1,6 @@
-"""Statistics as fields of list messages, serialised: made once for each reading, and kept until the next.
+"""ContainerStats and PodSandboxStats as items of lists, serialised once for each reading. Pure.
 
-What does not change (names, labels, annotations) is made once for each record.
+What does not change with a reading (names, labels, annotations) is serialised once for each record.
 """
 
 from __future__ import annotations
@@ -15,25 +15,26 @@ from kernel.front.memory.stats_memory import StatsMemory
 from kernel.front.responses import protobuf_fields, stats_views
 
 _ATTRIBUTES = cri.ContainerStats.ATTRIBUTES_FIELD_NUMBER
-"""Of containers and of pods."""
+"""The same number in ContainerStats and in PodSandboxStats."""
 _LINUX = cri.PodSandboxStats.LINUX_FIELD_NUMBER
 _CONTAINERS = cri.LinuxPodSandboxStats.CONTAINERS_FIELD_NUMBER
 _LIMIT = 4096
+"""How many objects are kept of each kind."""
 _Made = TypeVar("_Made")
 
 
 class Kept(Generic[_Made]):
-    """What was made of some objects, as long as they are the same objects."""
+    """Objects made of others, kept as long as those are the same objects."""
 
     def __init__(self) -> None:
         self._kept: dict[str, tuple[tuple[object, ...], _Made]] = {}
 
     def of(self, name: str, parts: tuple[object, ...], make: Callable[[], _Made]) -> _Made:
-        """What is kept under `name`, or made now."""
+        """Return what is kept under `name` if it was made of the same `parts`; otherwise make it and keep it."""
         known = self._kept.get(name)
         if known is not None and all(map(is_, known[0], parts)):
             return known[1]
-        if len(self._kept) >= _LIMIT:  # most of it is of what is gone
+        if len(self._kept) >= _LIMIT:  # most of it belongs to records that are gone
             self._kept.clear()
         made = make()
         self._kept[name] = (parts, made)
@@ -41,7 +42,7 @@ class Kept(Generic[_Made]):
 
 
 class StatsItems:
-    """One per front. `mountpoint`: of the containers' writable layers."""
+    """The serialised statistics; a front has one. `mountpoint` is the path of the containers' writable layers."""
 
     def __init__(self, mountpoint: str) -> None:
         self._mountpoint = mountpoint
@@ -50,7 +51,7 @@ class StatsItems:
         self._pods: Kept[bytes] = Kept()
 
     def container(self, record: Container, memory: StatsMemory) -> bytes:
-        """A serialised ContainerStats; without numbers where the container does not run or was not read."""
+        """Return a serialised ContainerStats. It has no numbers if the container does not run or was not read yet."""
         reading = memory.containers.get(record.id) if active(record) else None
         rate, layer = memory.rates.get(record.id), memory.layers.get(record.id)
 
@@ -65,7 +66,7 @@ class StatsItems:
         return self._containers.of(record.id, (record, reading, rate, layer), make)
 
     def pod(self, record: Sandbox, members: Iterable[Container], memory: StatsMemory) -> bytes:
-        """A serialised PodSandboxStats; without numbers where the pod is not ready or was not read."""
+        """Return a serialised PodSandboxStats. It has no numbers if the pod is not ready or was not read yet."""
         reading = memory.pods.get(record.id) if ready(record) else None
         rate = memory.rates.get(record.id)
 
@@ -94,11 +95,11 @@ class StatsItems:
         return self._attributes.of(record.id, (record,), make)
 
 
-def active(container: Container) -> bool:
-    """Whether a container has, or may have, a process."""
-    return container.state.has_process
+def active(record: Container) -> bool:
+    """Return whether a container has a process that can be read."""
+    return record.state.has_process
 
 
-def ready(sandbox: Sandbox) -> bool:
-    """Whether a pod can use anything."""
-    return sandbox.state is SandboxState.READY
+def ready(record: Sandbox) -> bool:
+    """Return whether a pod is ready: one that is not uses nothing."""
+    return record.state is SandboxState.READY

@@ -1,7 +1,6 @@
 """The last readings of pods and containers, and when to read again. The clock is an argument of each method.
 
-Lost with the front and made anew. Moments are seconds of the monotonic clock; those within readings are
-nanoseconds since 1970, as the CRI shows them.
+Moments are seconds of the monotonic clock; those inside of readings are nanoseconds since 1970, as in the CRI.
 """
 
 from __future__ import annotations
@@ -16,63 +15,71 @@ from kernel.front.responses.rates import Rate, first_rate
 from kernel.ids import ContainerId, SandboxId
 
 LINGER = 30.0
-"""Readings go on as long after the last question; the kubelet asks every ten seconds."""
+"""Seconds for which readings go on after the last request; the kubelet asks every ten seconds."""
 _SHORTEST = 1.0
 _LONGEST = 10.0
+"""The limits of the pause between two readings, in seconds."""
 _SHARE = 0.01
 """The part of one CPU that readings may take."""
 _ECHO = 0.7
-"""A question is followed by a reading this much later: who asks twice, a second apart, sees two readings."""
+"""Seconds after a request until a reading: a caller that asks twice, a second apart, sees two readings."""
 LAYER_SECONDS = 60.0
-"""How old the size of a writable layer may get: finding it is a walk through all of its files."""
+"""How old the size of a writable layer may become, in seconds: measuring is a walk through all of its files."""
 
 
 @dataclass(frozen=True, slots=True)
 class LayerUsage:
-    """The size of a writable layer; `usage` is None where it could not be measured."""
+    """The size of a writable layer."""
 
     usage: Usage | None
+    """None if it could not be measured."""
     at: int
+    """When it was measured, in nanoseconds since 1970."""
     read: float
+    """The time of the last attempt."""
 
 
 @dataclass(slots=True)
 class StatsMemory:
-    """One per front. Filled by `kernel.front.stats.stats_reading` alone."""
+    """The last readings; a front has one. `kernel.front.stats.stats_reading` alone fills it."""
 
     pods: dict[SandboxId, PodUsage] = field(default_factory=dict)
     containers: dict[ContainerId, ContainerUsage] = field(default_factory=dict)
     detailed: dict[ContainerId, ContainerUsage] = field(default_factory=dict)
-    """The last reading with detail, which is asked for seldom."""
+    """The last readings with detail, which only metrics need."""
     file_system: FileSystem | None = None
+    """The file system of the writable layers."""
     layers: dict[ContainerId, LayerUsage] = field(default_factory=dict)
     rates: dict[str, Rate] = field(default_factory=dict)
-    """By id of the pod or container."""
+    """CPU rates by the id of the pod or container."""
     read: dict[SandboxId, float] = field(default_factory=dict)
-    """When each pod was read."""
+    """When each pod was read last."""
     absent: set[str] = field(default_factory=set)
-    """What was asked for since the last whole reading and is not there."""
+    """Ids of pods and containers that the runtime was asked for since the last whole reading and does not have."""
     whole_at: float = float("-inf")
-    """When all was read."""
+    """When all pods were read last."""
     detail_at: float = float("-inf")
+    """When all pods were read last with detail."""
     tried_at: float = float("-inf")
-    """When the last whole reading ended, well or not."""
+    """When the last whole reading ended, successful or not."""
     failing: bool = False
-    """The last reading failed: lists do not wait for the next."""
+    """Whether the last reading failed: then lists do not wait for the next one."""
     cost: float = 0.0
     """Seconds that a whole reading takes."""
     asked_at: float = float("-inf")
+    """When statistics were requested last."""
     begun: dict[tuple[str, ...], float] = field(default_factory=dict)
-    """Readings under way."""
+    """The readings under way, each with its beginning."""
     woken: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set by each request, so that the pause before the next reading is computed anew."""
 
     @property
     def period(self) -> float:
-        """Seconds between readings while somebody asks."""
+        """Seconds between readings while statistics are requested."""
         return min(max(_SHORTEST, self.cost / _SHARE), _LONGEST)
 
     def pause(self, now: float) -> float | None:
-        """Seconds until the next whole reading; None once nobody has asked for long."""
+        """Return the seconds until the next whole reading; None if there was no request for `LINGER` seconds."""
         if now - self.asked_at > LINGER:
             return None
         due = self.tried_at + self.period
@@ -81,11 +88,14 @@ class StatsMemory:
         return max(due - now, 0.0)
 
     def old(self, now: float) -> bool:
-        """Whether readings had stopped, or fail: a list must not go without trying."""
+        """Return whether the readings are old, for they have stopped or fail: then a list first tries to read."""
         return now - self.whole_at > 2 * self.period
 
     def take(self, stats: Stats, now: float, *, whole: bool, since: dict[str, int]) -> None:
-        """Keep a reading. `since` says when pods and containers began."""
+        """Keep a reading, which is `whole` if it has all pods.
+
+        `since` is when pods and containers began, by id, in nanoseconds since 1970.
+        """
         if whole:
             self._forget(stats)
             self.whole_at = now
@@ -103,21 +113,22 @@ class StatsMemory:
             self.detail_at = now
 
     def layers_due(self, alive: Iterable[ContainerId], now: float) -> list[ContainerId]:
-        """Whose writable layer is to be measured, those never measured first."""
+        """Return the containers whose writable layer is to be measured, those never measured first."""
         due = []
-        for container in alive:
-            known = self.layers.get(container)
+        for container_id in alive:
+            known = self.layers.get(container_id)
             if known is None or now - known.read > LAYER_SECONDS:
-                due.append((known.read if known else float("-inf"), container))
-        return [container for _, container in sorted(due)]
+                due.append((known.read if known else float("-inf"), container_id))
+        return [container_id for _, container_id in sorted(due)]
 
-    def _rate(self, name: str, usage: CgroupUsage, since: dict[str, int]) -> None:
-        before = self.rates.get(name)
-        after = before.next(usage) if before else first_rate(usage, since.get(name, 0))
+    def _rate(self, id_: str, usage: CgroupUsage, since: dict[str, int]) -> None:
+        before = self.rates.get(id_)
+        after = before.next(usage) if before else first_rate(usage, since.get(id_, 0))
         if after is not None:
-            self.rates[name] = after
+            self.rates[id_] = after
 
     def _forget(self, stats: Stats) -> None:
+        """Forget what a whole reading does not have."""
         pods = {pod.sandbox for pod in stats.pods}
         containers = {container.container for pod in stats.pods for container in pod.containers}
         for by_pod in (self.pods, self.read):
@@ -126,6 +137,6 @@ class StatsMemory:
         for by_container in (self.containers, self.detailed):
             for stopped in by_container.keys() - containers:
                 del by_container[stopped]
-        for name in self.rates.keys() - pods - containers:
-            del self.rates[name]
+        for id_ in self.rates.keys() - pods - containers:
+            del self.rates[id_]
         self.absent.clear()

@@ -5,8 +5,8 @@
 - Events come from records that are on disk. Exits that happen while the runtime worker or the front is away are
   recorded when they are back, and are events then.
 - When the front ends, so does the stream (UNAVAILABLE). For a while after its start a subscriber is first given
-  STOPPED for all that had ended before, STOPPED and DELETED for what was removed shortly before, then all that has
-  happened since: neither is lost, some are sent twice.
+  STOPPED for all that had ended before, STOPPED and DELETED for what was removed shortly before, then all events
+  since the start: none is lost, some are sent twice.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from kernel.contracts.records import Container, ContainerState, Gone, Sandbox, SandboxState
 from kernel.contracts.supervisor import Snapshot
 from kernel.errors import ResourceExhausted, Unavailable
-from kernel.front.memory.replica import Change, ContainerChange, Replica, SandboxChange
+from kernel.front.memory.record_changes import Change, ContainerChange, SandboxChange
+from kernel.front.memory.replica import Replica
 from kernel.front.responses import container_events
 from kernel.front.responses.container_events import DELETED, STOPPED, Kind
 from kernel.ids import ContainerId, SandboxId
