@@ -8,7 +8,7 @@ from kernel.cri.generated import cri_pb2, node_pb2
 from kernel.front.containers import checkpoint, create, remove, reopen_log, start, stop, updates
 from kernel.front.context import Rpcs
 from kernel.front.images import fs_info, image_service, pulls, removal
-from kernel.front.node import events, node_service, pod_cidr, queries
+from kernel.front.node import events, node_service, pod_cidr, queries, runtime_status
 from kernel.front.pods import remove as pod_remove
 from kernel.front.pods import run as pod_run
 from kernel.front.pods import stop as pod_stop
@@ -16,9 +16,9 @@ from kernel.front.sessions import exec_sync, urls
 from kernel.front.stats import metrics, stats_rpcs
 
 RUNTIME: Rpcs = {
-    "Version": queries.version,
-    "Status": queries.status,
-    "RuntimeConfig": queries.runtime_config,
+    "Version": runtime_status.version,
+    "Status": runtime_status.status,
+    "RuntimeConfig": runtime_status.runtime_config,
     "UpdateRuntimeConfig": pod_cidr.update_runtime_config,
     "RunPodSandbox": pod_run.run_pod_sandbox,
     "StopPodSandbox": pod_stop.stop_pod_sandbox,

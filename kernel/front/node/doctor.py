@@ -1,7 +1,7 @@
-"""What the host holds without an owner, for `crisp doctor`: the workers' inventories against the records.
+"""Finds what the host holds without an owner (orphans), and removes it: for `crisp doctor` and the front's start.
 
-Inventories are taken before the records are looked at: what is made meanwhile has its intent by then. Mending calls
-the same idempotent methods as the flows do.
+Orphans are found by comparing the workers' inventories with the records. The inventories are taken first: whatever is
+made meanwhile has its intent among the records by then. Removal calls the same idempotent methods as the flows do.
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Examined:
-    """What was found, and which workers could not be asked, each with the reason."""
+    """The result of an examination."""
 
     orphans: tuple[OrphanFound, ...]
     silent: dict[str, str]
+    """Workers that did not answer, each with the reason: what they hold is not among the orphans."""
 
 
 async def examine(front: Front, deadline: Deadline) -> Examined:
-    """Ask every worker what it holds, and find what belongs to no record."""
+    """Ask every worker what it holds, and return what belongs to no record."""
     silent: dict[str, str] = {}
 
     async def ask(worker: str, answer: Awaitable[_T]) -> _T | None:
@@ -59,14 +60,14 @@ async def examine(front: Front, deadline: Deadline) -> Examined:
         storage=in_storage,
         network=in_network,
         runtime=in_runtime,
-        # While an archive is loaded its blobs are nobody's yet.
+        # While an archive is loaded its blobs belong to no image yet.
         blobs=frozenset(blobs.blobs) if blobs and not front.images.loads else None,
     )
     return Examined(orphans=plan_repairs(front.replica.snapshot(), evidence).orphans, silent=silent)
 
 
 def certain(front: Front, orphan: OrphanFound) -> bool:
-    """Whether it may be taken away: a blob may have become a pull's or a load's since it was found."""
+    """Return whether an orphan may be removed now: a pull or a load may use a blob that had no owner before."""
     if orphan.kind is not Orphan.BLOB:
         return orphan.sweep
     pulling = any(intent.kind is IntentKind.PULL_IMAGE for intent in front.replica.intents.values())
@@ -74,7 +75,7 @@ def certain(front: Front, orphan: OrphanFound) -> bool:
 
 
 async def mend(front: Front, orphan: OrphanFound, deadline: Deadline) -> None:
-    """Take away one thing, unless a pull has come to count on it since it was found."""
+    """Remove one orphan, unless it is a layer that a pull has come to need since it was found."""
     if orphan.kind is Orphan.LAYER:
         await layer_release.sweep_layer(front, DiffId(digest(orphan.id)), deadline)
     else:
@@ -82,7 +83,7 @@ async def mend(front: Front, orphan: OrphanFound, deadline: Deadline) -> None:
 
 
 async def sweep(front: Front, orphan: OrphanFound, deadline: Deadline) -> None:
-    """Take away one thing without an owner; gone already is success."""
+    """Remove one orphan. One that is gone already is success."""
     match orphan.kind:
         case Orphan.CONTAINER:
             gone = runtime.ContainerRequest(container=container_id(orphan.id))

@@ -1,4 +1,4 @@
-"""GetContainerEvents: the stream of what changes in the records (`kernel.front.memory.subscribers`)."""
+"""GetContainerEvents: the stream of changes of the records (`kernel.front.memory.subscribers`)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ from kernel.front.context import Call, Front
 
 
 async def get_container_events(front: Front, request: cri.GetEventsRequest, call: Call) -> AsyncIterator[bytes]:
-    """Yield events until the caller leaves, falls behind, or the front ends."""
+    """Serve GetContainerEvents: yield events until the caller leaves, falls behind, or the front ends."""
     async for event in front.subscribers.follow(front.replica):
         yield event

@@ -1,4 +1,7 @@
-"""crisp.v1.Node: what the command line asks beside the CRI. Spines, as everywhere in the front."""
+"""The service crisp.v1.Node (`kernel/cri/node.proto`): what the command line asks of the front beside the CRI.
+
+Each RPC is served by a spine, as everywhere in the front.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,7 @@ from kernel.state.recover import Orphan
 _ARCHIVE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 _LOG = logging.getLogger(__name__)
 _CHECK_SECONDS = 7200.0
+"""How long a check of all images may take at least, with repairs."""
 _PHASES = {
     Phase.WAITING: node_pb2.WAITING,
     Phase.DOWNLOADING: node_pb2.DOWNLOADING,
@@ -29,7 +33,7 @@ _PHASES = {
 
 
 async def load_image(front: Front, request: node_pb2.LoadImageRequest, call: Call) -> node_pb2.LoadImageResponse:
-    """Make images of an archive that the command line has put into the folder of incoming archives."""
+    """Serve LoadImage: make images of an archive that the command line has put into the folder of incoming archives."""
     if not _ARCHIVE.fullmatch(request.archive):
         raise InvalidInput(f"archive: {request.archive[:80]!r} is not a plain file name")
     loaded = await load_flow.load(front, request.archive, call.flow_deadline())
@@ -39,7 +43,7 @@ async def load_image(front: Front, request: node_pb2.LoadImageRequest, call: Cal
 async def pull_image(
     front: Front, request: node_pb2.PullImageRequest, call: Call
 ) -> AsyncIterator[node_pb2.PullImageResponse]:
-    """Pull as PullImage of the CRI does, and join it; how far it is comes first, the id last."""
+    """Serve PullImage: begin a pull or join the one under way; yield its progress, and the image's id last."""
     auth = cri_pb2.AuthConfig(username=request.username, password=request.password)
     under_way = await pulls.begin(front, cri_pb2.ImageSpec(image=request.image), auth, "", call)
     async with pulls.waiting(front, under_way):
@@ -49,7 +53,7 @@ async def pull_image(
 
 
 async def _watched(pull: PullUnderWay) -> AsyncIterator[node_pb2.PullImageResponse]:
-    """What changes, until the pull ends. Several changes between two messages become one."""
+    """Yield the progress of a pull until it ends. Several changes between two messages become one."""
     changed = pull.progress.watch()
     pull.task.add_done_callback(lambda _: changed.set())
     sent: dict[Digest, LayerProgress] = {}
@@ -72,7 +76,7 @@ def _layer(layer: Digest, at: LayerProgress) -> node_pb2.LayerProgress:
 
 
 async def save_image(front: Front, request: node_pb2.SaveImageRequest, call: Call) -> node_pb2.SaveImageResponse:
-    """What an archive of an image is made of."""
+    """Serve SaveImage: name the parts of which the command line makes an archive of an image."""
     found = await image_service.named(front, cri_pb2.ImageSpec(image=request.image))
     if found is None:
         raise NotFound(f"no image {request.image!r}", hint="see `crisp images`")
@@ -82,16 +86,16 @@ async def save_image(front: Front, request: node_pb2.SaveImageRequest, call: Cal
 
 
 async def export_layer(front: Front, request: node_pb2.ExportLayerRequest, call: Call) -> node_pb2.ExportLayerResponse:
-    """Have a layer's tar made again."""
-    asked = storage.ExportRequest(diff_id=DiffId(digest(request.diff_id)), name=request.name)
-    exported = await front.storage.call(storage.EXPORT, asked, deadline=call.deadline)
+    """Serve ExportLayer: have storage make a layer's tar again."""
+    layer = storage.ExportRequest(diff_id=DiffId(digest(request.diff_id)), name=request.name)
+    exported = await front.storage.call(storage.EXPORT, layer, deadline=call.deadline)
     return node_pb2.ExportLayerResponse(size=exported.size)
 
 
 async def check_images(
     front: Front, request: node_pb2.CheckImagesRequest, call: Call
 ) -> AsyncIterator[node_pb2.CheckImagesResponse]:
-    """Tell of each layer whether it still is what its digest says."""
+    """Serve CheckImages: yield for each layer whether it still has its digest, and repair it if requested."""
     async for finding in repair.check(front, repair=request.repair, deadline=call.flow_deadline(_CHECK_SECONDS)):
         yield node_pb2.CheckImagesResponse(
             layer=finding.layer, images=finding.images, state=finding.found.state.value, why=finding.found.why,
@@ -100,7 +104,7 @@ async def check_images(
 
 
 async def wipe_images(front: Front, request: node_pb2.WipeImagesRequest, call: Call) -> node_pb2.WipeImagesResponse:
-    """Remove all images that are not in use, then what belongs to none."""
+    """Serve WipeImages: remove all images that are not in use, then the layers and blobs that belong to none."""
     reply = node_pb2.WipeImagesResponse()
     for image in tuple(front.replica.images.values()):
         wiped = reply.images.add(id=image.id, name=repair.name_of(image))
@@ -124,7 +128,7 @@ async def wipe_images(front: Front, request: node_pb2.WipeImagesRequest, call: C
 
 
 async def examine(front: Front, request: node_pb2.DoctorRequest, call: Call) -> node_pb2.DoctorResponse:
-    """List what the host holds without an owner, and take it away where that was asked for."""
+    """Serve Doctor: list what the host holds without an owner, and remove it if requested."""
     examined = await doctor.examine(front, call.deadline)
     findings = [node_pb2.Finding(kind="worker", id=name, why=why) for name, why in sorted(examined.silent.items())]
     for orphan in examined.orphans:

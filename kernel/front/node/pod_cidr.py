@@ -1,5 +1,7 @@
-"""UpdateRuntimeConfig: the kubelet tells the node's pod CIDR, from which the network worker makes its configuration
-where a template is configured. Elsewhere it succeeds and changes nothing."""
+"""UpdateRuntimeConfig: the kubelet sends the node's pod CIDRs, and the network worker makes its configuration of them.
+
+It does so if a template is configured; otherwise the call succeeds and changes nothing.
+"""
 
 from __future__ import annotations
 
@@ -12,27 +14,28 @@ from kernel.front.requests import fields
 
 _FIELD = "runtime_config.network_config.pod_cidr"
 _MOST = 16
+"""The most CIDRs of a node."""
 
 
 async def update_runtime_config(
     front: Front, request: cri.UpdateRuntimeConfigRequest, call: Call
 ) -> cri.UpdateRuntimeConfigResponse:
-    """UpdateRuntimeConfig."""
+    """Serve UpdateRuntimeConfig."""
     cidrs = parse(request.runtime_config.network_config.pod_cidr)
     if cidrs and front.config.network.config_template:
-        asked = network.ConfigureRequest(pod_cidrs=cidrs)
-        await front.network.call(network.CONFIGURE, asked, deadline=call.deadline)
+        request_to_network = network.ConfigureRequest(pod_cidrs=cidrs)
+        await front.network.call(network.CONFIGURE, request_to_network, deadline=call.deadline)
     return cri.UpdateRuntimeConfigResponse()
 
 
 def parse(text: str) -> tuple[str, ...]:
-    """The CIDRs of a list with commas between, one of each family as a rule; none where it is empty."""
+    """Return the CIDRs of NetworkConfig.pod_cidr, a list with commas; usually one of each IP family."""
     found = [part.strip() for part in fields.text(_FIELD, text).split(",") if part.strip()]
     if len(found) > _MOST:
         fields.refuse(_FIELD, f"has {len(found)} CIDRs, more than {_MOST}")
-    for each in found:
+    for cidr in found:
         try:
-            ipaddress.ip_network(each)
+            ipaddress.ip_network(cidr)
         except ValueError:
-            fields.refuse(_FIELD, f"{each[:80]!r} is not a CIDR such as '10.1.2.0/24'")
+            fields.refuse(_FIELD, f"{cidr[:80]!r} is not a CIDR such as '10.1.2.0/24'")
     return tuple(found)

@@ -1,6 +1,6 @@
-"""Metrics of pods and containers: what cAdvisor would read by itself if the kubelet did not ask the runtime.
+"""Metrics of pods and containers: those that cAdvisor reads by itself if the kubelet does not ask the runtime.
 
-Listed are pods that are ready with their containers that have a process.
+The lists have the pods that are ready, with their containers that have a process.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from kernel.front.stats import stats_reading
 async def list_metric_descriptors(
     front: Front, request: cri.ListMetricDescriptorsRequest, call: Call
 ) -> cri.ListMetricDescriptorsResponse:
-    """ListMetricDescriptors."""
+    """Serve ListMetricDescriptors."""
     families = (*(family.descriptor() for family in CONTAINER), *(family.descriptor() for family in POD))
     return cri.ListMetricDescriptorsResponse(descriptors=families)
 
 
 async def list_pod_sandbox_metrics(front: Front, request: cri.ListPodSandboxMetricsRequest, call: Call) -> bytes:
-    """ListPodSandboxMetrics."""
+    """Serve ListPodSandboxMetrics."""
     await stats_reading.before_metrics(front)
     return b"".join(_items(front))
 
@@ -34,14 +34,14 @@ async def list_pod_sandbox_metrics(front: Front, request: cri.ListPodSandboxMetr
 async def stream_pod_sandbox_metrics(
     front: Front, request: cri.StreamPodSandboxMetricsRequest, call: Call
 ) -> AsyncIterator[bytes]:
-    """ListPodSandboxMetrics in parts."""
+    """Serve StreamPodSandboxMetrics: ListPodSandboxMetrics in parts."""
     await stats_reading.before_metrics(front)
     for part in protobuf_fields.parts(_items(front)):
         yield part
 
 
 def _items(front: Front) -> Iterator[bytes]:
-    """Fields of the list message: a message with one entry is that entry's field."""
+    """Yield the fields of the list message. A list message with one entry is, serialised, the field of that entry."""
     for record in list(filter(stats_items.ready, front.replica.listed_sandboxes())):
         entry = _pod(front, record)
         yield cri.ListPodSandboxMetricsResponse(pod_metrics=[entry]).SerializeToString()

@@ -1,7 +1,7 @@
-"""Statistics of containers and pods: lists from memory, one container or pod as it is now if that can be had soon.
+"""Statistics of containers and pods: lists from memory; of one container or pod a new reading, if it comes soon.
 
-Listed are the containers that have not exited and the pods that are ready; each is there as soon as its record is,
-if need be without numbers. `stats_reading` keeps the numbers fresh.
+The lists have the containers that have a process and the pods that are ready; each is listed as soon as its record is
+there, without numbers if need be. `stats_reading` keeps the numbers fresh.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from kernel.front.responses import list_filters, protobuf_fields
 from kernel.front.stats import stats_reading
 
 _STATS = cri.ContainerStatsResponse.STATS_FIELD_NUMBER
-"""Of a response about one container, and of one about one pod."""
+"""The same number in PodSandboxStatsResponse."""
 
 
 async def container_stats(front: Front, request: cri.ContainerStatsRequest, call: Call) -> bytes:
-    """ContainerStats; of an exited container only its writable layer."""
+    """Serve ContainerStats; an exited container has only attributes and writable_layer."""
     record = front.replica.container(request.container_id)
     if stats_items.active(record):
         await stats_reading.before_one(front, record.sandbox, record.id)
@@ -30,20 +30,20 @@ async def container_stats(front: Front, request: cri.ContainerStatsRequest, call
 
 
 async def list_container_stats(front: Front, request: cri.ListContainerStatsRequest, call: Call) -> bytes:
-    """ListContainerStats."""
+    """Serve ListContainerStats."""
     return b"".join(await _containers(front, request.filter))
 
 
 async def stream_container_stats(
     front: Front, request: cri.StreamContainerStatsRequest, call: Call
 ) -> AsyncIterator[bytes]:
-    """ListContainerStats in parts."""
+    """Serve StreamContainerStats: ListContainerStats in parts."""
     for part in protobuf_fields.parts(await _containers(front, request.filter)):
         yield part
 
 
 async def pod_sandbox_stats(front: Front, request: cri.PodSandboxStatsRequest, call: Call) -> bytes:
-    """PodSandboxStats; of a pod that is not ready only its attributes."""
+    """Serve PodSandboxStats; a pod that is not ready has only attributes."""
     record = front.replica.sandbox(request.pod_sandbox_id)
     if stats_items.ready(record):
         await stats_reading.before_one(front, record.id)
@@ -52,14 +52,14 @@ async def pod_sandbox_stats(front: Front, request: cri.PodSandboxStatsRequest, c
 
 
 async def list_pod_sandbox_stats(front: Front, request: cri.ListPodSandboxStatsRequest, call: Call) -> bytes:
-    """ListPodSandboxStats."""
+    """Serve ListPodSandboxStats."""
     return b"".join(await _pods(front, request.filter))
 
 
 async def stream_pod_sandbox_stats(
     front: Front, request: cri.StreamPodSandboxStatsRequest, call: Call
 ) -> AsyncIterator[bytes]:
-    """ListPodSandboxStats in parts."""
+    """Serve StreamPodSandboxStats: ListPodSandboxStats in parts."""
     for part in protobuf_fields.parts(await _pods(front, request.filter)):
         yield part
 
