@@ -234,35 +234,35 @@ class RuntimeServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RunPodSandbox(self, request, context):
-        """Make a pod's namespaces, cgroup and network; ready for containers when it returns.
+        """Make a pod's namespaces, cgroup and network. The pod is ready for containers when the call returns.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StopPodSandbox(self, request, context):
-        """End all containers of a pod and give its network back. Repeating it, or naming one that is gone, succeeds.
+        """End all containers of a pod and release its network. It succeeds if it is repeated, or if the pod is gone.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RemovePodSandbox(self, request, context):
-        """Remove a pod with all its containers. Repeating it succeeds.
+        """Remove a pod with all its containers. It succeeds if it is repeated.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PodSandboxStatus(self, request, context):
-        """One pod; NOT_FOUND where there is none.
+        """Return one pod; NOT_FOUND if there is none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListPodSandbox(self, request, context):
-        """Pods that pass a filter.
+        """Return the pods that match a filter.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -283,28 +283,28 @@ class RuntimeServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def StartContainer(self, request, context):
-        """Let a created container run.
+        """Run a created container.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StopContainer(self, request, context):
-        """Stop signal, then SIGKILL after the timeout. Repeating it succeeds.
+        """Send the stop signal, and SIGKILL after the timeout. It succeeds if it is repeated.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RemoveContainer(self, request, context):
-        """Remove a container, ending it first where it runs. Repeating it succeeds.
+        """Remove a container; if it runs, kill it first. It succeeds if it is repeated.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListContainers(self, request, context):
-        """Containers that pass a filter.
+        """Return the containers that match a filter.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -318,7 +318,7 @@ class RuntimeServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ContainerStatus(self, request, context):
-        """One container; NOT_FOUND where there is none.
+        """Return one container; NOT_FOUND if there is none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -332,7 +332,7 @@ class RuntimeServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReopenContainerLog(self, request, context):
-        """Open the log file anew after it was rotated.
+        """Open the log file again after it was rotated.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -346,35 +346,35 @@ class RuntimeServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Exec(self, request, context):
-        """A URL at which a command can be run with streams.
+        """Return a URL at which a command can be run with streams.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Attach(self, request, context):
-        """A URL at which a container's own streams can be had.
+        """Return a URL at which the streams of a container's own process can be used.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PortForward(self, request, context):
-        """A URL at which a pod's ports can be reached.
+        """Return a URL at which a pod's ports can be reached.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ContainerStats(self, request, context):
-        """Figures of one container.
+        """Return the resource usage of one container.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListContainerStats(self, request, context):
-        """Figures of the containers that pass a filter.
+        """Return the resource usage of the containers that match a filter.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -388,14 +388,14 @@ class RuntimeServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PodSandboxStats(self, request, context):
-        """Figures of one pod.
+        """Return the resource usage of one pod.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListPodSandboxStats(self, request, context):
-        """Figures of the pods that pass a filter.
+        """Return the resource usage of the pods that match a filter.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -409,14 +409,14 @@ class RuntimeServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateRuntimeConfig(self, request, context):
-        """Tell the runtime the node's pod addresses.
+        """Set the node's range of pod addresses.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Status(self, request, context):
-        """Whether runtime and network are ready, what handlers and features there are.
+        """Return whether runtime and network are ready, and which handlers and features there are.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -444,21 +444,21 @@ class RuntimeServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetContainerEvents(self, request, context):
-        """Containers' events as they happen.
+        """Return the events of containers and pods as they happen.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListMetricDescriptors(self, request, context):
-        """What ListPodSandboxMetrics can say.
+        """Return the names and labels of the metrics that ListPodSandboxMetrics can return.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListPodSandboxMetrics(self, request, context):
-        """Metrics of all pods.
+        """Return the metrics of all pods.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -472,14 +472,14 @@ class RuntimeServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RuntimeConfig(self, request, context):
-        """What the kubelet must know of the runtime's configuration: the cgroup driver.
+        """Return the part of the runtime's configuration that the kubelet needs: the cgroup driver.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdatePodSandboxResources(self, request, context):
-        """Tell the runtime a pod's new limits.
+        """Set a pod's limits.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -1732,7 +1732,7 @@ class ImageServiceServicer:
     """
 
     def ListImages(self, request, context):
-        """Images that pass a filter.
+        """Return the images that match a filter.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -1746,7 +1746,7 @@ class ImageServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ImageStatus(self, request, context):
-        """One image; an empty answer where there is none.
+        """Return one image; an empty answer if there is none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -1760,14 +1760,14 @@ class ImageServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RemoveImage(self, request, context):
-        """Remove an image. Repeating it succeeds.
+        """Remove an image. It succeeds if it is repeated.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ImageFsInfo(self, request, context):
-        """Use of the file systems that hold images and containers.
+        """Return the usage of the file systems that hold images and containers.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

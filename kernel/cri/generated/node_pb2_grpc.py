@@ -75,49 +75,49 @@ class NodeServicer:
     """Missing associated documentation comment in .proto file."""
 
     def LoadImage(self, request, context):
-        """An archive that lies in the folder of incoming archives becomes images.
+        """Make images of an archive that is in the folder of incoming archives.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SaveImage(self, request, context):
-        """What an archive of an image is made of: its documents lie in the blob folder.
+        """Return the parts of which an archive of an image is made, and put its documents into the blob folder.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ExportLayer(self, request, context):
-        """The tar of a layer, made again out of its files, comes into the folder of outgoing tars.
+        """Make the tar of a layer again from its files, in the folder of outgoing tars.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PullImage(self, request, context):
-        """As the CRI's PullImage, telling how far it is; the last message has the image's id.
+        """Pull as the CRI's PullImage does, and report the progress; the last message has the image's id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CheckImages(self, request, context):
-        """Every layer of every image is read and compared with its digest; a message for each, once it is known.
+        """Read every layer of every image and compare it with its digest; send a message for each as soon as it is known.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WipeImages(self, request, context):
-        """Every image goes that no container uses, and every layer and blob that is no image's.
+        """Remove every image that no container uses, and every layer and blob that belongs to no image.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Doctor(self, request, context):
-        """What the host holds without an owner; with `mend`, what can be taken away is.
+        """Return what the host holds without an owner; with `mend`, remove what can be removed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
