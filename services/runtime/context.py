@@ -1,4 +1,7 @@
-"""What all parts of the runtime worker work with: configuration, folders, cgroups, OCI runtimes, tasks, watchers."""
+"""What all parts of the runtime worker work with: configuration, folders, cgroups, OCI runtimes, tasks, watchers.
+
+Run by the runtime worker, once at its start.
+"""
 
 from __future__ import annotations
 
@@ -8,36 +11,38 @@ from pathlib import Path
 from kernel.config.sections import Config
 from kernel.host.aio import Tasks
 from services.runtime.cgroups import cgroup_path, hierarchies
-from services.runtime.cgroups.hierarchies import Cgroups
-from services.runtime.exits.watching import Watchers
+from services.runtime.cgroups.cgroup_tree import Cgroups
 from services.runtime.programs.oci_runtime import OciRuntime
+from services.runtime.records.watchers import Watchers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
-    """Made once at the worker's start."""
+class Context:
+    """The surroundings of one worker; made once, at its start."""
 
     config: Config
     root: Path
+    """The worker's own folder (`Paths.runtime_state`)."""
     cgroups: Cgroups
     driver: cgroup_path.Driver
     runtimes: dict[str, OciRuntime]
+    """The OCI runtimes by the name of their handler."""
     tasks: Tasks
     watchers: Watchers
 
 
-def read(config: Config) -> Setting:
-    """Look at the host and make the worker's own folder."""
+def make(config: Config) -> Context:
+    """Look at the host and make the worker's own folder. Blocks."""
     root = config.paths.runtime_state
     for folder in (root, root / "pods", root / "containers"):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for folder in (root, root / "pods"):
         folder.chmod(0o711)  # the root of a user namespace passes through to its own pod's folder
-    driver = hierarchies.driver(config.runtime.cgroup_driver)
-    return Setting(
+    driver = hierarchies.choose_driver(config.runtime.cgroup_driver)
+    return Context(
         config=config,
         root=root,
-        cgroups=Cgroups(hierarchies.hierarchies()),
+        cgroups=Cgroups(hierarchies.find()),
         driver=driver,
         runtimes={name: OciRuntime(name, config, systemd=driver == "systemd") for name in config.runtime.handlers},
         tasks=Tasks(),

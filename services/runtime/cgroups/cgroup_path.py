@@ -1,7 +1,7 @@
 """Cgroup paths of pods, containers and conmons, for the cgroupfs and the systemd driver. Pure.
 
-Rules kept: a path of a request is plain and below the root (never `/`, never with `..`); a container's cgroup is
-named `crisp-ID`, its conmon's `crisp-conmon-ID`, as tools that read cgroups expect of a runtime.
+Rules kept: a path that a request names is plain and below the root (never `/`, never with `..`); a container's cgroup
+is named `crisp-ID` and its conmon's `crisp-conmon-ID`, the form in which tools that read cgroups expect a runtime's.
 """
 
 from __future__ import annotations
@@ -23,43 +23,43 @@ _ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodCgroup:
-    """Where a pod's containers go."""
+    """The cgroup that a pod's containers are in."""
 
     driver: Driver
     name: str
-    """A path from the root of the hierarchy (cgroupfs), or a slice (systemd)."""
+    """A path from the root of the hierarchy (cgroupfs), or the name of a slice (systemd)."""
 
     @property
     def path(self) -> str:
-        """From the root of the hierarchy, whatever the driver."""
+        """The path from the root of the hierarchy, with either driver."""
         return self.name if self.driver == "cgroupfs" else slice_path(self.name)
 
-    def container(self, container: ContainerId) -> str:
-        """A container's path from the root of the hierarchy."""
+    def container(self, container_id: ContainerId) -> str:
+        """Return a container's path from the root of the hierarchy."""
         suffix = ".scope" if self.driver == "systemd" else ""
-        return f"{self.path}/crisp-{container}{suffix}"
+        return f"{self.path}/crisp-{container_id}{suffix}"
 
-    def oci(self, container: ContainerId) -> str:
-        """What `linux.cgroupsPath` of the OCI specification says."""
-        return f"{self.name}:crisp:{container}" if self.driver == "systemd" else self.container(container)
+    def oci(self, container_id: ContainerId) -> str:
+        """Return a container's `linux.cgroupsPath` of the OCI specification."""
+        return f"{self.name}:crisp:{container_id}" if self.driver == "systemd" else self.container(container_id)
 
-    def pause(self, sandbox: SandboxId) -> str:
-        """The path of the pod's pause process from the root of the hierarchy."""
+    def pause(self, sandbox_id: SandboxId) -> str:
+        """Return the path of the pod's pause process from the root of the hierarchy."""
         suffix = ".scope" if self.driver == "systemd" else ""
-        return f"{self.path}/crisp-pause-{sandbox}{suffix}"
+        return f"{self.path}/crisp-pause-{sandbox_id}{suffix}"
 
-    def oci_pause(self, sandbox: SandboxId) -> str:
-        """`linux.cgroupsPath` of the pause process."""
-        return f"{self.name}:crisp-pause:{sandbox}" if self.driver == "systemd" else self.pause(sandbox)
+    def oci_pause(self, sandbox_id: SandboxId) -> str:
+        """Return the `linux.cgroupsPath` of the pause process."""
+        return f"{self.name}:crisp-pause:{sandbox_id}" if self.driver == "systemd" else self.pause(sandbox_id)
 
-    def conmon(self, container: ContainerId) -> str:
-        """Where the container's conmon goes; the pod's slice itself takes no process, so a child in both cases."""
+    def conmon(self, container_id: ContainerId) -> str:
+        """Return the path of a container's conmon: always a child, because a pod's slice itself takes no process."""
         suffix = ".scope" if self.driver == "systemd" else ""
-        return f"{self.path}/crisp-conmon-{container}{suffix}"
+        return f"{self.path}/crisp-conmon-{container_id}{suffix}"
 
 
 def monitors(configured: str, pod: PodCgroup) -> PodCgroup:
-    """Where the conmons of a pod's containers go: below the configured cgroup, else the pod's own."""
+    """Return the cgroup below which the conmons of a pod's containers are: the configured one, else the pod's own."""
     if not configured:
         return pod
     plain = _plain(configured)
@@ -67,30 +67,32 @@ def monitors(configured: str, pod: PodCgroup) -> PodCgroup:
 
 
 def of_name(name: str) -> PodCgroup:
-    """A pod's cgroup by the name that its record holds: made with either driver, whichever is configured now."""
+    """Return a pod's cgroup by the name in its record: it was made with either driver, whichever is configured now."""
     return PodCgroup(driver="cgroupfs" if name.startswith("/") else "systemd", name=name)
 
 
 def pod_cgroup(
-    driver: Driver, parent: str, default_parent: str, sandbox: SandboxId, roots: tuple[str, ...] = ()
+    driver: Driver, parent: str, default_parent: str, sandbox_id: SandboxId, roots: tuple[str, ...] = ()
 ) -> PodCgroup:
-    """The pod's cgroup: what the request names, else one of its own below the configured parent. `roots`: those that
-    a request's must be below; any where empty."""
+    """Return a pod's cgroup: the one that the request names, else one of its own below the configured parent.
+
+    `roots`: the cgroups below one of which a request's must be; it may be anywhere if there are none.
+    """
     if parent:
         named = _named(driver, parent)
         for part in named.path.split("/"):
-            if _OURS.fullmatch(part):  # it would end with that container
+            if _OURS.fullmatch(part):  # the pod would end with that container
                 raise InvalidInput(f"{_FIELD}: {parent[:64]!r} is inside the cgroup of a container")
         if roots and not any(f"{named.path}/".startswith(f"{base(driver, root)}/") for root in roots):
             raise InvalidInput(
                 f"{_FIELD}: {parent[:64]!r} is not below one of {', '.join(roots)}",
-                hint="the configuration's runtime.cgroup_roots says which it may be below",
+                hint="name a cgroup below one of the configuration's runtime.cgroup_roots",
             )
         return named
     if driver == "cgroupfs":
-        return PodCgroup(driver=driver, name=f"{_plain(default_parent)}/{sandbox}")
+        return PodCgroup(driver=driver, name=f"{_plain(default_parent)}/{sandbox_id}")
     above = _slice_name(_plain(default_parent)).removesuffix(".slice")
-    return PodCgroup(driver=driver, name=f"{above}-{sandbox}.slice")
+    return PodCgroup(driver=driver, name=f"{above}-{sandbox_id}.slice")
 
 
 def _named(driver: Driver, parent: str) -> PodCgroup:
@@ -98,30 +100,30 @@ def _named(driver: Driver, parent: str) -> PodCgroup:
         return PodCgroup(driver=driver, name=_plain(parent))
     name = parent.rpartition("/")[2]
     if not _SLICE.fullmatch(name) or len(name) > 255:
-        raise InvalidInput(f"{_FIELD}: {parent[:64]!r} is not a slice, as the systemd cgroup driver needs it")
+        raise InvalidInput(f"{_FIELD}: {parent[:64]!r} is not a slice, which the systemd cgroup driver needs")
     return PodCgroup(driver=driver, name=name)
 
 
 def base(driver: Driver, default_parent: str) -> str:
-    """The configured parent of pods' cgroups, from the root of the hierarchy."""
+    """Return the configured parent of pods' cgroups as a path from the root of the hierarchy."""
     plain = _plain(default_parent)
     return plain if driver == "cgroupfs" else slice_path(_slice_name(plain))
 
 
 def slice_path(name: str) -> str:
-    """Where systemd puts a slice: `a-b.slice` is `/a.slice/a-b.slice` (systemd.slice(5))."""
+    """Return the path that systemd gives to a slice: `a-b.slice` is `/a.slice/a-b.slice` (systemd.slice(5))."""
     parts = name.removesuffix(".slice").split("-")
     return "".join(f"/{'-'.join(parts[: count + 1])}.slice" for count in range(len(parts)))
 
 
 def levels(path: str) -> list[str]:
-    """A path and those above it, the outermost first."""
+    """Return a path and the paths above it, the outermost first."""
     parts = path.strip("/").split("/")
     return ["/" + "/".join(parts[: count + 1]) for count in range(len(parts))]
 
 
 def inside(path: str, listed: str) -> str:
-    """The cgroup of v2 that /proc/PID/cgroup lists, where it lies inside a path; else empty."""
+    """Return the cgroup of v2 that /proc/PID/cgroup lists, if it lies inside a path; else an empty string."""
     for line in listed.splitlines():
         if line.startswith(f"0::{path}/"):
             return line[3:]
@@ -129,13 +131,13 @@ def inside(path: str, listed: str) -> str:
 
 
 def owner(path: str) -> str:
-    """The sandbox or container id that a cgroup's name bears; empty where it bears none."""
+    """Return the sandbox or container id in a cgroup's name; empty if there is none."""
     found = _ID.search(path.rpartition("/")[2])
     return found.group() if found else ""
 
 
 def _slice_name(path: str) -> str:
-    """A path as the name of a slice: `/a/b` and `/a.slice/a-b.slice`, which is one already."""
+    """Return a path as the name of a slice: `/a/b` is `a-b.slice`; of `/a.slice/a-b.slice` it is the last part."""
     parts = path.strip("/").split("/")
     return parts[-1] if parts[-1].endswith(".slice") else f"{'-'.join(parts)}.slice"
 

@@ -1,7 +1,7 @@
-"""As much of the D-Bus wire format as calls to systemd need: strings, lists of process ids, properties. Pure.
+"""The part of the D-Bus wire format that calls to systemd need: strings, lists of process ids, properties. Pure.
 
-Rules kept: what is written is little-endian; what is read says its own order; a message that does not read is
-Internal, never a guess. https://dbus.freedesktop.org/doc/dbus-specification.html#message-protocol
+Rules kept: messages are written little-endian, and read in the byte order that each names; a message that cannot be
+read is Internal, never a guess. https://dbus.freedesktop.org/doc/dbus-specification.html#message-protocol
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from typing import Literal
 from kernel.errors import Internal
 
 FIXED = 16
-"""Bytes of a message that say how long it is."""
+"""Bytes at the start of a message from which its length is known."""
 CALL, REPLY, ERROR, SIGNAL = 1, 2, 3, 4
 _LARGEST = 1 << 20
+"""Bytes of a body, or of header fields, that are accepted."""
 _PATH, _INTERFACE, _MEMBER, _ERROR_NAME, _REPLY_SERIAL, _DESTINATION, _SIGNATURE = 1, 2, 3, 4, 5, 6, 8
 _ALIGNMENT = {"s": 4, "o": 4, "u": 4, "g": 1}
 
@@ -26,20 +27,20 @@ Property = str | Sequence[int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """What came."""
+    """A message that was received."""
 
     kind: int
     member: str
     error: str
-    """The error's name, where it is one."""
+    """The name of the error; empty if it is none."""
     reply_to: int
-    """The serial of the call that is answered."""
+    """The serial of the call that it answers; 0 for none."""
     signature: str
     body: bytes
     order: Literal["<", ">"]
 
     def words(self) -> list[str]:
-        """The strings, object paths and numbers of the body, up to what is none of these."""
+        """Return the strings, object paths and numbers of the body, up to the first argument of another kind."""
         found, at = [], 0
         for kind in self.signature:
             if kind not in _ALIGNMENT or kind == "g":
@@ -50,21 +51,21 @@ class Message:
 
 
 class Body:
-    """The arguments of a call, one after the other."""
+    """The arguments of a call, added one after the other."""
 
     def __init__(self) -> None:
         self._bytes = bytearray()
         self.signature = ""
 
     def text(self, *values: str) -> Body:
-        """Strings."""
+        """Add strings."""
         for value in values:
             _text(self._bytes, value)
             self.signature += "s"
         return self
 
     def properties(self, values: Mapping[str, Property]) -> Body:
-        """`a(sv)`: names and values."""
+        """Add properties, `a(sv)`: names and values."""
         opened = _open_array(self._bytes)
         for name, value in values.items():
             _pad(self._bytes, 8)
@@ -75,18 +76,18 @@ class Body:
         return self
 
     def no_units(self) -> Body:
-        """`a(sa(sv))`, empty: the further units of StartTransientUnit."""
+        """Add no further units of StartTransientUnit: an empty `a(sa(sv))`."""
         _close_array(self._bytes, _open_array(self._bytes))
         self.signature += "a(sa(sv))"
         return self
 
     def done(self) -> bytes:
-        """What is sent."""
+        """Return the encoded arguments."""
         return bytes(self._bytes)
 
 
 def call(serial: int, destination: str, path: str, interface: str, member: str, body: Body) -> bytes:
-    """A whole message that calls a method."""
+    """Return a whole message that calls a method."""
     content = body.done()
     fields = bytearray(FIXED)
     for code, kind, value in (
@@ -109,7 +110,7 @@ def call(serial: int, destination: str, path: str, interface: str, member: str, 
 
 
 def size(fixed: bytes) -> int:
-    """The length of a whole message whose first FIXED bytes these are."""
+    """Return the length of a whole message whose first FIXED bytes are given; Internal if it is too long."""
     body, _, fields = struct.unpack_from(f"{_order(fixed)}III", fixed, 4)
     if body > _LARGEST or fields > _LARGEST:
         raise Internal(f"a D-Bus message of {body + fields} bytes is too long")
@@ -117,7 +118,7 @@ def size(fixed: bytes) -> int:
 
 
 def parse(message: bytes) -> Message:
-    """Read a whole message."""
+    """Read a whole message; Internal if it cannot be read."""
     order = _order(message)
     (length,) = struct.unpack_from(f"{order}I", message, 12)
     found: dict[int, str | int] = {}
@@ -129,7 +130,7 @@ def parse(message: bytes) -> Message:
             kind, at = _read(message, at + 1, "g", order)
             found[code], at = _read(message, at, str(kind), order)
     except (IndexError, KeyError, UnicodeDecodeError, struct.error) as error:
-        raise Internal(f"a D-Bus message does not read: {error!r}") from error
+        raise Internal(f"a D-Bus message cannot be read: {error!r}") from error
     reply_to = found.get(_REPLY_SERIAL, 0)
     return Message(
         kind=message[1],
@@ -187,7 +188,7 @@ def _variant(data: bytearray, value: Property) -> None:
 
 
 def _open_array(data: bytearray) -> tuple[int, int]:
-    """Leave room for an array's length: where that is, and where the elements (aligned to 8) begin."""
+    """Leave room for an array's length. Return its place, and the place where the elements (aligned to 8) begin."""
     _pad(data, 4)
     place = len(data)
     data += bytes(4)

@@ -1,11 +1,11 @@
-"""The archive of a checkpoint as podman, CRI-O, containerd and checkpointctl lay it out.
+"""The archive of a checkpoint, in the layout of podman, CRI-O, containerd and checkpointctl.
 
-    config.dump   spec.dump   bind.mounts     what it is of, the OCI specification that ran, its bind mounts: JSON
-    checkpoint/                               what CRIU dumped
-    rootfs-diff.tar   deleted.files           what the container changed in its root
-    dump.log   stats-dump                     what CRIU said
+    config.dump   spec.dump   bind.mounts     JSON: the container, the OCI specification that ran, its bind mounts
+    checkpoint/                               the files that CRIU dumped
+    rootfs-diff.tar   deleted.files           the container's changes in its root
+    dump.log   stats-dump                     CRIU's log and statistics
 
-Descriptions are pure; `write` puts all parts of a checkpoint's folder together. Run by the runtime worker. Beside what
+Run by the runtime worker, in threads. `write` puts all parts of a checkpoint's folder together. Beside the fields that
 crisp needs, spec.dump has the annotations without which CRI-O refuses to restore an archive.
 """
 
@@ -24,18 +24,19 @@ import msgspec
 from kernel.contracts.runtime import CreateRequest, SealRequest
 from kernel.formats import tar_header
 from kernel.formats.tar_header import Kind
+from kernel.host import files
 
 IMAGES = "checkpoint"
 DUMP_LOG = "dump.log"
 PARTS = ("bind.mounts", "config.dump", "deleted.files", DUMP_LOG, "rootfs-diff.tar", "spec.dump", "stats-dump")
-"""Files beside the folder of CRIU's; which of them there are is seen."""
+"""Files beside CRIU's folder; those that are there are written."""
 _NEVER = "0001-01-01T00:00:00Z"
-"""How Go writes a time that is not set."""
+"""A time that is not set, as Go writes it."""
 
 
 def config_dump(seal: SealRequest, handler: str, *, now: int) -> bytes:
-    """What the checkpoint is of; times in nanoseconds since 1970."""
-    said = {
+    """Return the description of the container; `now` in nanoseconds since 1970. Pure."""
+    described = {
         "id": seal.container,
         "name": seal.name,
         "rootfsImage": seal.image_name,
@@ -47,11 +48,11 @@ def config_dump(seal: SealRequest, handler: str, *, now: int) -> bytes:
         "restoredTime": _NEVER,
         "restored": seal.restored,
     }
-    return msgspec.json.encode(said)
+    return msgspec.json.encode(described)
 
 
 def spec_dump(spec: Mapping[str, object], request: CreateRequest, seal: SealRequest) -> bytes:
-    """The OCI specification that ran, with what CRI-O looks for in its annotations."""
+    """Return the OCI specification that ran, with the annotations that CRI-O looks for. Pure."""
     own, known = spec.get("annotations"), {"name": request.name, "attempt": request.attempt}
     annotations = {
         **(own if isinstance(own, dict) else {}),
@@ -64,7 +65,7 @@ def spec_dump(spec: Mapping[str, object], request: CreateRequest, seal: SealRequ
 
 
 def bind_mounts(spec: Mapping[str, object]) -> bytes:
-    """Each bind mount, and whether its source is a folder or a file."""
+    """Return each bind mount of a specification, and whether its source is a folder or a file."""
     mounts = spec.get("mounts")
     found = []
     for mount in mounts if isinstance(mounts, list) else []:
@@ -79,7 +80,7 @@ def bind_mounts(spec: Mapping[str, object]) -> bytes:
 
 
 def write(folder: Path, out: IO[bytes]) -> None:
-    """The archive of a checkpoint's folder. Files alone, by name; what else lies there is left out."""
+    """Write the archive of a checkpoint's folder: plain files of the known names, and nothing else that lies there."""
     images = folder / IMAGES
     out.write(tar_header.header(IMAGES.encode(), Kind.DIRECTORY, mode=0o700))
     for name in sorted(os.listdir(images)):
@@ -91,15 +92,15 @@ def write(folder: Path, out: IO[bytes]) -> None:
 
 def _write_file(path: Path, name: str, out: IO[bytes]) -> None:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = files.open_plain(path)
+    except FileNotFoundError:
+        return
     except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.ELOOP):
+        if error.errno not in (errno.ELOOP, errno.EINVAL):  # a link, or no plain file
             raise
         return
     try:
         status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            return
         left = status.st_size
         out.write(tar_header.header(os.fsencode(name), size=left, mode=0o600, mtime_ns=status.st_mtime_ns))
         out.flush()

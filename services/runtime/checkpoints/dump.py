@@ -1,9 +1,9 @@
 """Checkpoints of running containers: frozen, dumped by CRIU, thawed, and written out as one archive.
 
-Run by the runtime worker. The container is frozen from the dump until its changed files have been read too, which is
-storage's part, so that memory and files agree. Rules kept: `checkpoint.json` says so before a container is frozen; it
-is thawed when the archive is written, when anything fails, when nobody asks for the archive in time, and by the next
-worker where this one dies. What was gathered lies in `Paths.checkpoint` and is deleted with the end.
+Run by the runtime worker on its event loop. A container is frozen from the dump until storage has read its changed
+files too, so that memory and files agree. Rules kept: `checkpoint.json` is written before a container is frozen; it is
+thawed when the archive is written, when anything fails, when nobody calls for the archive in time, and by the next
+worker if this one dies. What was dumped lies in `Paths.checkpoint`, and is deleted at the end.
 """
 
 from __future__ import annotations
@@ -19,54 +19,60 @@ from pathlib import Path
 import msgspec
 
 from kernel.contracts.runtime import DumpRequest, SealRequest
-from kernel.errors import CrispError, FailedPrecondition, Internal, Unavailable
-from kernel.host import thread
-from kernel.host.aio import Deadline, Joins
-from kernel.ids import ContainerId
+from kernel.errors import CrispError, FailedPrecondition, Internal, Unavailable, from_os
+from kernel.host import files, thread
+from kernel.host.aio import Deadline, Joins, Spawned
+from kernel.ids import ContainerId, short
 from services.runtime.checkpoints import checkpoint_archive, target
-from services.runtime.context import Setting
-from services.runtime.exits.watching import Container
+from services.runtime.context import Context
 from services.runtime.pods.pod_table import Pods
 from services.runtime.programs import criu
 from services.runtime.programs.oci_runtime import OciRuntime
-from services.runtime.records import bundle
 from services.runtime.records.bundle import CheckpointMark
+from services.runtime.records.container import Container
 
 _LOG = logging.getLogger(__name__)
 _THAW_SECONDS = 30.0
+"""How long the OCI runtime may take to freeze or thaw a container."""
 _UNFINISHED_SECONDS = 600.0
-"""How long a dump of an earlier worker may still take."""
+"""How long a dump that an earlier worker began may still take."""
 
 
 class Checkpoints:
     """The checkpoints under way."""
 
-    def __init__(self, setting: Setting, pods: Pods, runtime_of: Callable[[Container], OciRuntime]) -> None:
-        self._setting = setting
+    def __init__(self, context: Context, pods: Pods, runtime_of: Callable[[Container], OciRuntime]) -> None:
+        self._context = context
         self._pods = pods
         self._runtime_of = runtime_of
-        self._dumps: Joins[ContainerId, None] = Joins(setting.tasks)
-        self._leases: dict[ContainerId, asyncio.Task[None]] = {}
+        self._dumps: Joins[ContainerId, None] = Joins(context.tasks)
+        self._leases: dict[ContainerId, Spawned] = {}
+        """The tasks that thaw dumped containers at their deadlines; a dump without one is no longer good."""
 
     async def dump(self, container: Container, request: DumpRequest, deadline: Deadline) -> None:
-        """Freeze a running container and have CRIU dump it; it stays frozen until `seal`, `thaw` or the deadline."""
+        """Freeze a running container and have CRIU dump it; it stays frozen until `seal`, `thaw` or the deadline.
+
+        FailedPrecondition if configuration, CRIU or the container do not allow it, Internal with CRIU's reason.
+        """
         what = f"container {container.id}: a checkpoint"
-        if self._setting.config.runtime.checkpoint == "none":
-            raise FailedPrecondition(f"{what} is not allowed here", hint="runtime.checkpoint says so")
-        await thread.run(lambda: target.check(request.location, self._setting.config), deadline, "location")
+        if self._context.config.runtime.checkpoint == "none":
+            raise FailedPrecondition(f"{what} is not allowed here", hint="runtime.checkpoint is none")
+        await thread.run(lambda: target.check(request.location, self._context.config), deadline, "location")
         if container.exited.is_set() or container.state.phase != "started":
             raise FailedPrecondition(f"container {container.id} is not running")
-        if self._pods.get(container.state.sandbox).request.user_namespace is not None:
+        if self._pods.get(container.state.sandbox_id).request.user_namespace is not None:
             raise FailedPrecondition(f"{what} is not possible in a user namespace")
         await criu.check(what, self._runtime_of(container), deadline)
-        if not self._dumps.running(container.id):
-            await self.thaw(container)  # whatever an earlier attempt has left
-            self._dumps.begin(container.id, self._dump(container, request, deadline), f"dump of {container.id}")
         async with deadline.limit(f"{what}: its dump"):
-            await self._dumps.wait(container.id)
+            await self._dumps.join(
+                container.id,
+                lambda: self._dump(container, request, deadline),
+                f"dump of container {short(container.id)}",
+            )
 
     async def _dump(self, container: Container, request: DumpRequest, deadline: Deadline) -> None:
-        runtime, folder = self._runtime_of(container), self._setting.config.paths.checkpoint(container.id)
+        await self._release(container)  # what an earlier attempt may have left
+        runtime, folder = self._runtime_of(container), self._context.config.paths.checkpoint(container.id)
         images, log = folder / checkpoint_archive.IMAGES, container.bundle.path / "checkpoint.log"
         container.bundle.checkpoint.write(CheckpointMark(location=request.location))
         container.frozen = True
@@ -80,17 +86,19 @@ class Checkpoints:
         if deadline.remaining() <= 0:
             await self._release(container)  # nobody waits for it any more
         else:
-            self._leases[container.id] = self._setting.tasks.start(
-                self._thaw_at(container, deadline), f"thaw of {container.id}"
+            self._leases[container.id] = self._context.tasks.spawn(
+                self._thaw_at(container, deadline), f"thaw of container {short(container.id)}"
             )
 
     async def seal(self, container: Container, request: SealRequest) -> None:
-        """Let a dumped container run on, and write its archive."""
+        """Let a dumped container run on, and write its archive; Unavailable if the dump was cut off."""
         mark = await asyncio.to_thread(container.bundle.checkpoint.read)
-        if mark is None or self._leases.get(container.id) is None:
+        lease = self._leases.pop(container.id, None)
+        if lease is not None:
+            lease.cancel()
+        if mark is None or lease is None:
             await self.thaw(container)
             raise Unavailable(f"container {container.id}: its dump was cut off", hint="ask for the checkpoint again")
-        self._leases.pop(container.id).cancel()
         try:
             await self._runtime_of(container).resume(container.id, Deadline.after(_THAW_SECONDS))
             await asyncio.to_thread(self._write, container, request)
@@ -98,22 +106,25 @@ class Checkpoints:
             await self.thaw(container)
 
     async def thaw(self, container: Container) -> None:
-        """Let a container run on that a checkpoint has frozen, and drop what was gathered; none is success. A dump that
-        is under way is waited for."""
+        """Let a container run on that a checkpoint has frozen, and drop what was dumped; if none has, that is success.
+
+        A dump that is under way is waited for.
+        """
         if self._dumps.running(container.id):
-            with suppress(CrispError):  # it has let it run on itself, then
+            with suppress(CrispError):  # its caller gets the error; a dump that fails thaws the container itself
                 await self._dumps.wait(container.id)
         await self._release(container)
 
     async def _release(self, container: Container) -> None:
+        """Thaw a container and delete what was dumped, if checkpoint.json is there."""
         lease = self._leases.pop(container.id, None)
-        if lease is not None and lease is not asyncio.current_task():
+        if lease is not None:
             lease.cancel()
         if not container.bundle.checkpoint.exists():
             container.frozen = False
             return
         mark = await asyncio.to_thread(container.bundle.checkpoint.read)
-        folder = self._setting.config.paths.checkpoint(container.id)
+        folder = self._context.config.paths.checkpoint(container.id)
         await criu.finish_dumps(folder, _UNFINISHED_SECONDS)
         if not container.exited.is_set():
             runtime, deadline = self._runtime_of(container), Deadline.after(_THAW_SECONDS)
@@ -126,20 +137,21 @@ class Checkpoints:
     def recover(self, container: Container) -> None:
         """Undo what an earlier worker has left of a checkpoint."""
         if container.bundle.checkpoint.exists():
-            _LOG.warning("container %s: its checkpoint was cut off and is given up", container.id)
-            self._setting.tasks.start(self.thaw(container), f"thaw of {container.id}")
+            _LOG.warning("container %s: its checkpoint was cut off and is given up", short(container.id))
+            self._context.tasks.spawn(self.thaw(container), f"thaw of container {short(container.id)}")
 
     async def _thaw_at(self, container: Container, deadline: Deadline) -> None:
-        await asyncio.sleep(max(deadline.remaining(), 0))  # a lease: nobody tells that nobody comes
-        _LOG.warning("container %s: nobody asked for its checkpoint in time", container.id)
+        """Thaw a container at the deadline, because no event tells that the caller will not come back for it."""
+        await asyncio.sleep(max(deadline.remaining(), 0))
+        self._leases.pop(container.id, None)  # before `_release` cancels it: that is this task
+        _LOG.warning("container %s: nobody asked for its checkpoint in time", short(container.id))
         await self.thaw(container)
 
     def _write(self, container: Container, request: SealRequest) -> None:
-        config = self._setting.config
+        """Write the descriptions beside CRIU's files, and the archive of it all. Blocks."""
+        config = self._context.config
         folder = config.paths.checkpoint(container.id)
-        made_from = container.bundle.request.read()
-        if made_from is None:
-            raise Internal(f"container {container.id}: its request does not read back")
+        made_from = container.request()
         try:
             spec = msgspec.json.decode(container.bundle.config.read_bytes(), type=dict[str, object])
             parts = {
@@ -148,7 +160,7 @@ class Checkpoints:
                 "bind.mounts": checkpoint_archive.bind_mounts(spec),
             }
             for name, content in parts.items():
-                bundle.write(folder / name, content)
+                files.replace(folder / name, content, durable=False)
         except (OSError, msgspec.DecodeError) as error:
             raise Internal(f"container {container.id}: its checkpoint cannot be described: {error}") from error
         with target.replacing(request.location, container.id[:12], config) as out:
@@ -162,11 +174,12 @@ def _make_folders(folder: Path, images: Path, log: Path) -> None:
         images.mkdir(mode=0o700)
         log.unlink(missing_ok=True)
     except OSError as error:
-        raise Internal(f"folder {folder} of its checkpoint: {error.strerror}") from error
+        raise from_os(error, f"folder {folder} of its checkpoint") from error
 
 
-def _discard(folder: Path, place: str, container: ContainerId) -> None:
-    if place:
-        target.discard(place, container[:12])
-    with suppress(FileNotFoundError):  # gone with the container's root
+def _discard(folder: Path, location: str, container_id: ContainerId) -> None:
+    """Delete what was dumped, and what was written at the location."""
+    if location:
+        target.discard(location, container_id[:12])
+    with suppress(FileNotFoundError):  # deleted with the container's root
         shutil.rmtree(folder)

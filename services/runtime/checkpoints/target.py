@@ -1,37 +1,35 @@
-"""Where an archive of a checkpoint may be written, and writing it there as a whole.
+"""Where an archive of a checkpoint may be written, and its writing there.
 
-Run by the runtime worker, for a path that a client of the CRI gives. Rules kept: the folder is there already, and is
-neither one of the system's nor of crisp's own, whatever links lead to it; what has the name is a regular file or
-nothing, never a link; the file appears whole, readable by root alone, or not at all.
+Run by the runtime worker in threads, for a path that a client of the CRI gives. Rules kept: the folder exists, and is
+neither one of the system's nor of crisp's own, whatever links lead to it; a file of that name is replaced only if it is
+a regular one; the archive appears whole, readable by root alone, or not at all.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO
 
 from kernel.config.sections import Config
-from kernel.errors import FailedPrecondition, Internal, InvalidInput, ResourceExhausted
-from kernel.host import syscalls
+from kernel.errors import FailedPrecondition, InvalidInput, from_os
+from kernel.host import files, syscalls
 
 SYSTEM = ("/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/sbin", "/sys", "/usr")
-"""What is the system's: a file of memory pages there would be run, read as configuration, or lost."""
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Folders of the system: a file of memory pages there would be run, read as configuration, or lost."""
 
 
 def is_forbidden(folder: str, config: Config) -> bool:
-    """Whether a folder, links resolved, is the system's or crisp's own. Pure."""
+    """Return whether a folder, with links resolved, is the system's or crisp's own. Pure."""
     own = (os.path.normpath(config.root), os.path.normpath(config.run))
     return any(folder == top or folder.startswith(f"{top}/") for top in (*SYSTEM, *own))
 
 
 def check(location: str, config: Config) -> None:
-    """InvalidInput or FailedPrecondition where no archive may be written there; nothing is changed."""
+    """Raise InvalidInput or FailedPrecondition if no archive may be written there; nothing is changed."""
     folder, name = _open_folder(location, config)
     try:
         _check_name(folder, name, location)
@@ -40,45 +38,34 @@ def check(location: str, config: Config) -> None:
 
 
 @contextmanager
-def replacing(location: str, mark: str, config: Config) -> Iterator[IO[bytes]]:
-    """A file to write; with the end of the body it gets its name, after an error nothing of it is left. `mark` tells
-    its temporary name from those of others."""
+def replacing(location: str, mark: str, config: Config) -> Iterator[BinaryIO]:
+    """Yield a file to write, which gets its name at the end of the body; after an error nothing of it is left.
+
+    `mark` tells its temporary name from those of other writers. InvalidInput or FailedPrecondition if it may not be
+    written, ResourceExhausted if it does not fit, Internal for other failures.
+    """
     folder, name = _open_folder(location, config)
-    temporary = temporary_name(name, mark)
     try:
         _check_name(folder, name, location)
-        with suppress(FileNotFoundError):  # left by an attempt that was cut off
-            os.unlink(temporary, dir_fd=folder)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = os.open(temporary, flags, 0o600, dir_fd=folder)
-        try:
-            with os.fdopen(fd, "wb") as file:
-                os.fchmod(fd, 0o600)
-                yield file
-                file.flush()
-                os.fsync(fd)
+        named = temporary_name(name, mark)
+        with files.replacing(Path(location), durable=True, folder=folder, named=named) as file:
+            yield file
             _check_name(folder, name, location)
-            os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
-        except BaseException:
-            with suppress(FileNotFoundError):
-                os.unlink(temporary, dir_fd=folder)
-            raise
     except OSError as error:
-        kind = ResourceExhausted if error.errno in _FULL else Internal
-        raise kind(f"location: {location} cannot be written: {error.strerror}") from error
+        raise from_os(error, f"location: {location} cannot be written") from error
     finally:
         os.close(folder)
 
 
 def temporary_name(name: str, mark: str) -> str:
-    """What a file is called until it is whole. Pure."""
+    """Return the name that a file has until it is whole. Pure."""
     return f".{name[:200]}.{mark}"
 
 
 def discard(location: str, mark: str) -> None:
-    """Remove what an attempt that was cut off has left."""
+    """Remove the temporary file that an attempt which was cut off may have left."""
     path = Path(location)
-    with suppress(OSError):  # it never came so far, or the folder is gone
+    with suppress(OSError):  # the attempt never began to write, or the folder is gone
         path.with_name(temporary_name(path.name, mark)).unlink()
 
 
@@ -108,4 +95,4 @@ def _check_name(folder: int, name: str, location: str) -> None:
     except OSError as error:
         raise InvalidInput(f"location: {location[:200]}: {error.strerror}") from error
     if not stat.S_ISREG(status.st_mode):
-        raise InvalidInput(f"location: {location} is there and not a regular file")
+        raise InvalidInput(f"location: {location} exists and is not a regular file")

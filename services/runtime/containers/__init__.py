@@ -1,1 +1,11 @@
-"""containers."""
+"""Containers: planned, launched, started, updated, stopped, removed, and taken up again after a restart.
+
+Floor: below `methods` alone.
+
+- `container_table`: all containers of the worker, and the steps of each
+- `plan`: everything about a container that is decided before the host is changed
+- `launch`: its bundle written and its process created, through conmon
+- `start`: its process let run, or restored from a checkpoint
+- `update`: its limits changed while it runs
+- `removal`: everything of it undone
+"""

@@ -1,16 +1,15 @@
 """Exit codes of processes that are not our children, from the kernel's process events connector (linux/cn_proc.h).
 
-Run by the runtime worker on its event loop. Rules kept: the kernel is asked for events only while somebody listens,
-and gives us ends of whole processes alone: forks, execs and threads of a busy host would cost more than what is waited
-for. Some kernels have no such connector, and every kernel keeps silent towards a process in a pid, user or network
-namespace other than the first: then `speaks` is false, nothing is known, and nothing fails. An end from before somebody
-listened is not taken for one of a later process with the same number.
+Run by the runtime worker on its event loop. Rules kept: the kernel sends events only while somebody listens, and of
+these the ends of whole processes alone, because the forks, execs and threads of a busy host would cost more than what
+is waited for. If the kernel has no such connector, or does not serve this pid namespace, no exit code becomes known and
+nothing fails. An end from before somebody listened is not taken for that of a later process with the same pid.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
+import errno
 import logging
 import os
 import socket
@@ -27,14 +26,12 @@ _CN_PROC = 1
 """CN_IDX_PROC and CN_VAL_PROC."""
 _NLMSG_DONE = 3
 _LISTEN, _IGNORE = 1, 2
-_ANSWER, _EXIT = 0, 0x80000000
-"""PROC_EVENT_NONE, the kernel's answer to `_LISTEN` and `_IGNORE`, and PROC_EVENT_EXIT."""
+_EXIT = 0x80000000
 _NETLINK_HEADER = struct.Struct("=IHHII")
 _CONNECTOR_HEADER = struct.Struct("=IIIIHH")
 _EVENT = struct.Struct("=IIQIII")
-"""What, processor, time; of an exit: process, thread group, status."""
+"""Kind, processor, time; of an exit: thread, process (thread group), status."""
 _EVENT_AT = _NETLINK_HEADER.size + _CONNECTOR_HEADER.size
-_MESSAGES = itertools.count(1)
 _BUFFER = 1 << 20
 
 
@@ -46,48 +43,42 @@ _LOAD, _TO_X, _EQUALS, _EQUALS_X, _RETURN = 0x20, 0x07, 0x15, 0x1D, 0x06
 """BPF_LD|BPF_W|BPF_ABS, BPF_MISC|BPF_TAX, BPF_JMP|BPF_JEQ with BPF_K and BPF_X, BPF_RET|BPF_K (linux/filter.h)."""
 ENDS_ALONE = b"".join((
     _instruction(_LOAD, _EVENT_AT),
-    _instruction(_EQUALS, _ANSWER, 5, 0),
-    _instruction(_EQUALS, socket.htonl(_EXIT), 0, 5),  # loads are in network order, the event is in ours
+    _instruction(_EQUALS, socket.htonl(_EXIT), 0, 4),  # loads are in network order, the event is in ours
     _instruction(_LOAD, _EVENT_AT + 16),
     _instruction(_TO_X),
     _instruction(_LOAD, _EVENT_AT + 20),
-    _instruction(_EQUALS_X, 0, 0, 1),
-    _instruction(_RETURN, 0xFFFFFFFF),
+    _instruction(_EQUALS_X, 0, 1, 0),
     _instruction(_RETURN, 0),
+    _instruction(_RETURN, 0xFFFFFFFF),
 ))  # fmt: skip
-"""Keep the kernel's answers, and events of the kind exit whose thread is its process."""
+"""A filter that passes exits whose thread is the first of its process."""
 
 
 class ProcConnector:
-    """The one subscription of this process."""
+    """One subscription, shared by all who listen."""
 
     def __init__(self) -> None:
         self._socket: socket.socket | None = None
         self._listeners: list[int] = []
-        """Since when, in nanoseconds of CLOCK_MONOTONIC, as the kernel dates events."""
+        """When each began to listen: nanoseconds of CLOCK_MONOTONIC, the clock by which the kernel dates events."""
         self._codes: dict[int, tuple[int, int]] = {}
-        """Exit code and time by process."""
+        """Exit code and time of the exit, by pid."""
         self._waiting: dict[int, asyncio.Future[int]] = {}
         self._reading = False
 
-    @property
-    def speaks(self) -> bool:
-        """Whether the kernel reports ends to us; known only while somebody listens."""
-        return self._socket is not None
-
     @contextmanager
     def listen(self) -> Iterator[int]:
-        """Note every process's end while the body runs; gives the time since when.
+        """Note the end of every process while the body runs. Yields the time at which that began.
 
-        The kernel keeps what it tells until somebody wants a code, as for most commands nobody does: who listens for
-        long says so by `read`.
+        The events stay in the kernel's buffer until somebody asks for an exit code, because for most commands nobody
+        does. Call `read` to listen for long: the buffer holds a thousand or two.
         """
         since = time.monotonic_ns()
         self._listeners.append(since)
         if len(self._listeners) == 1:
             self._subscribe()
         elif self._socket is not None:
-            self._on_events(self._socket)  # it keeps a thousand or two
+            self._on_events(self._socket)  # makes room in the buffer
         try:
             yield since
         finally:
@@ -98,14 +89,17 @@ class ProcConnector:
                 self._codes = {pid: one for pid, one in self._codes.items() if one[1] >= oldest}
 
     def read(self) -> None:
-        """Take what the kernel tells as it comes, until nobody listens any more."""
+        """Take events from the buffer as they come, until nobody listens any more."""
         if self._socket is not None and not self._reading:
-            # by number: for a socket asyncio would first ask the kernel what to call it
+            # by number: for a socket object asyncio would first ask the kernel for its name, to log it
             asyncio.get_running_loop().add_reader(self._socket.fileno(), self._on_events, self._socket)
             self._reading = True
 
     async def exit_code(self, pid: int, since: int) -> int:
-        """How a process that ended or ends after `since`, while somebody listens, exited, as a shell counts it."""
+        """Return the exit code, as a shell counts it, of a process that ends after `since`. Wants a timeout.
+
+        `since` is what `listen` yielded, and the caller still listens.
+        """
         self.read()
         if self._socket is not None:
             self._on_events(self._socket)
@@ -121,38 +115,19 @@ class ProcConnector:
             self._socket.setblocking(False)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
             self._socket.bind((0, _CN_PROC))
-            with suppress(OSError):  # then we get all, and pass over what is no end
+            with suppress(OSError):  # without the filter all events come, and `_on_event` passes over what is no end
                 syscalls.attach_filter(self._socket.fileno(), ENDS_ALONE)
-            if not self._is_accepted(self._socket, self._say(self._socket, _LISTEN)):
-                _LOG.debug("no process events in these namespaces")
-                self._close()
+            self._send(self._socket, _LISTEN)
         except OSError as error:
-            _LOG.debug("no process events from this kernel: %s", error.strerror)
+            _LOG.debug("process events: none from this kernel: %s", error.strerror)
             self._close()
-
-    def _is_accepted(self, connector: socket.socket, number: int) -> bool:
-        """Whether the kernel has answered our subscription: it does so before `send` returns, or never."""
-        while True:
-            try:
-                message = connector.recv(4096)
-            except BlockingIOError:
-                return False
-            except OSError:  # so many ends at once that some were lost: then there are events
-                return True
-            if len(message) < _EVENT_AT + _EVENT.size:
-                continue
-            what, _, _, error, _, _ = _EVENT.unpack_from(message, _EVENT_AT)
-            answered = _CONNECTOR_HEADER.unpack_from(message, _NETLINK_HEADER.size)[3]
-            if what == _ANSWER and answered == number:
-                return bool(error == 0)
-            self._on_event(message)
 
     def _unsubscribe(self) -> None:
         if self._socket is not None:
             if self._reading:
                 asyncio.get_running_loop().remove_reader(self._socket.fileno())
                 self._reading = False
-            self._say(self._socket, _IGNORE)
+            self._send(self._socket, _IGNORE)
         self._close()
         self._codes.clear()
         for waiting in self._waiting.values():
@@ -164,13 +139,10 @@ class ProcConnector:
             self._socket.close()
             self._socket = None
 
-    def _say(self, connector: socket.socket, operation: int) -> int:
-        """Send an operation; returns the acknowledgement number of its answer, as we get answers to others too."""
-        number = (os.getpid() << 16 | next(_MESSAGES) & 0xFFFF) & 0xFFFFFFFF
-        body = _CONNECTOR_HEADER.pack(_CN_PROC, _CN_PROC, 0, number, 4, 0) + struct.pack("=I", operation)
+    def _send(self, connector: socket.socket, operation: int) -> None:
+        body = _CONNECTOR_HEADER.pack(_CN_PROC, _CN_PROC, 0, 0, 4, 0) + struct.pack("=I", operation)
         header = _NETLINK_HEADER.pack(_NETLINK_HEADER.size + len(body), _NLMSG_DONE, 0, 0, os.getpid())
         connector.send(header + body)
-        return (number + 1) & 0xFFFFFFFF
 
     def _on_events(self, connector: socket.socket) -> None:
         while True:
@@ -178,16 +150,19 @@ class ProcConnector:
                 message = connector.recv(4096)
             except BlockingIOError:
                 return
-            except OSError as error:  # too many at once: some are lost, and their listeners wait on
-                _LOG.debug("process events were lost: %s", error.strerror)
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                # too many came at once: for those that were lost, their listeners wait until their own timeouts
+                _LOG.debug("process events: some were lost: %s", error.strerror)
                 continue
             self._on_event(message)
 
     def _on_event(self, message: bytes) -> None:
         if len(message) < _EVENT_AT + _EVENT.size:
             return
-        what, _, at, thread, process, status = _EVENT.unpack_from(message, _EVENT_AT)
-        if what != _EXIT or thread != process:
+        kind, _, at, thread, process, status = _EVENT.unpack_from(message, _EVENT_AT)
+        if kind != _EXIT or thread != process:
             return
         code = 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
         self._codes[process] = (code, at)

@@ -11,24 +11,27 @@ _REAL_TIME = re.compile(r"(RTMIN|RTMAX)(?:([+-])([0-9]{1,2}))?", re.ASCII)
 DEFAULT = "SIGTERM"
 
 
-def choose(asked: str, image: str) -> str:
-    """The signal's full name: the request's, else the image's where it is one, else SIGTERM."""
-    if asked and asked != "RUNTIME_DEFAULT":
-        if number(asked) is None:
-            raise InvalidInput(f"stop_signal: {asked[:32]!r} is not a signal")
-        return name(asked)
+def choose(requested: str, image: str) -> str:
+    """Return the full name of the request's stop signal, else of the image's if that is one, else SIGTERM.
+
+    InvalidInput if the request's is none.
+    """
+    if requested and requested != "RUNTIME_DEFAULT":
+        if number(requested) is None:
+            raise InvalidInput(f"stop_signal: {requested[:32]!r} is not a signal")
+        return name(requested)
     return name(image) if image and number(image) is not None else DEFAULT
 
 
 def name(text: str) -> str:
-    """`TERM`, `sigterm` and `15` as SIGTERM."""
+    """Return the full name of a signal: SIGTERM for `TERM`, `sigterm` and `15`."""
     if text.isascii() and text.isdigit():
         return signal.Signals(int(text)).name if int(text) in {*signal.Signals} else text
     return f"SIG{text.upper().removeprefix('SIG')}"
 
 
 def number(text: str) -> int | None:
-    """A signal's number; None where there is no such signal."""
+    """Return the number of a signal; None if there is no such signal."""
     plain = text.upper().removeprefix("SIG")
     if plain.isascii() and plain.isdigit():
         value = int(plain) if len(plain) < 3 else 0

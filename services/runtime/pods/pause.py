@@ -1,7 +1,7 @@
-"""Process 1 of a PID namespace that a pod's containers share; pods that share none have no such process.
+"""The pause process: process 1 of a PID namespace that a pod's containers share. Other pods have none.
 
-A static binary that waits and reaps, run as an OCI container with an empty root, no capabilities and a network
-namespace of its own: containers that can see it in /proc gain nothing by it.
+Run by the runtime worker. The process is a static binary that waits and reaps, run as an OCI container with an empty
+root, no capabilities and a network namespace of its own: containers that see it in /proc gain nothing by it.
 """
 
 from __future__ import annotations
@@ -11,29 +11,26 @@ import os
 
 import msgspec
 
-from kernel.contracts.oci import IdMap, IdRange
+from kernel.contracts.oci import IdRange
 from kernel.contracts.runtime import NamespaceMode
 from kernel.errors import Internal
-from kernel.host import pidfd, process
+from kernel.host import files, pidfd, process
 from kernel.host.aio import Deadline
-from kernel.ids import SandboxId
-from services.runtime.cgroups.cgroup_path import PodCgroup
-from services.runtime.context import Setting
+from services.runtime.context import Context
 from services.runtime.namespaces import user_namespace
+from services.runtime.pods.pod import Pod
 from services.runtime.programs import oci_runtime
 from services.runtime.programs.oci_runtime import OciRuntime
-from services.runtime.records import bundle
-from services.runtime.records.bundle import PodBundle, PodRecord
 from services.runtime.spec import user_namespace_spec
 
 
-def plan(record: PodRecord, folder: PodBundle, cgroup: PodCgroup, binary: str) -> dict[str, object]:
-    """The OCI specification of the pause process. Pure."""
-    ids = record.request.user_namespace
+def plan(pod: Pod, binary: str) -> dict[str, object]:
+    """Return the OCI specification of the pause process. Pure."""
+    request, folder, ids = pod.request, pod.folder, pod.request.user_namespace
     namespaces = [{"type": "mount"}, {"type": "pid"}, {"type": "network"}]
-    if record.request.ipc is not NamespaceMode.NODE:
+    if request.ipc is not NamespaceMode.NODE:
         namespaces.append({"type": "ipc", "path": str(folder.ipc)})
-    if record.request.network is not NamespaceMode.NODE:
+    if request.network is not NamespaceMode.NODE:
         namespaces.append({"type": "uts", "path": str(folder.uts)})
     none: list[str] = []
     spec: dict[str, object] = {
@@ -48,13 +45,13 @@ def plan(record: PodRecord, folder: PodBundle, cgroup: PodCgroup, binary: str) -
         "root": {"path": str(folder.pause / "rootfs"), "readonly": True},
         "mounts": [
             {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]},
-            # crun wants one
+            # crun needs one
             {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755", "size=64k"]},
             {"destination": "/pause", "type": "bind", "source": binary, "options": ["bind", "ro", "nosuid", "nodev"]},
         ],
         "linux": {
             "namespaces": namespaces,
-            "cgroupsPath": cgroup.oci_pause(record.request.sandbox),
+            "cgroupsPath": pod.cgroup.oci_pause(pod.id),
             "resources": {"devices": [{"allow": False, "access": "rwm"}]},
             "maskedPaths": ["/proc/kcore", "/proc/keys", "/proc/timer_list"],
             "readonlyPaths": ["/proc/sys"],
@@ -64,25 +61,22 @@ def plan(record: PodRecord, folder: PodBundle, cgroup: PodCgroup, binary: str) -
 
 
 def _nobody(ids: IdRange | None) -> int:
-    """Nobody; root, which has no capability here, where the pod's user namespace has no nobody."""
+    """Nobody's id; root's, which has no capability here, if the pod's user namespace has no nobody."""
     return 65534 if ids is None or user_namespace.maps(ids, 65534) else 0
 
 
-async def start(
-    setting: Setting, record: PodRecord, folder: PodBundle, cgroup: PodCgroup, runtime: OciRuntime, deadline: Deadline
-) -> pidfd.Identity:
-    """Run the pause process; Internal with the OCI runtime's words where it does not come up."""
-    sandbox = record.request.sandbox
-    binary = os.path.realpath(setting.config.runtime.pause)
-    await remove(setting, sandbox, cgroup, runtime, deadline)
-    spec = msgspec.json.encode(plan(record, folder, cgroup, binary))
-    await asyncio.to_thread(_write, folder, spec, record.request.user_namespace)
-    log, pid_file = folder.pause / "runtime.log", folder.pause / "pidfile"
-    words = ["run", "--detach", "--bundle", str(folder.pause), "--pid-file", str(pid_file), sandbox]
+async def start(context: Context, pod: Pod, runtime: OciRuntime, deadline: Deadline) -> pidfd.Identity:
+    """Start the pause process; Internal with the OCI runtime's message if it does not come up."""
+    binary = os.path.realpath(context.config.runtime.pause)
+    await remove(context, pod, runtime, deadline)
+    await asyncio.to_thread(_write, pod, msgspec.json.encode(plan(pod, binary)))
+    folder = pod.folder.pause
+    log, pid_file = folder / "runtime.log", folder / "pidfile"
+    words = ["run", "--detach", "--bundle", str(folder), "--pid-file", str(pid_file), pod.id]
     # not with captured output: the pause process would hold the pipes open
     started = process.launch(runtime.command(*words, log=log))
     try:
-        async with deadline.limit(f"pod {sandbox}: pause process"):
+        async with deadline.limit(f"pod {pod.id}: pause process"):
             code = await started.wait()
     finally:
         if started.returncode is None:
@@ -91,26 +85,25 @@ async def start(
     found = pidfd.identify(int(pid_file.read_text())) if code == 0 else None
     if found is None:
         reason = oci_runtime.error_text(log) or process.describe(code)
-        raise Internal(f"pod {sandbox}: the pause process {binary} did not start: {reason}")
+        raise Internal(f"pod {pod.id}: the pause process {binary} did not start: {reason}")
     return found
 
 
-async def remove(
-    setting: Setting, sandbox: SandboxId, cgroup: PodCgroup, runtime: OciRuntime, deadline: Deadline
-) -> None:
-    """Kill the pause process and forget it; gone already is success."""
-    path = cgroup.pause(sandbox)
-    await setting.cgroups.kill([path], deadline)
-    if cgroup.driver == "systemd":
-        await runtime.delete(sandbox, deadline)
-    await asyncio.to_thread(setting.cgroups.remove, path)
-    await asyncio.to_thread(runtime.forget, sandbox)
+async def remove(context: Context, pod: Pod, runtime: OciRuntime, deadline: Deadline) -> None:
+    """Kill the pause process and remove its cgroup and the OCI runtime's state of it; none is success."""
+    path = pod.cgroup.pause(pod.id)
+    await context.cgroups.kill([path], deadline)
+    if pod.cgroup.driver == "systemd":
+        await runtime.delete(pod.id, deadline)
+    await asyncio.to_thread(context.cgroups.remove, path)
+    await asyncio.to_thread(runtime.forget, pod.id)
 
 
-def _write(folder: PodBundle, spec: bytes, ids: IdMap | None) -> None:
-    rootfs = folder.pause / "rootfs"
+def _write(pod: Pod, spec: bytes) -> None:
+    """Write the bundle of the pause process."""
+    rootfs, ids = pod.folder.pause / "rootfs", pod.request.user_namespace
     rootfs.mkdir(mode=0o755, parents=True, exist_ok=True)
-    if ids is not None:  # mount points are made in it by the namespace's root
+    if ids is not None:  # the namespace's root makes the mount points in it
         os.chown(rootfs, *ids.root)
-    folder.pause.chmod(0o711)
-    bundle.write(folder.pause / "config.json", spec)
+    pod.folder.pause.chmod(0o711)
+    files.replace(pod.folder.pause / "config.json", spec, durable=False)

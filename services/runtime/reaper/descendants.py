@@ -1,7 +1,7 @@
-"""What came of a process: its descendants, by parent, process group or session, from /proc.
+"""Which processes came of a command: found by parent, process group or session, from /proc.
 
-Used by the runtime worker and by the reaper, so it imports the standard library alone. An orphan has another parent
-but still its session, and mostly its group; one that has left them all is a daemon of its own making and is not found.
+Used by the runtime worker and by the reaper, so it imports the standard library alone. An orphan has another parent,
+but still its session and mostly its group. A process that has left all three is a daemon, and is not found.
 """
 
 from __future__ import annotations
@@ -10,47 +10,31 @@ import os
 import signal
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import NamedTuple
 
+from kernel.host import proc
 
-class Entry(NamedTuple):
-    """A process as proc(5) has it in `stat`."""
-
-    parent: int
-    group: int
-    session: int
-    start: int
-    """Clock ticks after boot: with the pid, one process for good."""
-
-
-Table = dict[int, Entry]
-
-
-def entry(pid: int) -> Entry | None:
-    """One process; None where it is gone or ended."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return None if fields[0] in b"ZX" else Entry(*(int(fields[at]) for at in (1, 2, 3, 19)))
+Table = dict[int, proc.Stat]
+"""Processes that run, by pid."""
 
 
 def read(pids: Iterable[int] | None = None) -> Table:
-    """The table of these processes; of all on the host where none are named."""
+    """Return the table of these processes, or of all processes of the host."""
     if pids is None:
         pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
-    return {pid: found for pid in pids if (found := entry(pid)) is not None}
+    return {pid: found for pid in pids if (found := proc.live(pid)) is not None}
 
 
 def origins(pid: int) -> set[int]:
-    """A command's pid, and its session where that is of a process that has ended: crun leaves commands in such."""
-    found = entry(pid)
-    return {pid} if found is None or entry(found.session) is not None else {pid, found.session}
+    """Return a command's pid, and its session if the first process of that has ended: crun leaves commands in such."""
+    found = proc.live(pid)
+    return {pid} if found is None or proc.live(found.session) is not None else {pid, found.session}
 
 
 def grown(roots: Iterable[int], table: Table) -> set[int]:
-    """Those of `roots` that are in the table, with all that came of any of them, be it there or gone. Pure."""
+    """Return the roots that run, and every running descendant of any root, also of roots that have ended. Pure.
+
+    A root is the id of a process, group or session.
+    """
     known, found = set(roots), set[int]()
     grew = True
     while grew:
@@ -65,13 +49,13 @@ def grown(roots: Iterable[int], table: Table) -> set[int]:
     return found
 
 
-def kill(found: Iterable[int], table: Table) -> None:
-    """SIGKILL to processes of a table that are still the same ones."""
-    for pid in found:
+def kill(pids: Iterable[int], table: Table) -> None:
+    """Send SIGKILL to processes of a table, but not to later ones with the same pids."""
+    for pid in pids:
         with suppress(OSError):  # it has ended
             fd = os.pidfd_open(pid)
             try:
-                now = entry(pid)
+                now = proc.live(pid)
                 if now is not None and now.start == table[pid].start:
                     signal.pidfd_send_signal(fd, signal.SIGKILL)
             finally:

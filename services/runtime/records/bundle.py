@@ -1,14 +1,16 @@
-"""What the worker keeps on disk: a folder per pod and per container below Paths.runtime_state.
+"""The folders in which the worker keeps pods and containers: one per pod and one per container, below
+`Paths.runtime_state`.
 
     pods/ID/pod.json  ns/{ipc,uts,user,net}  shm/  resolv.conf  hostname  pause/
     containers/ID/request.json  state.json  config.json  pidfile  conmon.pid  exit/ID  oom  ctl  attach  runtime.log
-    containers/ID/checkpoint.json  while it may be frozen for a checkpoint
-    containers/ID/session-ID.pid  of an exec session's command while it runs
-    reaper, tty-*  sockets: of the reaper, of terminals on their way from the OCI runtime
-    mounts/ID/N   id-mapped copies of a container's volumes: apart, as a bundle is deleted with all that is in it
+    containers/ID/checkpoint.json     while the container may be frozen for a checkpoint
+    containers/ID/session-ID.pid      pid of an exec session's command, while it runs
+    reaper, tty-*                     sockets: the reaper's, and of terminals on their way from the OCI runtime
+    mounts/ID/N                       id-mapped copies of a container's volumes; not in its bundle, because a bundle is
+                                      deleted with everything in it
 
-Files are written whole: temporary name, then rename. After a reboot the whole tree is gone with /run. A file that
-does not read back costs only its own pod or container.
+Everything here blocks. Each JSON file is replaced whole, and not synced: a reboot empties /run, and the tree with it.
+A file that cannot be read costs its own pod or container only.
 """
 
 from __future__ import annotations
@@ -17,7 +19,6 @@ import errno
 import logging
 import os
 import shutil
-import stat
 from contextlib import suppress
 from pathlib import Path
 from typing import Generic, Literal, TypeVar
@@ -26,65 +27,67 @@ import msgspec
 
 from kernel.contracts.runtime import Created, CreateRequest, PodRequest
 from kernel.errors import CrispError
+from kernel.host import files
 from kernel.host.pidfd import Identity
 from kernel.ids import ContainerId, SandboxId, container_id, sandbox_id
 
 _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _LIMIT = 16 << 20
+"""Bytes of a JSON file that are read at most."""
+_EXIT_LIMIT = 16
+"""Bytes of an exit file that are read at most."""
 _REMOVALS = 1000
+"""How often the removal of a bundle is repeated while something still writes into it."""
 
 
 class PodRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """pod.json: written before the pod's first part is made."""
+    """pod.json: written before the first part of the pod is made."""
 
     request: PodRequest
     cgroup: str
+    """The pod's cgroup by name: a path from the root of the hierarchy, or a slice of systemd."""
     made: bool = False
+    """Whether every part of the pod has been made."""
     pause: Identity | None = None
+    """The pause process; None if the pod never had one."""
 
 
 class ContainerState(msgspec.Struct, frozen=True, kw_only=True):
     """state.json: how far a container has come."""
 
     phase: Literal["creating", "created", "starting", "started"]
-    sandbox: SandboxId
+    sandbox_id: SandboxId = msgspec.field(name="sandbox")
     handler: str
     cgroup: str
     conmon_cgroup: str
     inner_cgroup: str = ""
-    """Where processes and limits are, if the OCI runtime made another cgroup inside: crun does in scopes."""
+    """The cgroup that holds processes and limits, if the OCI runtime made another one inside: crun does in scopes."""
     poststop: bool = False
-    """Whether the OCI runtime has hooks to run at the container's removal."""
+    """Whether the OCI runtime has hooks to run when the container is removed."""
     oom_kills_before: int = 0
-    """What the pod's cgroup had counted for containers that were gone already."""
+    """Out-of-memory kills that the pod's cgroup had counted, before this one, for containers that were gone."""
     process: Identity | None = None
+    """The container's first process; None if there is none yet."""
     conmon: Identity | None = None
     created: Created | None = None
+    """The reply to its creation; None while it is being created."""
     restores: bool = False
     """Whether its start makes its processes, from a checkpoint."""
     started_at: int = 0
+    """Nanoseconds since 1970; 0 before the start."""
 
     @property
     def limits_cgroup(self) -> str:
-        """The cgroup that has the container's limits, and counts what it uses."""
+        """The cgroup that has the container's limits and counts what it uses."""
         return self.inner_cgroup or self.cgroup
 
 
 class CheckpointMark(msgspec.Struct, frozen=True, kw_only=True):
-    """checkpoint.json: written before the container is frozen, deleted when it runs on."""
+    """checkpoint.json: written before the container is frozen, deleted once it runs on."""
 
     location: str
-
-
-def write(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Replace a file as a whole."""
-    temporary = path.with_name(f".{path.name}.new")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
-    with os.fdopen(fd, "wb") as file:
-        file.write(content)
-        os.fchmod(fd, mode)
-    temporary.rename(path)
+    """Where the archive was to be written."""
 
 
 class Record(Generic[_T]):
@@ -95,53 +98,37 @@ class Record(Generic[_T]):
         self._kind = kind
 
     def write(self, value: _T) -> None:
-        """Replace it."""
-        write(self._path, msgspec.json.encode(value))
+        """Replace the file with one that holds `value`."""
+        files.replace(self._path, msgspec.json.encode(value), durable=False)
 
     def exists(self) -> bool:
-        """Whether there is one, damaged or not."""
+        """Return whether the file is there, damaged or not."""
         return self._path.exists()
 
     def remove(self) -> None:
-        """Delete it; gone already is success."""
+        """Delete the file; none is success."""
         self._path.unlink(missing_ok=True)
 
     def read(self) -> _T | None:
-        """What it holds; None where it is missing or does not read back."""
+        """Return what the file holds; None if it is missing or damaged, which is logged."""
         try:
-            content = _read(self._path, _LIMIT)
-            return msgspec.json.decode(content, type=self._kind)
+            return msgspec.json.decode(files.read_plain(self._path, _LIMIT), type=self._kind)
         except FileNotFoundError:
             return None
         except (msgspec.DecodeError, OSError) as error:
-            _LOG.warning("%s does not read back: %s", self._path, error)
+            _LOG.warning("%s cannot be read: %s", self._path, error)
             return None
 
 
-def _read(path: Path, limit: int) -> bytes:
-    """A plain file's content; OSError for a link, a pipe or a folder in its place."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise OSError(errno.EINVAL, "is not a plain file", str(path))
-        parts = []
-        while limit > 0 and (part := os.read(fd, min(limit, 1 << 20))):
-            parts.append(part)
-            limit -= len(part)
-        return b"".join(parts)
-    finally:
-        os.close(fd)
-
-
 class PodBundle:
-    """A pod's folder. Its parts are looked up when they are wanted: such a bundle is made for every call."""
+    """A pod's folder. Its parts are properties, because such an object is made for every call."""
 
-    def __init__(self, root: Path, sandbox: SandboxId) -> None:
-        self.path = root / "pods" / sandbox
+    def __init__(self, root: Path, sandbox_id: SandboxId) -> None:
+        self.path = root / "pods" / sandbox_id
 
     @property
     def record(self) -> Record[PodRecord]:
-        """What it is made of, and how far it has come."""
+        """The pod's request, and how far the pod has come."""
         return Record(self.path / "pod.json", PodRecord)
 
     @property
@@ -180,23 +167,23 @@ class PodBundle:
 class ContainerBundle:
     """A container's folder, which is its OCI bundle too."""
 
-    def __init__(self, root: Path, container: ContainerId) -> None:
-        self.path = root / "containers" / container
-        self._container = container
+    def __init__(self, root: Path, container_id: ContainerId) -> None:
+        self.path = root / "containers" / container_id
+        self.id = container_id
 
     @property
     def request(self) -> Record[CreateRequest]:
-        """What it is made of."""
+        """The request that the container was made from."""
         return Record(self.path / "request.json", CreateRequest)
 
     @property
     def state(self) -> Record[ContainerState]:
-        """How far it has come."""
+        """How far the container has come."""
         return Record(self.path / "state.json", ContainerState)
 
     @property
     def checkpoint(self) -> Record[CheckpointMark]:
-        """Whether it may be frozen for a checkpoint."""
+        """The mark that it may be frozen for a checkpoint."""
         return Record(self.path / "checkpoint.json", CheckpointMark)
 
     @property
@@ -217,7 +204,7 @@ class ContainerBundle:
 
     @property
     def exit_file(self) -> Path:
-        return self.path / "exit" / self._container
+        return self.path / "exit" / self.id
 
     @property
     def oom(self) -> Path:
@@ -236,23 +223,25 @@ class ContainerBundle:
         return self.path / "runtime.log"
 
     def exit(self) -> tuple[int, int] | None:
-        """Exit code and time (nanoseconds since 1970) as conmon left them; None where it left none."""
+        """Return the exit code and the time of the exit (nanoseconds since 1970) as conmon left them; None if it left
+        none."""
         try:
-            text = _read(self.exit_file, 16).strip()
+            text = files.read_plain(self.exit_file, _EXIT_LIMIT).strip()
             finished_at = self.exit_file.lstat().st_mtime_ns
-        except OSError:  # missing, or not a file of conmon's
+        except OSError:  # missing, or no file that conmon wrote
             return None
         return (int(text), finished_at) if text.isdigit() and int(text) <= 255 else None
 
     def oom_killed(self) -> bool:
-        """Whether conmon saw the kernel's out-of-memory killer at work."""
+        """Return whether conmon noted that the kernel's out-of-memory killer struck."""
         return self.oom.exists()
 
 
 def remove(path: Path) -> None:
-    """Delete a bundle; gone already is success. Nothing may be mounted in it.
+    """Delete a bundle; none is success. Nothing may be mounted in it.
 
-    The ends of sessions take away their files and the OCI runtime may still write one, both at the same time.
+    Sessions that end delete their files in it, and the OCI runtime may still create one, so the folder can change
+    while it is being deleted: then the deletion is repeated.
     """
     for left in reversed(range(_REMOVALS)):
         try:
@@ -267,22 +256,22 @@ def remove(path: Path) -> None:
             return
 
 
-def pods(root: Path) -> list[SandboxId]:
-    """The pods that have a folder."""
+def pod_ids(root: Path) -> list[SandboxId]:
+    """Return the ids of the pods that have a folder."""
     return [sandbox_id(name) for name in _names(root / "pods")]
 
 
-def containers(root: Path) -> list[ContainerId]:
-    """The containers that have a folder."""
+def container_ids(root: Path) -> list[ContainerId]:
+    """Return the ids of the containers that have a folder."""
     return [container_id(name) for name in _names(root / "containers")]
 
 
 def _names(folder: Path) -> list[str]:
     found = []
-    with suppress(FileNotFoundError):  # nothing was ever made
+    with suppress(FileNotFoundError):  # no pod or container was ever made
         for name in sorted(os.listdir(folder)):
             try:
                 found.append(sandbox_id(name))
             except CrispError:
-                _LOG.warning("%s is not one of ours: left alone", folder / name)
+                _LOG.warning("%s is not a folder of crisp: left alone", folder / name)
     return [str(name) for name in found]

@@ -15,7 +15,7 @@ from pathlib import Path
 from kernel.contracts.runtime import CreateRequest, PodRequest, SelinuxOptions
 from kernel.host import thread
 from kernel.host.aio import Deadline
-from services.runtime.context import Setting
+from services.runtime.context import Context
 from services.runtime.security import profile_file, selinux
 from services.runtime.security.apparmor import AppArmor
 from services.runtime.security.profile_file import Files
@@ -30,11 +30,11 @@ _LOG = logging.getLogger(__name__)
 class Profiles:
     """The profiles of this host."""
 
-    def __init__(self, setting: Setting) -> None:
-        self._config = setting.config.runtime
+    def __init__(self, context: Context) -> None:
+        self._config = context.config.runtime
         self._files = Files()
         self._apparmor = AppArmor(self._config.apparmor_profile)
-        self._selinux = Selinux(setting.root / "pods")
+        self._selinux = Selinux(context.root / "pods")
         system = os.uname()
         self._machine = seccomp.machine(system.machine, system.release)
         self._told: set[str] = set()

@@ -16,9 +16,8 @@ from pathlib import Path
 
 from kernel.contracts.runtime import SelinuxOptions
 from kernel.errors import FailedPrecondition, Internal, InvalidInput
-from kernel.host import process
+from kernel.host import files, process
 from kernel.host.aio import Deadline
-from services.runtime.records import bundle
 
 _FIELD = "linux.security_context.selinux_options"
 _CATEGORIES = 1024
@@ -113,7 +112,7 @@ class Selinux:
                 return own.read_text()
             taken = frozenset(path.read_text() for path in self._pods.glob("*/level"))
             level = draw(sandbox, taken)
-            bundle.write(own, level.encode())
+            files.replace(own, level.encode(), durable=False)
             return level
 
 

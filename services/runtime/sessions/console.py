@@ -1,12 +1,12 @@
 """The terminal of a command: the OCI runtime opens it inside the container and sends its controlling side here.
 
-Run by the runtime worker on its event loop (OCI runtime command line, `--console-socket`). The socket's path is short,
-in the worker's own folder, and is gone once the terminal has come.
+Run by the runtime worker on its event loop. The protocol is that of `--console-socket` (OCI runtime command line
+interface). The socket's path is short, because an address must be: it lies in the worker's own folder, and is deleted
+once the terminal has come.
 """
 
 from __future__ import annotations
 
-import array
 import asyncio
 import fcntl
 import secrets
@@ -17,11 +17,12 @@ from pathlib import Path
 from types import TracebackType
 
 from kernel.errors import Internal
+from kernel.host import rights
 
 _PREFIX = "tty-"
-_SPACE = socket.CMSG_LEN(array.array("i").itemsize)
 _MOST_BYTES = 4096
 _MOST_SIZE = 0xFFFF
+"""The largest width or height that a terminal has (ioctl_tty(2), struct winsize)."""
 
 
 class Console:
@@ -45,32 +46,28 @@ class Console:
         self.path.unlink(missing_ok=True)
 
     async def terminal(self) -> int:
-        """A descriptor of the terminal that was sent. Wants a deadline."""
+        """Return a descriptor of the terminal that is sent, which the caller closes. Wants a timeout."""
         loop = asyncio.get_running_loop()
         try:
             connection, _ = await loop.sock_accept(self._socket)
             with connection:
                 await _readable(connection)
-                _, ancillary, _, _ = connection.recvmsg(_MOST_BYTES, _SPACE, socket.MSG_CMSG_CLOEXEC)
+                _, fds = rights.receive(connection, _MOST_BYTES, 1)
         except OSError as error:
             raise Internal(f"exec: its terminal did not come: {error.strerror}") from error
-        fds = array.array("i")
-        for level, kind, data in ancillary:
-            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-                fds.frombytes(data)
         if not fds:
             raise Internal("exec: the OCI runtime sent no terminal")
         return fds[0]
 
 
 def resize(terminal: int, width: int, height: int) -> None:
-    """Set its size; OSError where it is no terminal."""
+    """Set the size of a terminal in characters; OSError if the descriptor is none."""
     size = struct.pack("=HHHH", min(height, _MOST_SIZE), min(width, _MOST_SIZE), 0, 0)
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, size)
 
 
 def remove_stale(folder: Path) -> None:
-    """Sockets that a worker left which was killed."""
+    """Delete sockets that a killed worker has left."""
     for path in folder.glob(f"{_PREFIX}*"):
         path.unlink(missing_ok=True)
 

@@ -313,13 +313,13 @@ async def test_one_that_was_never_started_ends(fake: Node, step: str) -> None:
 
 async def test_a_worker_dies_while_it_restores(fake: Node) -> None:
     container = await restoring(fake, await fake.pod(), *COUNT)
-    known = fake.service._containers._containers[container]
+    known = fake.service._containers.get(container)
     known.bundle.state.write(msgspec.structs.replace(known.state, phase="starting", started_at=5))
     await fake.restart()  # before the OCI runtime was asked
     assert (await fake.fact(container)).state == "created"
     await fake.start(container)
     pid = (await fake.fact(container)).pid
-    known = fake.service._containers._containers[container]
+    known = fake.service._containers.get(container)
     known.bundle.state.write(msgspec.structs.replace(known.state, phase="starting", process=None, conmon=None))
     await fake.restart()  # after it was
     fact = await fake.fact(container)

@@ -31,8 +31,7 @@ from kernel.errors import (
 )
 from kernel.host import fdpass
 from kernel.ids import ContainerId, SandboxId, SessionId, new_id, new_session
-from services.runtime.sessions import console
-from services.runtime.sessions import exec_attach as sessions
+from services.runtime.sessions import console, monitor_socket
 from tests.harness import host
 from tests.integration.runtime.conftest import Node
 
@@ -337,7 +336,7 @@ async def test_a_container_that_ends_ends_its_sessions(node: Node, stream: Strea
 
 async def test_an_oci_runtime_that_hangs_is_ended_with_the_deadline(node: Node, base: Path, stream: Stream) -> None:
     container = await box(node)
-    runtime = node.service._setting.runtimes["runc"]
+    runtime = node.service._context.runtimes["runc"]
     slow = base / "slow"
     slow.write_text(f'#!/bin/sh\nsleep 999 & {runtime.path} "$@"; sleep 999\n')
     slow.chmod(0o755)
@@ -446,7 +445,7 @@ async def test_attaches_to_a_silent_container_have_an_end(
     container = await node.run(await node.pod(), "sh", "-c", "read x; echo $x; exec sleep 1000", stdin=True)
     conmon = int((node.config.paths.runtime_state / "containers" / container / "conmon.pid").read_text())
     before = len(os.listdir(f"/proc/{conmon}/fd"))
-    monkeypatch.setattr(sessions, "_MOST_ATTACHED", before + 4)
+    monkeypatch.setattr(monitor_socket, "_MOST_ATTACHED", before + 4)
     for _ in range(5):
         (await stream.attach(container)).close()
     host.until("conmon has them all", lambda: len(os.listdir(f"/proc/{conmon}/fd")) == before + 5)

@@ -3,7 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from services.runtime.cgroups.cgroup_path import PodCgroup
-from services.runtime.cgroups.hierarchies import Cgroups, Hierarchies
+from services.runtime.cgroups.cgroup_tree import Cgroups
+from services.runtime.cgroups.hierarchies import Hierarchies
 from services.runtime.cgroups.made_cgroups import MadeCgroups
 
 

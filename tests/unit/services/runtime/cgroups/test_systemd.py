@@ -100,7 +100,7 @@ def test_other_refusals_and_failed_jobs_are_told(bus: Bus) -> None:
     bus.answers = [[refused("LoadFailed")], [queued(), ended("timeout")], [queued()]]
     with pytest.raises(Internal, match=r"StartTransientUnit x\.slice: said so"):
         systemd.make_slice("x.slice")
-    with pytest.raises(Internal, match="systemd says timeout"):
+    with pytest.raises(Internal, match="ended as timeout"):
         systemd.stop("x.slice")
     with pytest.raises(Internal, match="closed"):
         systemd.stop("x.slice")

@@ -12,7 +12,7 @@ from services.runtime.records.bundle import ContainerState
 from tests.unit.services.runtime.checkpoints.test_checkpoint_archive import REQUEST, SANDBOX, SPEC
 
 STATE = ContainerState(
-    phase="starting", sandbox=SANDBOX, handler="runc", cgroup="/a", conmon_cgroup="/b", restores=True
+    phase="starting", sandbox_id=SANDBOX, handler="runc", cgroup="/a", conmon_cgroup="/b", restores=True
 )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ def request(**fields: object) -> CreateRequest:
 
 
 def test_what_the_host_allows() -> None:
-    found = host_support.read(hierarchies.hierarchies())
+    found = host_support.read(hierarchies.find())
     assert found.controllers
     assert found.hostname == host_support.host_name()
 

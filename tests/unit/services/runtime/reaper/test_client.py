@@ -15,8 +15,9 @@ import pytest
 
 from kernel.errors import DeadlineExceeded, Internal
 from kernel.host.aio import Deadline
-from services.runtime.reaper import descendants, program
-from services.runtime.reaper.client import Reaping
+from services.runtime.reaper import program
+from services.runtime.reaper.client import ReaperClient
+from services.runtime.reaper.connections import GREETING
 
 SOON = 20
 TREE = Path(program.__file__).parents[3]
@@ -31,7 +32,7 @@ class Asker:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.reaping = Reaping(folder / "reaper")
+        self.client = ReaperClient(folder / "reaper")
 
     async def start(self, script: str, *words: str, name: str = "a", seconds: float = SOON) -> tuple[int, int]:
         """What the reaper says, and the pipe on which the exit code comes."""
@@ -40,7 +41,7 @@ class Asker:
         read, write = os.pipe()
         null = os.open(os.devnull, os.O_RDWR)
         try:
-            code = await self.reaping.start(argv, pid_file, [write, null, null, null], Deadline.after(seconds))
+            code = await self.client.start(argv, pid_file, [write, null, null, null], Deadline.after(seconds))
         except BaseException:
             os.close(read)
             raise
@@ -82,7 +83,7 @@ def parent(pid: int) -> int:
 async def asker(tmp_path: Path) -> AsyncIterator[Asker]:
     made = Asker(tmp_path)
     yield made
-    made.reaping.let_go()
+    made.client.let_go()
 
 
 @pytest.mark.parametrize(("script", "code"), [("exit 0", 0), ("exit 255", 255), ("kill -TERM $$", 143)])
@@ -103,14 +104,14 @@ async def test_a_runtime_that_fails_says_its_own_code(asker: Asker) -> None:
 async def test_a_runtime_that_is_not_there_is_named(asker: Asker) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     with pytest.raises(Internal, match="/no/such: cannot be started: No such file"):
-        await asker.reaping.start(["/no/such"], asker.folder / "x", [null] * 4, Deadline.after(SOON))
+        await asker.client.start(["/no/such"], asker.folder / "x", [null] * 4, Deadline.after(SOON))
     os.close(null)
 
 
 async def test_one_reaper_serves_all_and_another_worker_finds_it(asker: Asker) -> None:
     statuses = [(await asker.start(DETACHED, "sleep", "600", name=str(number)))[1] for number in range(3)]
-    asker.reaping.let_go()
-    asker.reaping = Reaping(asker.folder / "reaper")
+    asker.client.let_go()
+    asker.client = ReaperClient(asker.folder / "reaper")
     statuses.append((await asker.start(DETACHED, "sleep", "600", name="3"))[1])
     pids = [asker.pid(str(number)) for number in range(4)]
     [only] = {parent(pid) for pid in pids}
@@ -124,7 +125,7 @@ async def test_one_reaper_serves_all_and_another_worker_finds_it(asker: Asker) -
     _, status = await asker.start(DETACHED, "sh", "-c", LEFT)
     assert await said(status) == b"0\n"
     assert Path(f"/proc/{only}").exists(), "its worker keeps it for a while"
-    asker.reaping.let_go()
+    asker.client.let_go()
     await gone(only)
     _, status = await asker.start(DETACHED, "sh", "-c", LEFT)
     assert await said(status) == b"0\n", "the next one starts another"
@@ -141,18 +142,6 @@ async def test_who_closes_the_pipe_ends_the_command_and_all_that_came_of_it(aske
     await gone(pid)
     await gone(int(child.read_text()))
     await forgotten(asker)
-
-
-def test_a_runtime_that_has_ended_before_anybody_looks_is_known_by_its_group() -> None:
-    with subprocess.Popen(["true"], process_group=0) as ended:
-        os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
-        ours, theirs = socket.socketpair()
-        with ours, theirs:
-            command = program._Command(ours, -1, "/nowhere", ended.pid)
-    assert ended.pid in command.roots
-    assert descendants.grown(command.roots, {7: descendants.Entry(parent=1, group=ended.pid, session=1, start=5)}) == {
-        7
-    }
 
 
 async def test_a_runtime_that_hangs_is_killed_with_what_it_had_started(asker: Asker) -> None:
@@ -238,7 +227,7 @@ async def test_what_a_reaper_does_not_understand_it_says(asker: Asker) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as stranger:
             stranger.settimeout(SOON)
             stranger.connect(str(asker.folder / "reaper"))
-            assert stranger.recv(1) == program.GREETING
+            assert stranger.recv(1) == GREETING
             socket.send_fds(stranger, [message], [0] * fds)
             assert (b"does not understand" in stranger.recv(4096)) is (fds == 4)
     os.kill(asker.pid(), signal.SIGKILL)

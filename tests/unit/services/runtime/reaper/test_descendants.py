@@ -6,12 +6,12 @@ import os
 import signal
 import subprocess
 
+from kernel.host import proc
 from services.runtime.reaper import descendants
-from services.runtime.reaper.descendants import Entry
 
 
-def one(parent: int, group: int = 1, session: int = 1) -> Entry:
-    return Entry(parent=parent, group=group, session=session, start=7)
+def one(parent: int, group: int = 1, session: int = 1) -> proc.Stat:
+    return proc.Stat(state="S", parent=parent, group=group, session=session, cpu=0, start=7, arguments=(0, 0))
 
 
 def test_descendants_are_found_by_parent_group_or_session() -> None:
@@ -57,7 +57,7 @@ def test_a_command_is_found_by_a_session_whose_first_process_has_ended() -> None
     script = "setsid sh -c 'sleep 600 >&2 & echo $!'"
     told = subprocess.run(["sh", "-c", script], stdout=subprocess.PIPE, check=True)
     pid = int(told.stdout)
-    found = descendants.entry(pid)
+    found = proc.live(pid)
     assert found
     assert descendants.origins(pid) == {pid, found.session}
     assert descendants.origins(os.getpid()) <= {os.getpid(), os.getsid(0)}

@@ -12,7 +12,7 @@ from services.runtime.records.bundle import ContainerBundle, ContainerState, Rec
 
 CONTAINER = ContainerId("c" * 64)
 STATE = ContainerState(
-    phase="created", sandbox=SandboxId("a" * 64), handler="runc", cgroup="/x", conmon_cgroup="/y",
+    phase="created", sandbox_id=SandboxId("a" * 64), handler="runc", cgroup="/x", conmon_cgroup="/y",
     process=Identity(pid=1, start=2, boot="b"),
 )  # fmt: skip
 
@@ -55,10 +55,10 @@ def test_exit_files(tmp_path: Path, text: str, code: int | None) -> None:
 
 
 def test_only_ids_are_listed(tmp_path: Path) -> None:
-    assert bundle.containers(tmp_path) == []
+    assert bundle.container_ids(tmp_path) == []
     for name in (CONTAINER, "other", "." + CONTAINER[1:]):
         (tmp_path / "containers" / name).mkdir(parents=True)
-    assert bundle.containers(tmp_path) == [CONTAINER]
+    assert bundle.container_ids(tmp_path) == [CONTAINER]
     bundle.remove(tmp_path / "containers" / CONTAINER)
     bundle.remove(tmp_path / "containers" / CONTAINER)
-    assert bundle.containers(tmp_path) == []
+    assert bundle.container_ids(tmp_path) == []

@@ -14,7 +14,7 @@ from kernel.contracts.runtime import CreateRequest, PodRequest, Profile, Resourc
 from kernel.errors import FailedPrecondition, InvalidInput
 from kernel.host.aio import Deadline
 from kernel.ids import ContainerId, SandboxId
-from services.runtime.context import Setting
+from services.runtime.context import Context
 from services.runtime.security.profiles import Profiles
 from services.runtime.spec.confinement import Confinement
 from services.runtime.spec.oci_spec import Host
@@ -37,7 +37,7 @@ def profiles(tmp_path: Path, **settings: str) -> Profiles:
             self.config = config
             self.root = tmp_path
 
-    return Profiles(cast("Setting", Found()))
+    return Profiles(cast("Context", Found()))
 
 
 def request(resources: Resources | None = None, **security: object) -> CreateRequest:

@@ -9,11 +9,11 @@ import pytest
 from kernel.errors import Internal
 from kernel.host.aio import Deadline
 from services.runtime.cgroups import hierarchies
-from services.runtime.cgroups.hierarchies import Cgroups
+from services.runtime.cgroups.cgroup_tree import Cgroups
 
 
 async def test_the_life_of_a_cgroup(parent: str) -> None:
-    cgroups = Cgroups(hierarchies.hierarchies())
+    cgroups = Cgroups(hierarchies.find())
     path = f"{parent}/inner"
     assert cgroups.missing(path) == [parent, path]
     process = await asyncio.create_subprocess_exec("sh", "-c", "read x; sleep 100 & sleep 100", stdin=-1)

@@ -4,10 +4,13 @@ from pathlib import Path
 
 from kernel.host.aio import Tasks
 from kernel.ids import ContainerId, SandboxId
-from services.runtime.cgroups.hierarchies import Cgroups, Hierarchies
-from services.runtime.exits.watching import Container, Exits, Watchers
+from services.runtime.cgroups.cgroup_tree import Cgroups
+from services.runtime.cgroups.hierarchies import Hierarchies
+from services.runtime.exits.container_ends import ContainerEnds
 from services.runtime.records.bundle import ContainerBundle, ContainerState
-from tests.unit.services.runtime.cgroups.test_hierarchies import count
+from services.runtime.records.container import Container
+from services.runtime.records.watchers import Watchers
+from tests.unit.services.runtime.cgroups.test_cgroup_tree import count
 
 POD = "/p.slice"
 
@@ -23,19 +26,19 @@ class Node:
         self.root = root
         count(root / "p.slice", 0)
         self.cgroups = Cgroups(Hierarchies(unified=root, v1={}))
-        self.exits = Exits(Tasks(), self.cgroups, Watchers())
+        self.ends = ContainerEnds(Tasks(), self.cgroups, Watchers())
 
     def container(self, letter: str) -> Container:
         bundle = ContainerBundle(self.root / "state", ContainerId(letter * 64))
         bundle.path.mkdir(parents=True)
         state = ContainerState(
-            phase="started", sandbox=SandboxId("f" * 64), handler="runc", cgroup=f"{POD}/{letter}.scope",
+            phase="started", sandbox_id=SandboxId("f" * 64), handler="runc", cgroup=f"{POD}/{letter}.scope",
             conmon_cgroup="", oom_kills_before=self.cgroups.lost_oom_kills(POD),
         )  # fmt: skip
         return Container(ContainerId(letter * 64), bundle, state)
 
     def end(self, container: Container) -> bool:
-        self.exits.follow(container, _ignore)
+        self.ends.follow(container, _ignore)
         return container.oom_killed
 
 
@@ -66,7 +69,7 @@ async def test_it_is_remembered_across_restarts_of_the_worker(tmp_path: Path) ->
     victim, later = node.container("a"), node.container("b")
     count(tmp_path / "p.slice", 1)
     assert node.end(victim)
-    again = Exits(Tasks(), node.cgroups, Watchers())
+    again = ContainerEnds(Tasks(), node.cgroups, Watchers())
     recovered = Container(victim.id, victim.bundle, victim.state)
     again.follow(recovered, _ignore)
     assert recovered.oom_killed

@@ -1,0 +1,66 @@
+"""Both ends of a session's pipes: one for the command, one for the stream process.
+
+Run by the runtime worker. Rule kept: every descriptor is closed here in the end, because whoever gets one has a copy.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from contextlib import ExitStack, suppress
+
+from kernel.contracts.stream import Role
+
+_PIPE_BYTES = 256 << 10
+
+
+class Descriptors:
+    """The descriptors of one session."""
+
+    def __init__(self, opened: ExitStack, owner: tuple[int, int] = (0, 0)) -> None:
+        """`opened` closes the descriptors; `owner` is the uid and gid of the command's user."""
+        self._opened = opened
+        self._owner = owner
+        self.command: list[int] = []
+        """For the reaper: its status pipe, then the descriptors of the OCI runtime from 0 on, of which the command
+        gets the first three."""
+        self.stream: list[int] = []
+        """For the stream process."""
+        self.roles: list[Role] = []
+        """What each of `stream` is."""
+
+    def add_status(self) -> None:
+        """Add the pipe on which the exit code comes; before anything else."""
+        read, write = os.pipe2(os.O_CLOEXEC)
+        self.command.append(self.hold(write))
+        self.pass_on(Role.STATUS, self.hold(read))
+
+    def add_nothing(self) -> None:
+        """Give the command /dev/null."""
+        self.command.append(self.hold(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)))
+
+    def add_pipe(self, role: Role) -> None:
+        """Add a pipe that belongs to the command's user, who may open it again by name (/dev/stdout)."""
+        read, write = os.pipe2(os.O_CLOEXEC)
+        self.hold(read)
+        self.hold(write)
+        os.fchown(read, *self._owner)
+        with suppress(PermissionError):  # above this user's share of pipe buffers: a smaller one is only slower
+            fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        self.command.append(read if role is Role.STDIN else write)
+        self.pass_on(role, write if role is Role.STDIN else read)
+
+    def add_for_runtime(self, fd: int) -> int:
+        """Give the OCI runtime one more descriptor, and return the number that it has there."""
+        self.command.append(self.hold(fd))
+        return len(self.command) - 2  # the status pipe is the reaper's alone
+
+    def pass_on(self, role: Role, fd: int) -> None:
+        """Give the stream process a descriptor."""
+        self.stream.append(fd)
+        self.roles.append(role)
+
+    def hold(self, fd: int) -> int:
+        """Close a descriptor in the end. Returns it."""
+        self._opened.callback(os.close, fd)
+        return fd
