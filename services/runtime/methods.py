@@ -15,6 +15,7 @@ from kernel.bus.worker import Call
 from kernel.config.sections import Config
 from kernel.contracts import runtime as contract
 from kernel.contracts.contract import Nothing
+from kernel.contracts.oci import IdMap
 from kernel.contracts.runtime import (
     ContainerRequest,
     Created,
@@ -54,6 +55,8 @@ from services.runtime.context import Context
 from services.runtime.platform_report import PlatformReport
 from services.runtime.pods.pod_table import Pods
 from services.runtime.programs import conmon, credential_helper
+from services.runtime.programs.oci_runtime import OciRuntime
+from services.runtime.records.container import Container
 from services.runtime.security.profiles import Profiles
 from services.runtime.sessions.exec_attach import Sessions
 from services.runtime.sessions.exec_sync import Execs
@@ -82,7 +85,7 @@ class Runtime:
         self._containers = containers
         self._sessions = sessions
         self._profiles = profiles
-        self._execs = Execs(found.tasks, found.cgroups)
+        self._execs = Execs(found.tasks, found.cgroups, self._run_reaped)
         self._platform = PlatformReport(found, profiles)
         self._reader = usage_reading.Reader(found.cgroups.hierarchies, found.config.paths)
         self._made: Joins[SandboxId, PodMade] = Joins(found.tasks)
@@ -170,11 +173,19 @@ class Runtime:
         container = self._containers.get(request.container)
         return await self._execs.run(container, self._containers.runtime(container), request, call.deadline)
 
+    async def _run_reaped(
+        self, container: Container, runtime: OciRuntime, request: ExecRequest, limit: Deadline
+    ) -> Executed:
+        return await self._sessions.run(container, runtime, self._user_namespace(container), request, limit)
+
     async def open_exec(self, request: OpenExecRequest, call: Call) -> Nothing:
         container = self._containers.get(request.container)
-        ids = self._pods.get(container.state.sandbox_id).request.user_namespace
-        await self._sessions.exec(container, self._containers.runtime(container), ids, request, call.deadline)
+        runtime, ids = self._containers.runtime(container), self._user_namespace(container)
+        await self._sessions.exec(container, runtime, ids, request, call.deadline)
         return Nothing()
+
+    def _user_namespace(self, container: Container) -> IdMap | None:
+        return self._pods.get(container.state.sandbox_id).request.user_namespace
 
     async def open_attach(self, request: OpenAttachRequest, call: Call) -> Nothing:
         await self._sessions.attach(self._containers.get(request.container), request.session, call.deadline)
@@ -206,7 +217,8 @@ class Runtime:
     async def watch(self, request: Nothing, call: Call) -> Nothing:
         queue = self._context.watchers.join()
         try:
-            await call.progress(Facts(pods=self._pods.facts(), containers=self._containers.facts()))
+            pods, containers = self._pods.facts(), self._containers.facts()
+            await call.progress(Facts(pods=pods, containers=containers, unreadable=self._containers.unreadable()))
             while True:
                 await call.progress(await queue.get())
         finally:

@@ -51,6 +51,8 @@ class Containers:
         self._pods = pods
         self._profiles = profiles
         self._containers: dict[ContainerId, Container] = {}
+        self._unreadable: set[ContainerId] = set()
+        """Containers of an earlier worker whose state.json is damaged; they may run."""
         self._locks: KeyedLock[ContainerId] = KeyedLock()
         self._ends = ContainerEnds(context.tasks, context.cgroups, context.watchers)
         self._stops = Stops(context.tasks, context.cgroups)
@@ -75,6 +77,10 @@ class Containers:
     def facts(self) -> tuple[ContainerFact, ...]:
         """Return what is known about each container."""
         return tuple(container.fact() for container in self._containers.values())
+
+    def unreadable(self) -> tuple[ContainerId, ...]:
+        """Return the ids of the containers whose state cannot be read."""
+        return tuple(self._unreadable)
 
     def ids(self) -> tuple[ContainerId, ...]:
         """Return the ids of all containers that have a folder on disk, half-made ones included."""
@@ -103,6 +109,8 @@ class Containers:
         for container_id in self.ids():
             folder = ContainerBundle(self._context.root, container_id)
             state = await asyncio.to_thread(folder.state.read)
+            if state is None and folder.state.exists():
+                self._unreadable.add(container_id)
             if state is None or state.phase == "creating":
                 continue
             if restore.was_cut_off(state):
@@ -150,7 +158,12 @@ class Containers:
             return Started(started_at=container.state.started_at, pid=container.fact().pid)
 
     async def stop(self, request: StopRequest) -> None:
-        """Stop a container. Returns once it has exited; no such container is success."""
+        """Stop a container. Returns once it has exited; no such container is success.
+
+        One whose state cannot be read is removed at once: only the state tells which process to signal.
+        """
+        if request.container in self._unreadable:
+            await self.remove(request.container)
         container = self._containers.get(request.container)
         if container is not None:
             await self._make_stoppable(container)
@@ -176,6 +189,7 @@ class Containers:
         for container_id in self.ids():
             known = self._containers.get(container_id)
             state = known.state if known else ContainerBundle(self._context.root, container_id).state.read()
+            state = state or removal.assumed_state(self._context, self._pods, container_id)
             if state is not None and state.sandbox_id == sandbox_id:
                 await self.remove(container_id)
 
@@ -234,6 +248,9 @@ class Containers:
         if not folder.path.exists():
             return
         state = known.state if known else await asyncio.to_thread(folder.state.read)
+        if state is None:
+            state = await asyncio.to_thread(removal.assumed_state, self._context, self._pods, container_id)
         await removal.undo(self._context, self._pods.made_cgroups, folder, state)
         if known is not None:
             known.close()
+        self._unreadable.discard(container_id)

@@ -9,10 +9,13 @@ import asyncio
 
 from kernel.host import pidfd
 from kernel.host.aio import Deadline
+from kernel.ids import ContainerId
+from services.runtime.cgroups import cgroup_path
 from services.runtime.cgroups.made_cgroups import MadeCgroups
 from services.runtime.containers import monitors
 from services.runtime.context import Context
 from services.runtime.namespaces import mapped_mounts
+from services.runtime.pods.pod_table import Pods
 from services.runtime.programs import conmon
 from services.runtime.programs.oci_runtime import OciRuntime
 from services.runtime.records import bundle
@@ -25,7 +28,7 @@ _UNDO_SECONDS = 30.0
 async def undo(
     context: Context, made_cgroups: MadeCgroups, folder: ContainerBundle, state: ContainerState | None
 ) -> None:
-    """Leave nothing of a container. `state` is None if state.json cannot be read: its cgroups are then not known."""
+    """Leave nothing of a container. `state` is None if it cannot be read, and no cgroup of the container is there."""
     deadline = Deadline.after(_UNDO_SECONDS)
     if state is None or state.phase == "creating":
         # its conmon may still be outside its cgroup, and about to create the container
@@ -58,3 +61,20 @@ def _needs_delete(state: ContainerState) -> bool:
     """Return whether the OCI runtime must delete the container: systemd has a scope of it, hooks are to be run, or
     its creation was cut off. Else it is enough, and quicker, to remove the OCI runtime's state folder."""
     return state.cgroup.endswith(".scope") or state.poststop or state.phase == "creating"
+
+
+def assumed_state(context: Context, pods: Pods, container_id: ContainerId) -> ContainerState | None:
+    """Return the state that a container without a readable one must have, by the cgroups that it has in some pod.
+
+    None if it has a cgroup in no pod: then it has no process either.
+    """
+    for pod in pods.all():
+        handler = pod.request.handler or context.config.runtime.default_handler
+        runtime = context.runtimes.get(handler)
+        above = cgroup_path.monitors(runtime.settings.conmon_cgroup if runtime else "", pod.cgroup)
+        cgroup, conmon_cgroup = pod.cgroup.container(container_id), above.conmon(container_id)
+        if context.cgroups.exists(cgroup) or context.cgroups.exists(conmon_cgroup):
+            return ContainerState(
+                phase="creating", sandbox_id=pod.id, handler=handler, cgroup=cgroup, conmon_cgroup=conmon_cgroup
+            )  # fmt: skip
+    return None

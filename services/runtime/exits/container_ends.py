@@ -95,7 +95,9 @@ class ContainerEnds:
         with self._events.listen() as since:
             self._events.read()
             await process.ended.wait()
-            with suppress(TimeoutError):  # this kernel reports no ends, or the report was lost
+            if not self._events.speaks:
+                return None
+            with suppress(TimeoutError):  # the report was lost
                 async with asyncio.timeout(_REAP_SECONDS):
                     return await self._events.exit_code(process.pid, since)
         return None

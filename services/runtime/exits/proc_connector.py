@@ -2,14 +2,16 @@
 
 Run by the runtime worker on its event loop. Rules kept: the kernel sends events only while somebody listens, and of
 these the ends of whole processes alone, because the forks, execs and threads of a busy host would cost more than what
-is waited for. If the kernel has no such connector, or does not serve this pid namespace, no exit code becomes known and
-nothing fails. An end from before somebody listened is not taken for that of a later process with the same pid.
+is waited for. Some kernels have no such connector, and every kernel sends nothing to a process in a pid, user or
+network namespace other than the first: then `speaks` is false, no exit code becomes known, and nothing fails. An end
+from before somebody listened is not taken for that of a later process with the same pid.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
+import itertools
 import logging
 import os
 import socket
@@ -26,12 +28,14 @@ _CN_PROC = 1
 """CN_IDX_PROC and CN_VAL_PROC."""
 _NLMSG_DONE = 3
 _LISTEN, _IGNORE = 1, 2
-_EXIT = 0x80000000
+_ANSWER, _EXIT = 0, 0x80000000
+"""PROC_EVENT_NONE, the kernel's answer to `_LISTEN` and `_IGNORE`, and PROC_EVENT_EXIT."""
 _NETLINK_HEADER = struct.Struct("=IHHII")
 _CONNECTOR_HEADER = struct.Struct("=IIIIHH")
 _EVENT = struct.Struct("=IIQIII")
-"""Kind, processor, time; of an exit: thread, process (thread group), status."""
+"""Kind, processor, time; of an exit: thread, process (thread group), status; of an answer: an error number."""
 _EVENT_AT = _NETLINK_HEADER.size + _CONNECTOR_HEADER.size
+_MESSAGES = itertools.count(1)
 _BUFFER = 1 << 20
 
 
@@ -43,15 +47,16 @@ _LOAD, _TO_X, _EQUALS, _EQUALS_X, _RETURN = 0x20, 0x07, 0x15, 0x1D, 0x06
 """BPF_LD|BPF_W|BPF_ABS, BPF_MISC|BPF_TAX, BPF_JMP|BPF_JEQ with BPF_K and BPF_X, BPF_RET|BPF_K (linux/filter.h)."""
 ENDS_ALONE = b"".join((
     _instruction(_LOAD, _EVENT_AT),
-    _instruction(_EQUALS, socket.htonl(_EXIT), 0, 4),  # loads are in network order, the event is in ours
+    _instruction(_EQUALS, _ANSWER, 5, 0),
+    _instruction(_EQUALS, socket.htonl(_EXIT), 0, 5),  # loads are in network order, the event is in ours
     _instruction(_LOAD, _EVENT_AT + 16),
     _instruction(_TO_X),
     _instruction(_LOAD, _EVENT_AT + 20),
-    _instruction(_EQUALS_X, 0, 1, 0),
-    _instruction(_RETURN, 0),
+    _instruction(_EQUALS_X, 0, 0, 1),
     _instruction(_RETURN, 0xFFFFFFFF),
+    _instruction(_RETURN, 0),
 ))  # fmt: skip
-"""A filter that passes exits whose thread is the first of its process."""
+"""A filter that passes the kernel's answers, and exits whose thread is the first of its process."""
 
 
 class ProcConnector:
@@ -65,6 +70,11 @@ class ProcConnector:
         """Exit code and time of the exit, by pid."""
         self._waiting: dict[int, asyncio.Future[int]] = {}
         self._reading = False
+
+    @property
+    def speaks(self) -> bool:
+        """Whether the kernel reports ends to this process; known only while somebody listens."""
+        return self._socket is not None
 
     @contextmanager
     def listen(self) -> Iterator[int]:
@@ -117,10 +127,29 @@ class ProcConnector:
             self._socket.bind((0, _CN_PROC))
             with suppress(OSError):  # without the filter all events come, and `_on_event` passes over what is no end
                 syscalls.attach_filter(self._socket.fileno(), ENDS_ALONE)
-            self._send(self._socket, _LISTEN)
+            if not self._is_accepted(self._socket, self._send(self._socket, _LISTEN)):
+                _LOG.debug("process events: none in these namespaces")
+                self._close()
         except OSError as error:
             _LOG.debug("process events: none from this kernel: %s", error.strerror)
             self._close()
+
+    def _is_accepted(self, connector: socket.socket, number: int) -> bool:
+        """Return whether the kernel has answered the subscription: it does so before `send` returns, or never."""
+        while True:
+            try:
+                message = connector.recv(4096)
+            except BlockingIOError:
+                return False
+            except OSError:  # so many ends came at once that some were lost: then there are events
+                return True
+            if len(message) < _EVENT_AT + _EVENT.size:
+                continue
+            kind, _, _, error, _, _ = _EVENT.unpack_from(message, _EVENT_AT)
+            answered = _CONNECTOR_HEADER.unpack_from(message, _NETLINK_HEADER.size)[3]
+            if kind == _ANSWER and answered == number:
+                return bool(error == 0)
+            self._on_event(message)
 
     def _unsubscribe(self) -> None:
         if self._socket is not None:
@@ -139,10 +168,13 @@ class ProcConnector:
             self._socket.close()
             self._socket = None
 
-    def _send(self, connector: socket.socket, operation: int) -> None:
-        body = _CONNECTOR_HEADER.pack(_CN_PROC, _CN_PROC, 0, 0, 4, 0) + struct.pack("=I", operation)
+    def _send(self, connector: socket.socket, operation: int) -> int:
+        """Send an operation. Return the acknowledgement number of its answer: answers to other senders come too."""
+        number = (os.getpid() << 16 | next(_MESSAGES) & 0xFFFF) & 0xFFFFFFFF
+        body = _CONNECTOR_HEADER.pack(_CN_PROC, _CN_PROC, 0, number, 4, 0) + struct.pack("=I", operation)
         header = _NETLINK_HEADER.pack(_NETLINK_HEADER.size + len(body), _NLMSG_DONE, 0, 0, os.getpid())
         connector.send(header + body)
+        return (number + 1) & 0xFFFFFFFF
 
     def _on_events(self, connector: socket.socket) -> None:
         while True:

@@ -55,6 +55,10 @@ class Pods:
             raise FailedPrecondition(f"pod {pod.id}: its runtime handler {name!r} is no longer configured")
         return runtime
 
+    def all(self) -> tuple[Pod, ...]:
+        """Return all pods whose record can be read, half-made ones included."""
+        return tuple(self._pods.values())
+
     def facts(self) -> tuple[PodFact, ...]:
         """Return what is known about each pod that is made."""
         return tuple(pod.fact() for pod in self._made())

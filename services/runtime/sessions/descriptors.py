@@ -20,6 +20,7 @@ class Descriptors:
     def __init__(self, opened: ExitStack, owner: tuple[int, int] = (0, 0)) -> None:
         """`opened` closes the descriptors; `owner` is the uid and gid of the command's user."""
         self._opened = opened
+        self._given = opened.enter_context(ExitStack())
         self._owner = owner
         self.command: list[int] = []
         """For the reaper: its status pipe, then the descriptors of the OCI runtime from 0 on, of which the command
@@ -32,28 +33,31 @@ class Descriptors:
     def add_status(self) -> None:
         """Add the pipe on which the exit code comes; before anything else."""
         read, write = os.pipe2(os.O_CLOEXEC)
-        self.command.append(self.hold(write))
+        self._give(write)
         self.pass_on(Role.STATUS, self.hold(read))
 
     def add_nothing(self) -> None:
         """Give the command /dev/null."""
-        self.command.append(self.hold(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)))
+        self._give(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
 
     def add_pipe(self, role: Role) -> None:
         """Add a pipe that belongs to the command's user, who may open it again by name (/dev/stdout)."""
         read, write = os.pipe2(os.O_CLOEXEC)
-        self.hold(read)
-        self.hold(write)
+        theirs, ours = (read, write) if role is Role.STDIN else (write, read)
+        self._give(theirs)
+        self.pass_on(role, self.hold(ours))
         os.fchown(read, *self._owner)
         with suppress(PermissionError):  # above this user's share of pipe buffers: a smaller one is only slower
             fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-        self.command.append(read if role is Role.STDIN else write)
-        self.pass_on(role, write if role is Role.STDIN else read)
 
     def add_for_runtime(self, fd: int) -> int:
         """Give the OCI runtime one more descriptor, and return the number that it has there."""
-        self.command.append(self.hold(fd))
+        self._give(fd)
         return len(self.command) - 2  # the status pipe is the reaper's alone
+
+    def close_given(self) -> None:
+        """Close what the command's side has its own copies of: then its end shows when it closes those."""
+        self._given.close()
 
     def pass_on(self, role: Role, fd: int) -> None:
         """Give the stream process a descriptor."""
@@ -64,3 +68,8 @@ class Descriptors:
         """Close a descriptor in the end. Returns it."""
         self._opened.callback(os.close, fd)
         return fd
+
+    def _give(self, fd: int) -> None:
+        """Give the command's side a descriptor; the copy here is closed by `close_given`, or in the end."""
+        self._given.callback(os.close, fd)
+        self.command.append(fd)

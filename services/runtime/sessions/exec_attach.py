@@ -12,18 +12,18 @@ import asyncio
 import os
 import socket
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import msgspec
 
 from kernel.contracts.oci import IdMap
-from kernel.contracts.runtime import OpenExecRequest
+from kernel.contracts.runtime import ExecRequest, Executed, OpenExecRequest
 from kernel.contracts.stream import Passed, Role
 from kernel.errors import FailedPrecondition, Internal
 from kernel.host import fdpass, proc, process
 from kernel.host.aio import Deadline
-from kernel.ids import SessionId, container_id, session_id
+from kernel.ids import SessionId, container_id, new_session, session_id
 from services.runtime.context import Context
 from services.runtime.programs import oci_runtime
 from services.runtime.programs.oci_runtime import OciRuntime
@@ -34,6 +34,7 @@ from services.runtime.records.container import Container
 from services.runtime.sessions import console, exec_process, monitor_socket
 from services.runtime.sessions.console import Console
 from services.runtime.sessions.descriptors import Descriptors
+from services.runtime.sessions.output import Output
 from services.runtime.spec import exec_spec
 
 _STARTS_AT_ONCE = 16
@@ -75,18 +76,39 @@ class Sessions:
         exec_spec.check(request.cmd)
         container.check_running()
         config = await asyncio.to_thread(_config, container.bundle)
-        wanted = {Role.STDIN: request.stdin, Role.STDOUT: request.stdout, Role.STDERR: request.stderr}
         with ExitStack() as opened:
-            descriptors = Descriptors(opened, _owner(container.bundle, config, ids))
-            descriptors.add_status()
-            for role, is_wanted in wanted.items():
-                if is_wanted and not request.tty:
-                    descriptors.add_pipe(role)
-                else:
-                    descriptors.add_nothing()
+            descriptors = _descriptors(opened, request, _owner(container.bundle, config, ids))
             async with self._starts:
                 await self._start(container, runtime, request, config, descriptors, deadline)
             await self._hand_over(request.session, descriptors, deadline)
+
+    async def run(
+        self, container: Container, runtime: OciRuntime, ids: IdMap | None, request: ExecRequest, limit: Deadline
+    ) -> Executed:
+        """Run a command to its end, as the reaper's child, and return its output.
+
+        Raises TimeoutError at the limit, when the command and everything that came of it is killed.
+        """
+        session = new_session()
+        wanted = OpenExecRequest(session=session, container=container.id, cmd=request.cmd, stdout=True, stderr=True)
+        config = await asyncio.to_thread(_config, container.bundle)
+        with ExitStack() as opened:
+            descriptors = _descriptors(opened, wanted, _owner(container.bundle, config, ids))
+            status, out, err = (opened.enter_context(closing(Output(os.dup(fd)))) for fd in descriptors.stream)
+            try:
+                async with asyncio.timeout(max(limit.remaining(), 0)):
+                    async with self._starts:
+                        await self._start(container, runtime, wanted, config, descriptors, limit)
+                    descriptors.close_given()
+                    await status.over.wait()
+            except BaseException:
+                await self.close(session)
+                raise
+            if not status.kept:
+                raise Internal(f"container {container.id}: exec: its reaper was killed")
+            out.close()
+            err.close()
+            return Executed(stdout=bytes(out.kept), stderr=bytes(err.kept), exit_code=int(status.kept))
 
     async def attach(self, container: Container, session: SessionId, deadline: Deadline) -> None:
         """Connect to a container's own input and output, and hand the connection to the stream process.
@@ -167,6 +189,19 @@ class Sessions:
         if state is not None and roots:
             await exec_process.kill_tree(self._context.cgroups, state.cgroup, roots)
         pid_file.unlink(missing_ok=True)
+
+
+def _descriptors(opened: ExitStack, request: OpenExecRequest, owner: tuple[int, int]) -> Descriptors:
+    """Return the status pipe, and what a command is to have as its input and outputs."""
+    descriptors = Descriptors(opened, owner)
+    descriptors.add_status()
+    wanted = {Role.STDIN: request.stdin, Role.STDOUT: request.stdout, Role.STDERR: request.stderr}
+    for role, is_wanted in wanted.items():
+        if is_wanted and not request.tty:
+            descriptors.add_pipe(role)
+        else:
+            descriptors.add_nothing()
+    return descriptors
 
 
 def _roots(pid_file: Path) -> set[int]:

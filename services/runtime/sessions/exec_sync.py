@@ -1,7 +1,9 @@
 """ExecSync: a command in a running container, run by the OCI runtime as our child, with bounded output.
 
-Run by the runtime worker on its event loop. Rules kept: the reply waits for the command, never for a child of it that
-holds the output open; at the time limit the command and everything that came of it is killed, and nothing else.
+Run by the runtime worker on its event loop. If the kernel reports no ends of processes, the command runs as a child of
+the reaper, as those of sessions do: nobody else could tell how it ended while a child of it holds the output open.
+Rules kept: the reply waits for the command, never for a child of it that holds the output open; at the time limit the
+command and everything that came of it is killed, and nothing else.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,10 +28,9 @@ from services.runtime.programs.oci_runtime import OciRuntime
 from services.runtime.reaper import descendants
 from services.runtime.records.container import Container
 from services.runtime.sessions import exec_process
+from services.runtime.sessions.output import Output
 from services.runtime.spec import exec_spec
 
-OUTPUT_LIMIT = 16 << 20
-"""Bytes of each stream; what comes beyond is read and dropped, as the kubelet and the peers do."""
 _AT_ONCE = 128
 """Commands under way in one container."""
 _LATE_SECONDS = 0.2
@@ -38,55 +40,17 @@ _REAP_SECONDS = 2.0
 _NUMBERS = itertools.count(1)
 
 
-class Output:
-    """One stream of a command, read as it comes."""
-
-    def __init__(self) -> None:
-        self.kept = bytearray()
-        self._read, self.write = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(self._read, False)
-        self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(self._read, self._on_readable)
-
-    def close_write(self) -> None:
-        """Close the write end here, once the command has its own."""
-        if self.write >= 0:
-            os.close(self.write)
-            self.write = -1
-
-    def close(self) -> None:
-        """Take what has come already, and read no more."""
-        self.close_write()
-        while self._read >= 0 and self._take():
-            pass
-        self._stop()
-
-    def _on_readable(self) -> None:
-        if not self._take():
-            self._loop.remove_reader(self._read)
-
-    def _take(self) -> bool:
-        """Read once. Return whether more may be there at once."""
-        try:
-            chunk = os.read(self._read, 1 << 16)
-        except BlockingIOError:
-            return False
-        self.kept += chunk[: OUTPUT_LIMIT - len(self.kept)]
-        return bool(chunk)
-
-    def _stop(self) -> None:
-        if self._read >= 0:
-            self._loop.remove_reader(self._read)
-            os.close(self._read)
-            self._read = -1
+RunReaped = Callable[[Container, OciRuntime, ExecRequest, Deadline], Awaitable[Executed]]
+"""Runs a command as the reaper's child; at the deadline kills everything that came of it and raises TimeoutError."""
 
 
 class Execs:
     """The commands under way."""
 
-    def __init__(self, tasks: Tasks, cgroups: Cgroups) -> None:
+    def __init__(self, tasks: Tasks, cgroups: Cgroups, run_reaped: RunReaped) -> None:
         self._tasks = tasks
         self._events = ProcConnector()
+        self._run_reaped = run_reaped
         self._cgroups = cgroups
         self._under_way: dict[ContainerId, int] = {}
         """How many commands each container has."""
@@ -108,7 +72,12 @@ class Execs:
         try:
             limit = deadline.earlier(request.timeout) if request.timeout else deadline
             with self._events.listen() as since:
+                if not self._events.speaks:
+                    return await self._run_reaped(container, runtime, request, limit)
                 return await self._run(container, runtime, request, limit, since)
+        except TimeoutError:
+            seconds = f"within {request.timeout} s" if request.timeout else "before the deadline"
+            raise DeadlineExceeded(f"container {container.id}: the command did not end {seconds}") from None
         finally:
             self._under_way[container.id] -= 1
             if not self._under_way[container.id]:
@@ -128,10 +97,6 @@ class Execs:
             try:
                 async with asyncio.timeout(max(limit.remaining(), 0)):
                     code = await self._code(container, started, pid_file, since)
-            except TimeoutError:
-                seconds = f"within {request.timeout} s" if request.timeout else "before the deadline"
-                await self._kill_tree(container, started, pid_file)
-                raise DeadlineExceeded(f"container {container.id}: the command did not end {seconds}") from None
             except BaseException:
                 await self._kill_tree(container, started, pid_file)
                 raise

@@ -11,10 +11,11 @@ import msgspec
 import pytest
 
 from kernel.contracts.contract import Nothing
-from kernel.contracts.runtime import Changed, Facts
+from kernel.contracts.runtime import Changed, Facts, SandboxRequest
 from kernel.host import pidfd
 from kernel.host.pidfd import identify
 from services.runtime import methods
+from services.runtime.exits.proc_connector import ProcConnector
 from services.runtime.records.bundle import ContainerBundle
 from tests.integration.runtime.conftest import Node
 
