@@ -1,29 +1,23 @@
-"""What the worker tells of itself and of what it holds."""
+"""Attempts go on when their callers have left, and later calls join them."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import asyncio
 
-from kernel.contracts.contract import Nothing
+import pytest
+
 from tests.integration.runtime.conftest import Node
 
 
-async def test_inventory_and_sweep(node: Node, parent: str) -> None:
-    await node.pod()
-    stray = Path("/sys/fs/cgroup/memory") / parent.strip("/") / "stray"
-    if not stray.parent.exists():
-        stray = Path("/sys/fs/cgroup") / parent.strip("/") / "stray"
-    stray.mkdir()
-    inventory = await node.service.inventory(Nothing(), node.call())
-    assert inventory.cgroups == (f"{parent}/stray",)
-    assert inventory.pods == tuple(node.sandboxes)
-    await node.service.sweep(Nothing(), node.call())
-    assert not stray.exists()
-
-
-async def test_platform(node: Node) -> None:
-    platform = await node.service.platform(Nothing(), node.call())
-    assert platform.cgroup_driver == "cgroupfs"
-    assert [handler.name for handler in platform.handlers] == ["runc", "crun"]
-    assert platform.handlers[0].recursive_read_only_mounts
-    assert platform.handlers[0].version
+async def test_an_attempt_goes_on_without_its_caller(node: Node) -> None:
+    sandbox = await node.pod()
+    request = node.create_request(sandbox, "sleep", "100")
+    caller = asyncio.get_running_loop().create_task(node.create(request))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    created = await node.create(request)
+    assert created.pid > 0
+    assert (await node.fact(request.container)).pid == created.pid
