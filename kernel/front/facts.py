@@ -1,7 +1,7 @@
 """Applies what the runtime worker reports about containers and pods to the front's records.
 
 An object with a flow of its own (an intent) is left to the flow. `kernel.front.watches` calls this with each report;
-a flow that needs the host's word at once calls `refresh`.
+a flow that cannot wait for one calls `refresh`.
 """
 
 from __future__ import annotations
