@@ -145,7 +145,7 @@ class Pods:
             pod.close()
 
     def _made(self, wanted: tuple[SandboxId, ...] = ()) -> Iterator[Pod]:
-        """The pods that are made: those of the `wanted` ids, or all if there are none."""
+        """Return the pods that are made: those of the `wanted` ids, or all if there are none."""
         chosen = [self._pods[one] for one in wanted if one in self._pods] if wanted else self._pods.values()
         return (pod for pod in chosen if pod.record.made)
 

@@ -134,7 +134,7 @@ class Reaper:
         self._orphans[pid] = code
 
     def _on_runtime_end(self, command: Command, code: int) -> None:
-        """The OCI runtime has left the command to the reaper, or has failed: answer the worker."""
+        """Answer the worker: the OCI runtime has left the command to the reaper, or has failed."""
         command.runtime = 0
         if code == 0:
             command.pid = command.written_pid()

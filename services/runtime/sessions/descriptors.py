@@ -18,7 +18,7 @@ class Descriptors:
     """The descriptors of one session."""
 
     def __init__(self, opened: ExitStack, owner: tuple[int, int] = (0, 0)) -> None:
-        """`opened` closes the descriptors; `owner` is the uid and gid of the command's user."""
+        """Begin with none. `opened` closes them in the end; `owner` is the uid and gid of the command's user."""
         self._opened = opened
         self._given = opened.enter_context(ExitStack())
         self._owner = owner
