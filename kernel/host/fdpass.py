@@ -113,14 +113,14 @@ class Receiver:
         taken = False
         try:
             taken = bool(message) and self._take(message, fds)
+            if taken:
+                with contextlib.suppress(OSError):  # the sender has gone, and reports itself what it did not finish
+                    connection.send(_TAKEN)
         finally:
             if not taken:
                 for fd in fds:
                     os.close(fd)
-        if taken:
-            with contextlib.suppress(OSError):  # the sender has gone: it says itself what it did not finish
-                connection.send(_TAKEN)
-        self._drop(connection)
+            self._drop(connection)
 
     def _drop(self, connection: socket.socket) -> None:
         timer = self._open.pop(connection, None)

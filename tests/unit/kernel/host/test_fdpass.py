@@ -14,7 +14,7 @@ import pytest
 from kernel.contracts.stream import Passed, Role
 from kernel.errors import DeadlineExceeded, InvalidInput, Unavailable
 from kernel.host import fdpass
-from kernel.host.aio import Deadline
+from kernel.host.aio import Deadline, report_lost_errors
 from kernel.ids import new_session
 
 SOON = 20
@@ -161,3 +161,20 @@ def test_a_message_about_descriptors_reads_back_or_is_refused(damage: Callable[[
     assert Passed.decode(said.encode()) == said
     with pytest.raises(InvalidInput):
         Passed.decode(damage(said.encode()))
+
+
+async def test_a_bug_of_the_receiver_leaves_nothing_open_and_nobody_waiting(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    report_lost_errors()
+
+    def broken(_message: bytes, _fds: list[int]) -> bool:
+        raise KeyError("session")
+
+    receiver = fdpass.Receiver(path, broken, uid=os.getuid())
+    before = descriptors()
+    with pytest.raises(Unavailable, match="not wanted"):
+        await sent(path, b"x", [0])
+    assert descriptors() == before
+    assert "KeyError: 'session'" in caplog.text
+    receiver.close()
