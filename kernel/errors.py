@@ -6,9 +6,9 @@
     ├── AlreadyExists        another object holds the name                       ALREADY_EXISTS
     ├── FailedPrecondition   the object or the host is not in a state for it     FAILED_PRECONDITION
     ├── Unauthenticated      a registry refused the credentials                  UNAUTHENTICATED
-    ├── PermissionDenied     policy or a registry says no                        PERMISSION_DENIED
-    ├── Untrusted            the node's policy for signatures says no            UNKNOWN
-    ├── ResourceExhausted    disk, inodes, memory or a limit of ours             RESOURCE_EXHAUSTED
+    ├── PermissionDenied     a policy or a registry refuses it                   PERMISSION_DENIED
+    ├── Untrusted            the node's policy for signatures refuses it         UNKNOWN
+    ├── ResourceExhausted    disk, inodes, memory or a limit of crisp            RESOURCE_EXHAUSTED
     ├── DeadlineExceeded     the caller's deadline passed                        DEADLINE_EXCEEDED
     ├── Cancelled            the caller went away                                CANCELLED
     ├── Unavailable          a peer or a worker is away; repeating can help      UNAVAILABLE
@@ -30,7 +30,7 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class CrispError(Exception):
-    """Base of all errors of ours; raise one of its subclasses."""
+    """Base of all errors of crisp; raise one of its subclasses."""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
@@ -62,19 +62,19 @@ class Unauthenticated(CrispError):
 
 
 class PermissionDenied(CrispError):
-    """A policy, a registry or the kernel says no."""
+    """A policy, a registry or the kernel refuses it."""
 
 
 class Untrusted(CrispError):
     """The node's policy for signatures does not accept the image.
 
-    UNKNOWN, and its message begins with SignatureValidationFailed: the kubelet looks for that word, and takes only
-    an UNKNOWN error by its message.
+    Its gRPC code is UNKNOWN and its message begins with SignatureValidationFailed: the kubelet looks for that word, and
+    only in the message of an UNKNOWN error.
     """
 
 
 class ResourceExhausted(CrispError):
-    """Disk, inodes, memory or a limit of ours."""
+    """Disk, inodes, memory or a limit of crisp is used up."""
 
 
 class DeadlineExceeded(CrispError):

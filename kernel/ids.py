@@ -30,7 +30,7 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 
 
 def new_id() -> str:
-    """A fresh random id: 64 hex digits."""
+    """Return a fresh random id: 64 hex digits."""
     return secrets.token_hex(32)
 
 
@@ -40,45 +40,45 @@ def short(id_: str) -> str:
 
 
 def sandbox_id(text: str) -> SandboxId:
-    """Check a whole sandbox id; InvalidInput where it is not one."""
+    """Return a whole sandbox id; InvalidInput if the text is not one."""
     if not _ID.fullmatch(text):
         raise InvalidInput(f"pod sandbox id {text!r} is not 64 lower-case hex digits")
     return SandboxId(text)
 
 
 def container_id(text: str) -> ContainerId:
-    """Check a whole container id; InvalidInput where it is not one."""
+    """Return a whole container id; InvalidInput if the text is not one."""
     if not _ID.fullmatch(text):
         raise InvalidInput(f"container id {text!r} is not 64 lower-case hex digits")
     return ContainerId(text)
 
 
 def new_session() -> SessionId:
-    """A fresh session id."""
+    """Return a fresh session id."""
     return SessionId(secrets.token_urlsafe(16))
 
 
 def session_id(text: str) -> SessionId:
-    """Check a session id; InvalidInput, which does not repeat it, where it is not one."""
+    """Return a session id; InvalidInput, which does not repeat the text, if it is not one."""
     if not _SESSION.fullmatch(text):
         raise InvalidInput("a session id is 22 letters, digits, _ and -")
     return SessionId(text)
 
 
 def digest(text: str) -> Digest:
-    """Check a digest; InvalidInput for another algorithm, length or case."""
+    """Return a digest; InvalidInput for another algorithm, length or case."""
     if not _DIGEST.fullmatch(text):
         raise InvalidInput(f"digest {text!r} is not sha256: and 64 lower-case hex digits")
     return Digest(text)
 
 
 def helper_name(text: str) -> str:
-    """Check the NAME of a credential helper, `docker-credential-NAME`: it becomes a program's name."""
+    """Return the NAME of a credential helper, `docker-credential-NAME`; InvalidInput if it is not a plain name."""
     if not _HELPER.fullmatch(text):
         raise InvalidInput(f"credential helper {text[:80]!a} is not a plain name")
     return text
 
 
 def digest_hex(value: Digest) -> str:
-    """The hex part of a digest, checked again: it names files."""
+    """Return the hex digits of a digest, checked again, as they become the name of a file."""
     return digest(value).removeprefix("sha256:")

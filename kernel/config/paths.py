@@ -8,7 +8,7 @@ from kernel.ids import ContainerId, DiffId, Digest, SandboxId, digest_hex
 
 
 class Paths:
-    """Every path that more than one process knows, derived from ids by the one function that both call.
+    """The paths that more than one process knows, each derived from ids by one function that they all call.
 
     No message on the bus carries a path below these folders: each worker derives it here.
     """
@@ -22,12 +22,12 @@ class Paths:
 
     @property
     def front_socket(self) -> Path:
-        """Where the front binds the CRI socket, in the one folder that it can write; `socket` is a link to it."""
+        """The front's CRI socket, in the one folder that the front can write; `socket` is a link to it."""
         return self.run / "front" / "crisp.sock"
 
     @property
     def state_db(self) -> Path:
-        """The state on disk; the supervisor's alone."""
+        """The state on disk; only the supervisor uses it."""
         return self.root / "state" / "state.db"
 
     @property
@@ -36,53 +36,56 @@ class Paths:
         return self.root / "image" / "blobs" / "sha256"
 
     def blob(self, digest: Digest) -> Path:
-        """A verified compressed blob."""
+        """Return the file of a verified compressed blob."""
         return self.blobs / digest_hex(digest)
 
     @property
     def incoming(self) -> Path:
-        """Archives handed in by the administrator for `crisp image load`; root writes, the image worker reads."""
+        """Folder of the archives that `crisp image load` hands in; root writes, the image worker reads."""
         return self.root / "image" / "incoming"
 
     @property
     def layers(self) -> Path:
-        """Unpacked layers, one folder per diff id; storage's alone."""
+        """Unpacked layers, one folder per diff id; only storage uses it."""
         return self.image_store / "layers"
 
     def layer(self, diff_id: DiffId) -> Path:
-        """An unpacked layer; its files are in the folder `diff` below."""
+        """Return the folder of an unpacked layer, whose files are in the folder `diff` below."""
         return self.layers / digest_hex(diff_id)
 
     @property
     def outgoing(self) -> Path:
-        """Tars of layers on their way into an archive that is being saved; storage writes, root takes away."""
+        """Tars of layers on their way into an archive that is being saved; storage writes them, root removes them."""
         return self.root / "storage" / "outgoing"
 
     @property
     def containers(self) -> Path:
-        """Writable layers and root mounts, one folder per container; storage's alone."""
+        """Writable layers and root mounts, one folder per container; only storage uses it."""
         return self.root / "storage" / "containers"
 
     def rootfs(self, container: ContainerId) -> Path:
-        """Where storage mounts a container's root file system."""
+        """Return the folder on which storage mounts a container's root file system."""
         return self.containers / container / "rootfs"
 
     def checkpoint(self, container: ContainerId) -> Path:
-        """Where runtime and storage gather the parts of a container's checkpoint, or lay them out to restore it. The
-        folder goes with the container at the latest."""
+        """Return the folder in which runtime and storage gather the parts of a container's checkpoint, to save it or
+        to restore from it.
+
+        It is removed with the container at the latest.
+        """
         return self.containers / container / "checkpoint"
 
     def image_volume(self, container: ContainerId, number: int) -> Path:
-        """Where storage mounts the image of a container's `number`th image volume, read-only."""
+        """Return the folder on which storage mounts the image of a container's `number`th image volume, read-only."""
         return self.containers / container / "volumes" / str(number)
 
     @property
     def netns_dir(self) -> Path:
-        """Pinned network namespaces, one file per sandbox; network's alone."""
+        """Pinned network namespaces, one file per sandbox; only the network worker makes them."""
         return self.run / "netns"
 
     def netns(self, sandbox: SandboxId) -> Path:
-        """A pod's pinned network namespace."""
+        """Return the file on which a pod's network namespace is pinned."""
         return self.netns_dir / sandbox
 
     @property
@@ -92,12 +95,14 @@ class Paths:
 
     @property
     def runtime_state(self) -> Path:
-        """Pods' and containers' bundles, namespaces, exit files; the runtime's alone; gone after a reboot."""
+        """Bundles, namespaces and exit files of pods and containers; only the runtime uses it; gone after a reboot."""
         return self.run / "runtime"
 
     def pod_namespace(self, sandbox: SandboxId, kind: str) -> Path:
-        """A pod's namespace that the runtime has pinned. Of `user`, storage makes id-mapped mounts; the `net` of a pod
-        with a user namespace is made with it, and pinned again at `netns` by the network worker."""
+        """Return the file on which the runtime has pinned a namespace of a pod.
+
+        Storage makes id-mapped mounts of the kind `user`. The kind `net` is only there for a pod with a user namespace,
+        and the network worker pins it again at `netns`."""
         return self.runtime_state / "pods" / sandbox / "ns" / kind
 
     @property
@@ -107,7 +112,7 @@ class Paths:
 
     @property
     def stream_port(self) -> Path:
-        """Where the stream process remembers its port."""
+        """File in which the stream process keeps its port."""
         return self.stream_dir / "port"
 
     @property
@@ -116,9 +121,9 @@ class Paths:
         return self.stream_dir / "fds.sock"
 
     def bus_dir(self, worker: str) -> Path:
-        """The folder of a worker's socket; only its callers can enter."""
+        """Return the folder of a worker's socket, which only its callers can enter."""
         return self.run / "bus" / worker
 
     def bus(self, worker: str) -> str:
-        """A worker's ZeroMQ endpoint."""
+        """Return a worker's ZeroMQ endpoint."""
         return f"ipc://{self.bus_dir(worker)}/calls"

@@ -43,7 +43,7 @@ def load(file: Path | None = None) -> Config:
 
 
 def with_environment(config: Config, environment: Mapping[str, str]) -> Config:
-    """The configuration with the proxies of the daemon's environment, where it names none itself."""
+    """Return the configuration with the proxies of the daemon's environment, if it names none itself."""
     found = {key: next((environment[name] for name in names if environment.get(name)), "")
              for key, names in PROXIES.items()}  # fmt: skip
     missing = {key: value for key, value in found.items() if value and not getattr(config.image, key)}
@@ -51,12 +51,12 @@ def with_environment(config: Config, environment: Mapping[str, str]) -> Config:
 
 
 def effective_file(config: Config) -> Path:
-    """The configuration that the daemon runs with, for a new spawner: not what the file of /etc says by then."""
+    """Return the file of the configuration that the daemon runs with; the file in /etc may have changed since."""
     return config.paths.run / "config.yaml"
 
 
 def dump(config: Config) -> str:
-    """The effective configuration as YAML."""
+    """Return the effective configuration as YAML."""
     found = msgspec.to_builtins(config)
     handlers = found["runtime"]["handlers"]
     handlers.update({name: None for name in BUILT_IN_HANDLERS if name not in handlers})
@@ -72,7 +72,7 @@ def _merge(under: dict[str, object], over: dict[str, object]) -> dict[str, objec
 
 
 def _read(path: Path) -> dict[str, object]:
-    """One file, checked by itself so that an error can name its line."""
+    """Return the keys of one file, checked by itself so that an error can name its line."""
     try:
         text = path.read_text()
         node = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -97,7 +97,7 @@ def _read(path: Path) -> dict[str, object]:
 
 
 def _with_built_in(data: dict[str, object]) -> dict[str, object]:
-    """The handlers that a file gives beside those that are there anyway."""
+    """Return the keys with the handlers that are there anyway beside those that a file gives."""
     runtime = data.get("runtime")
     given = runtime.get("handlers") if isinstance(runtime, dict) else None
     if not isinstance(runtime, dict) or not isinstance(given, dict):
@@ -158,7 +158,7 @@ def _refuse_duplicates(node: yaml.MappingNode, path: Path) -> None:
 
 
 def _locate(node: yaml.MappingNode, message: str, where: str) -> tuple[int, str]:
-    """The line and dotted name of the key that msgspec's path (`$.image.user`) means."""
+    """Return the line and dotted name of the key that msgspec's path (`$.image.user`) means."""
     names = re.findall(r"\.\.\.|[^.\[\]$']+", where)
     unknown = re.search(r"unknown field '([^']*)'", message)
     if unknown:
@@ -168,7 +168,7 @@ def _locate(node: yaml.MappingNode, message: str, where: str) -> tuple[int, str]
 
 
 def _follow(node: yaml.Node, names: list[str]) -> list[tuple[int, str]]:
-    """Line and name of each key on the way; `...` in a path of msgspec's stands for any key of a free mapping."""
+    """Yield line and name of each key on the way; `...` in msgspec's path stands for any key of a free mapping."""
     if not names or not isinstance(node, yaml.MappingNode):
         return []
     longest: list[tuple[int, str]] = []

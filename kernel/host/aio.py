@@ -32,15 +32,15 @@ class Deadline:
 
     @classmethod
     def after(cls, seconds: float) -> Deadline:
-        """The moment `seconds` from now."""
+        """Return the moment `seconds` from now."""
         return cls(time.clock_gettime_ns(time.CLOCK_BOOTTIME) + int(seconds * 1e9))
 
     def remaining(self) -> float:
-        """Seconds left; negative once passed."""
+        """Return the seconds left; negative once it has passed."""
         return (self.at_ns - time.clock_gettime_ns(time.CLOCK_BOOTTIME)) / 1e9
 
     def earlier(self, seconds: float) -> Deadline:
-        """This moment or the one `seconds` from now, whichever comes first."""
+        """Return self or the moment `seconds` from now, whichever comes first."""
         other = Deadline.after(seconds)
         return other if other.at_ns < self.at_ns else self
 

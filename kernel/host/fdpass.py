@@ -1,8 +1,8 @@
 """Descriptors handed from one process to another over a unix socket of packets (SCM_RIGHTS), both sides.
 
 One connection hands over one message with its descriptors. The receiver takes it whole, answers with one byte, or
-closes without an answer: then it did not want them. It listens to processes of one user (root) alone, asked of the
-kernel. Neither side ever waits without a deadline, and no descriptor outlives a step that failed.
+closes without an answer: then it did not want them. It accepts only processes of one user (root), by what the kernel
+reports of the peer. Neither side ever waits without a deadline, and no descriptor outlives a step that failed.
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ _BACKLOG = 1024
 _PATIENCE = 10.0
 """Seconds that a sender may take from its connection to its message."""
 _RETRY = 0.01
-"""Seconds between attempts to connect to a receiver whose backlog is full: the kernel tells of no room."""
+"""Seconds between attempts to connect to a receiver whose backlog is full: the kernel
+does not tell when there is room."""
 _TAKEN = b"\1"
 _CREDENTIALS = struct.Struct("=iII")
 _LOG = logging.getLogger(__name__)
 
 
 async def send(path: Path, message: bytes, fds: Sequence[int], deadline: Deadline) -> None:
-    """Hand `fds` over; the caller closes its own in any case. Unavailable where they are not taken."""
+    """Hand `fds` over; raise Unavailable if they are not taken. The caller closes its own in any case."""
     loop = asyncio.get_running_loop()
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC) as connection:
         connection.setblocking(False)
@@ -49,7 +50,9 @@ async def send(path: Path, message: bytes, fds: Sequence[int], deadline: Deadlin
 
 
 async def connect(connection: socket.socket, path: Path | str) -> None:
-    """Connect a socket that does not block to a unix socket's path; OSError as the kernel says. Wants a deadline."""
+    """Connect a socket that does not block to a unix socket's path; the caller sets a deadline.
+
+    Errors are those of connect(2), but for a full backlog, which is waited for."""
     while True:
         try:
             connection.connect(str(path))
@@ -63,7 +66,7 @@ class Receiver:
     """Takes descriptors at a path. Make it inside a running loop."""
 
     def __init__(self, path: Path, take: Callable[[bytes, list[int]], bool], *, uid: int = 0) -> None:
-        """`take` gets each message with its descriptors and says whether it keeps them; they are closed on exec."""
+        """`take` gets each message with its descriptors and returns whether it keeps them; they are closed on exec."""
         self._take = take
         self._uid = uid
         self._loop = asyncio.get_running_loop()

@@ -223,7 +223,7 @@ def _temporary(name: str) -> str:
 
 
 def _open_fresh(name: str, folder: int, mode: int) -> int:
-    """A new file; one that an attempt left which was cut off is removed first, with its mode and its other names."""
+    """Open a new file; what an attempt left that was cut off is removed first, with its mode and its other names."""
     try:
         return os.open(name, _FRESH, mode, dir_fd=folder)
     except FileExistsError:

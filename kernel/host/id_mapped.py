@@ -1,6 +1,6 @@
-"""Id-mapped mounts: a detached copy of a mount in which files belong to whom a user namespace maps their owners to.
+"""Id-mapped mounts: detached copies of mounts with other owners of the files, those that a user namespace maps to.
 
-Nothing on disk is changed. Wants CAP_SYS_ADMIN; whether it can be done is the file system's to say.
+Nothing on disk is changed. Wants CAP_SYS_ADMIN. Not every file system can be mapped.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from kernel.host import syscalls
 
 
 def clone(path: Path | str, userns: int, *, recursive: bool, propagation: int = syscalls.MS_PRIVATE) -> int:
-    """The copy: a descriptor with which it vanishes unless it is attached. OSError EINVAL where a file system in it
-    cannot be mapped. It shares no mount events with what it is a copy of: unmounting it unmounts nothing else."""
+    """Return the copy as a descriptor; unless it is attached, the copy vanishes with its descriptor.
+
+    It shares no mount events with what it is a copy of: unmounting it unmounts nothing else. OSError EINVAL if a file
+    system in it cannot be mapped."""
     fd = syscalls.open_tree_clone(path, recursive=recursive)
     try:
         syscalls.mount_setattr_idmap(fd, userns, propagation, recursive=recursive, what=str(path))

@@ -145,7 +145,7 @@ async def kill(pids: Iterable[int], seconds: float) -> bool:
 
 
 def _wait_reaped(fd: int, seconds: float) -> None:
-    """A pidfd hangs up when its process is reaped."""
+    """Wait until the process is reaped, which its pidfd shows by hanging up."""
     poll = select.poll()
     poll.register(fd, 0)
     poll.poll(seconds * 1000)

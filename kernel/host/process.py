@@ -20,13 +20,13 @@ from kernel.errors import DeadlineExceeded, Internal
 from kernel.host.aio import Deadline
 
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
-"""What every program gets unless told otherwise; nothing of ours is inherited."""
+"""What every program gets unless its caller gives another; nothing of this process's own is inherited."""
 _OUTPUT_LIMIT = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completed:
-    """A program that ended. A negative return code is the signal that ended it."""
+    """A program that has ended. A negative return code is the number of the signal that ended it."""
 
     argv: tuple[str, ...]
     returncode: int
@@ -34,7 +34,7 @@ class Completed:
     stderr: bytes
 
     def check(self) -> Completed:
-        """This, where it succeeded; else Internal with what the program said."""
+        """Return self on exit status 0; otherwise raise Internal with the program's output."""
         if self.returncode:
             said = (self.stderr or self.stdout).decode(errors="replace").strip()[-2000:]
             raise Internal(f"{shlex.join(self.argv)}: {describe(self.returncode)}: {said or 'it said nothing'}")
@@ -42,7 +42,7 @@ class Completed:
 
 
 def describe(returncode: int) -> str:
-    """A return code in words."""
+    """Return a return code in words."""
     if returncode < 0:
         return f"ended by {signal.Signals(-returncode).name}"
     return f"exit status {returncode}"
@@ -58,10 +58,10 @@ async def start(
     cwd: str | None = None,
     pass_fds: Sequence[int] = (),
 ) -> asyncio.subprocess.Process:
-    """Start a program in a process group of its own. Internal where it cannot be started.
+    """Start a program in a process group of its own; raise Internal if it cannot be started.
 
-    Not in a session of its own: the kernel would give it a scheduling group too (autogroup, sched(7)), which costs a
-    short program 10 to 20 ms on a busy machine. A daemon has no terminal to be kept away from.
+    It gets no session of its own, because the kernel would give it a scheduling group too (autogroup, sched(7)), which
+    costs a short program 10 to 20 ms on a busy machine. A daemon has no terminal that a program must be kept from.
     """
     try:
         return await asyncio.create_subprocess_exec(
@@ -75,14 +75,14 @@ async def start(
 _REAP_SECONDS = 0.02
 _MOST_UNREAPED = 64
 _unreaped: deque[int] = deque()
-"""Programs whose end is known and that are still to be reaped; by a later launch, where their loop has closed."""
+"""Programs whose end is known and that are still to be reaped: by a later launch, if their loop has closed."""
 
 
 class Child:
     """A program that was launched. Its return code is known as soon as it ends, whoever waits for it.
 
-    It is reaped a moment later: while the last of its threads is being taken apart, whoever reaps it spins in the
-    kernel until that is done, several milliseconds for a program of many threads, as those written in Go are.
+    It is reaped a moment later: while the kernel takes its last thread apart, a process that reaps it spins in the
+    kernel until that is done, several milliseconds for a program of many threads, such as one written in Go.
     """
 
     def __init__(self, popen: subprocess.Popen[bytes]) -> None:
@@ -95,7 +95,7 @@ class Child:
         self._loop.add_reader(self._fd, self._on_end)
 
     async def wait(self) -> int:
-        """Its return code, once it has ended."""
+        """Wait for its end and return its return code."""
         await self._ended.wait()
         assert self.returncode is not None  # set before
         return self.returncode
@@ -128,8 +128,9 @@ def launch(
     cwd: str | None = None,
     pass_fds: Sequence[int] = (),
 ) -> Child:
-    """As `start`, for a program whose streams are descriptors of ours or nothing: asyncio's own way costs as much
-    again as the start itself, and several turns of the loop at the end."""
+    """Start a program whose streams are open descriptors or nothing; otherwise as `start`.
+
+    asyncio's own way costs as much again as the start itself, and several turns of the loop at the end."""
     while len(_unreaped) > _MOST_UNREAPED:  # left by a loop that has closed
         _reap(_unreaped[0])
     try:
@@ -144,14 +145,14 @@ def launch(
 
 
 class Started(Protocol):
-    """A program that was started in either way."""
+    """A program that was started by `start` or by `launch`."""
 
     @property
     def pid(self) -> int: ...
 
 
 def kill_group(process: Started) -> None:
-    """SIGKILL to the program and to all that it started in its group."""
+    """Send SIGKILL to the program and to all that it started in its group."""
     with suppress(ProcessLookupError):  # gone by itself
         os.killpg(process.pid, signal.SIGKILL)
 
@@ -168,8 +169,8 @@ async def run(
 ) -> Completed:
     """Run a program to its end.
 
-    Output beyond `limit` bytes of a stream is read and dropped. At the deadline, or when the caller is cancelled,
-    its process group is killed: DeadlineExceeded with the line that can be pasted.
+    Output beyond `limit` bytes of a stream is read and dropped. At the deadline its process group is killed, and
+    DeadlineExceeded has the line that can be pasted into a shell; it is killed too if the caller is cancelled.
     """
     process = await start(
         argv,

@@ -161,7 +161,7 @@ def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 
 
 
 def prctl_name(name: str) -> None:
-    """The calling thread's name in /proc (PR_SET_NAME), cut at 15 bytes."""
+    """Set the calling thread's name in /proc (PR_SET_NAME), cut at 15 bytes."""
     _check(_libc.prctl(PR_SET_NAME, ctypes.c_char_p(name.encode()[:15]), 0, 0, 0), name)
 
 
@@ -216,7 +216,7 @@ def fsconfig_create(fd: int, what: str) -> None:
 
 
 def _kernel_message(fd: int) -> str:
-    """What the kernel queued on a file system context (fsopen(2), message retrieval)."""
+    """Return what the kernel queued on a file system context (fsopen(2), message retrieval)."""
     try:
         return ": " + os.read(fd, 4096).decode(errors="replace").strip()
     except OSError as error:
@@ -276,7 +276,7 @@ class _LandlockPath(ctypes.Structure):
 
 
 def landlock_abi() -> int:
-    """The kernel's Landlock version (landlock_create_ruleset(2) with LANDLOCK_CREATE_RULESET_VERSION)."""
+    """Return the kernel's Landlock version (landlock_create_ruleset(2) with LANDLOCK_CREATE_RULESET_VERSION)."""
     return _syscall(_NR_LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint(1), what="landlock")
 
 

@@ -46,7 +46,7 @@ class Flow:
     """Undoing a pull: layers that no image and no other pull needs."""
 
     def describe(self) -> str:
-        """For the log."""
+        """Return it in words, for the log."""
         return f"{self.course.value} {self.intent.kind.value} of {self.intent.id[:20]}: {self.why}"
 
 
@@ -65,7 +65,7 @@ _WAVES: tuple[tuple[tuple[IntentKind, Course], ...], ...] = (
 
 
 def plan_flows(snapshot: Snapshot, boot_id: str) -> tuple[tuple[Flow, ...], ...]:
-    """Waves of flows for the intents in `snapshot`; none is empty."""
+    """Return waves of flows for the intents in `snapshot`; none is empty."""
     flows = [_flow(intent, snapshot, boot_id) for intent in snapshot.intents]
     waves = (
         tuple(flow for flow in flows if (flow.intent.kind, flow.course) in kinds)  # within a wave: as they were begun
@@ -121,7 +121,7 @@ def _create_container(wanted: str, snapshot: Snapshot, boot_id: str) -> tuple[Co
 
 
 def _unneeded(intent: Intent, snapshot: Snapshot) -> tuple[DiffId, ...]:
-    """Every pull found at start-up is undone, so a layer is needed only where an image has it."""
+    """Return the layers that no image has: every pull found at start-up is undone, so no pull needs them."""
     needed = {layer.diff_id for image in snapshot.images for layer in image.layers}
     return tuple(diff_id for diff_id in intent.layers if diff_id not in needed)
 

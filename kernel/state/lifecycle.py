@@ -105,7 +105,7 @@ CONTAINER: dict[ContainerState, dict[ContainerEvent, ContainerState]] = {
 
 
 def sandbox_after(state: SandboxState, event: SandboxEvent) -> SandboxState:
-    """The state after an event; FailedPrecondition where the event cannot happen in `state`."""
+    """Return the state after an event; FailedPrecondition if the event cannot happen in `state`."""
     try:
         return SANDBOX[state][event]
     except KeyError:
@@ -113,7 +113,7 @@ def sandbox_after(state: SandboxState, event: SandboxEvent) -> SandboxState:
 
 
 def container_after(state: ContainerState, event: ContainerEvent) -> ContainerState:
-    """The state after an event; FailedPrecondition where the event cannot happen in `state`."""
+    """Return the state after an event; FailedPrecondition if the event cannot happen in `state`."""
     try:
         return CONTAINER[state][event]
     except KeyError:
@@ -121,13 +121,13 @@ def container_after(state: ContainerState, event: ContainerEvent) -> ContainerSt
 
 
 def sandbox_made(sandbox: Sandbox, *, ips: tuple[str, ...], network_up: bool, cgroup: str) -> Sandbox:
-    """The sandbox once its namespaces and network are ready."""
+    """Return the sandbox as it is once its namespaces and network are ready."""
     state = sandbox_after(sandbox.state, SandboxEvent.MADE)
     return replace(sandbox, state=state, ips=ips, network_up=network_up, cgroup=cgroup)
 
 
 def sandbox_stopped(sandbox: Sandbox, *, network_up: bool | None = None) -> Sandbox:
-    """The sandbox once it is stopped. `network_up=False` where its network was taken down too (DEL is done)."""
+    """Return the sandbox as it is once it is stopped. `network_up=False`: its network is down too (DEL is done)."""
     state = sandbox_after(sandbox.state, SandboxEvent.STOPPED)
     return replace(sandbox, state=state, network_up=sandbox.network_up if network_up is None else network_up)
 
@@ -135,7 +135,7 @@ def sandbox_stopped(sandbox: Sandbox, *, network_up: bool | None = None) -> Sand
 def container_created(
     container: Container, *, pid: int, uid: int, gid: int, supplemental_groups: tuple[int, ...], stop_signal: str
 ) -> Container:
-    """The container once its process waits to be started."""
+    """Return the container as it is once its process waits to be started."""
     return replace(
         container,
         state=container_after(container.state, ContainerEvent.CREATED),
@@ -148,13 +148,13 @@ def container_created(
 
 
 def container_started(container: Container, *, started_at: int, pid: int = 0) -> Container:
-    """The container once it runs. `pid` where it was learned anew."""
+    """Return the container as it is once it runs. `pid`: that of its process, if it is another than before."""
     state = container_after(container.state, ContainerEvent.STARTED)
     return replace(container, state=state, started_at=started_at or container.started_at, pid=pid or container.pid)
 
 
 def container_exited(container: Container, *, exit_code: int, finished_at: int, oom_killed: bool) -> Container:
-    """The container once its process has ended; unchanged where an end was heard of before."""
+    """Return the container as it is once its process has ended; unchanged if it had an end before."""
     state = container_after(container.state, ContainerEvent.EXITED)
     if container.state is ContainerState.EXITED:
         return container
@@ -169,7 +169,7 @@ def container_exited(container: Container, *, exit_code: int, finished_at: int, 
 
 
 def container_vanished(container: Container, *, now: int, why: str) -> Container:
-    """The container whose process is gone with nothing left that says how it ended."""
+    """Return the container as it is if its process is gone and nothing tells how it ended."""
     state = container_after(container.state, ContainerEvent.EXITED)
     if container.state is ContainerState.EXITED:
         return container
@@ -180,7 +180,7 @@ def container_vanished(container: Container, *, now: int, why: str) -> Container
 
 
 def container_unmonitored(container: Container) -> Container:
-    """The container once its conmon was killed: it runs on, and its state stays what it is."""
+    """Return the container as it is once its conmon was killed: it runs on, and its state stays."""
     return replace(container, message=MONITOR_LOST)
 
 
@@ -193,7 +193,7 @@ def container_obscured(container: Container) -> Container:
 
 
 def exit_reason(exit_code: int, *, oom_killed: bool) -> str:
-    """The CRI reason of an exit."""
+    """Return the reason of an exit as the CRI has it."""
     if oom_killed:
         return "OOMKilled"
     return "Error" if exit_code else "Completed"

@@ -32,7 +32,7 @@ from kernel.state import lifecycle
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What the host says now, by the workers' inventories; None where a worker could not be asked."""
+    """What the host has now, by the workers' inventories; None if a worker could not be asked."""
 
     boot_id: str
     now: int
@@ -54,7 +54,7 @@ class ContainerRepair:
     why: str
 
     def describe(self) -> str:
-        """For the log and for people."""
+        """Return it in words, for the log and for people."""
         return f"container {short(self.container.id)} is {self.container.state.value}: {self.why}"
 
 
@@ -66,7 +66,7 @@ class SandboxRepair:
     why: str
 
     def describe(self) -> str:
-        """For the log and for people."""
+        """Return it in words, for the log and for people."""
         return f"pod sandbox {short(self.sandbox.id)} is {self.sandbox.state.value}: {self.why}"
 
 
@@ -103,7 +103,7 @@ class OrphanFound:
     """False: only report it."""
 
     def describe(self) -> str:
-        """For the log and for people."""
+        """Return it in words, for the log and for people."""
         return f"{self.kind.value.replace('_', ' ')} {self.id}: {self.why}"
 
 
@@ -116,14 +116,14 @@ class Repairs:
     orphans: tuple[OrphanFound, ...] = ()
 
     def commit(self) -> Commit:
-        """The changed records as one transaction."""
+        """Return the changed records as one transaction."""
         return Commit(
             put_sandboxes=tuple(repair.sandbox for repair in self.sandboxes),
             put_containers=tuple(repair.container for repair in self.containers),
         )
 
     def to_sweep(self) -> tuple[OrphanFound, ...]:
-        """The orphans that start-up takes away."""
+        """Return the orphans that start-up removes."""
         return tuple(orphan for orphan in self.orphans if orphan.sweep)
 
 
@@ -146,7 +146,7 @@ def container_repair(
     now: int,
     unreadable: bool = False,
 ) -> ContainerRepair | None:
-    """What one container's record must become, given the runtime's word and the exit record; None where it is right.
+    """Return what one container's record must become, by the runtime's fact and the exit record; None if it is right.
 
     `fact` None: the runtime holds no such container, or with `unreadable` cannot read the state of the one it holds.
     """

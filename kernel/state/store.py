@@ -97,7 +97,7 @@ class Store:
             raise _translated(error, path) from error
 
     def load(self) -> Snapshot:
-        """Every record that reads back."""
+        """Return every record that reads back."""
         try:
             snapshot = Snapshot(
                 sandboxes=self._read(Sandbox),
@@ -112,7 +112,7 @@ class Store:
         return msgspec.structs.replace(snapshot, damaged="; ".join(self._damage))
 
     def commit(self, commit: Commit) -> None:
-        """All of it or none."""
+        """Do one transaction: all of it or none."""
         gone: list[tuple[type[Record], Iterable[str]]] = [
             (Sandbox, commit.delete_sandboxes),
             (Container, commit.delete_containers),
@@ -135,7 +135,7 @@ class Store:
             raise _translated(error, self._path) from error
 
     def record_exit(self, exit_: Exit) -> bool:
-        """Keep a container's end; whether it was news. Ends of containers without a record are nobody's."""
+        """Keep a container's end, unless it has one or has no record. Return whether it was news."""
         kind, id_, record, checksum = _row(exit_)
         try:
             with self._connection:
@@ -150,12 +150,12 @@ class Store:
             raise _translated(error, self._path) from error
 
     def known_containers(self) -> frozenset[ContainerId]:
-        """Ids of containers that have a record."""
+        """Return the ids of containers that have a record."""
         rows = self._connection.execute("SELECT id FROM records WHERE kind = 'container'")
         return frozenset(ContainerId(id_) for (id_,) in rows)
 
     def copy(self) -> bool:
-        """Make the copy anew where something has changed since the last one; whether it had."""
+        """Copy the database, if it has changed since the last copy. Return whether it had."""
         if not self._changed:
             return False
         copied = _copy_of(self._path)
@@ -178,7 +178,7 @@ class Store:
         self._connection.close()
 
     def _bury(self, commit: Commit) -> None:
-        """Remember for a while what is about to be deleted, and forget what was long ago."""
+        """Remember what is about to be deleted for GONE_SECONDS, and forget what was deleted before that."""
         now = time.time_ns()
         self._connection.execute("DELETE FROM gone WHERE abs(? - at) > ?", (now, GONE_SECONDS * 10**9))
         rows: list[tuple[str, str]] = [("container", id_) for id_ in commit.delete_containers]
@@ -189,7 +189,7 @@ class Store:
         )
 
     def _gone(self) -> Iterator[Gone]:
-        """What does not read back is left out: it is nothing but news."""
+        """Yield what was deleted lately; a record that does not read back is left out, as it is nothing but news."""
         rows = self._connection.execute(
             "SELECT kind, record, sum, at FROM gone WHERE abs(? - at) <= ? ORDER BY number",
             (time.time_ns(), GONE_SECONDS * 10**9),
@@ -224,7 +224,7 @@ class Store:
         return tuple(good)
 
     def _set_aside(self, kind: type[_R], bad: Sequence[tuple[str, str]]) -> list[_R]:
-        """Put damaged records away; those of the copy take their places."""
+        """Put damaged records away, and return those of the copy, which take their places."""
         copied = {_id(record): record for record in _copied(self._path, kind)}
         taken = [copied[id_] for id_, _ in bad if id_ in copied]
         with self._connection:
@@ -251,7 +251,7 @@ def _id(record: Record) -> str:
 
 
 def _file_damage(path: Path) -> str:
-    """Why the file cannot be a database of ours; empty where it may be, or is not there."""
+    """Return why the file cannot be a database of crisp; empty if it may be one, or is not there."""
     try:
         found = os.lstat(path)
     except FileNotFoundError:
@@ -283,7 +283,7 @@ def _copy_of(path: Path) -> Path:
 
 
 def _take_copy(path: Path, migrations: Sequence[str]) -> str:
-    """Begin anew with the records of the copy: when it was made; empty where there is no good one."""
+    """Begin again with the records of the copy. Return when it was made; empty if there is no good copy."""
     copied = _copy_of(path)
     fresh = path.with_name(f"{path.name}.new")
     try:
@@ -300,7 +300,7 @@ def _take_copy(path: Path, migrations: Sequence[str]) -> str:
 
 
 def _copied(path: Path, kind: type[_R]) -> Iterator[_R]:
-    """The good records of the copy; none where it cannot be read."""
+    """Yield the good records of the copy; none if it cannot be read."""
     with (
         suppress(sqlite3.DatabaseError),
         closing(sqlite3.connect(f"{_copy_of(path).as_uri()}?mode=ro", uri=True)) as copy,

@@ -29,16 +29,16 @@ class Methods:
         self._state = state
 
     async def load(self, _request: Nothing, _call: Call) -> Snapshot:
-        """All that is remembered."""
+        """Return all that is remembered."""
         return await self._state.load()
 
     async def commit(self, request: Commit, _call: Call) -> Nothing:
-        """One transaction."""
+        """Do one transaction."""
         await self._state.commit(request)
         return Nothing()
 
     async def workers(self, _request: Nothing, call: Call) -> Workers:
-        """Every process of crisp as /proc shows it."""
+        """Return every process of crisp as /proc shows it."""
         supervisor = self._supervisor
         spawning = supervisor.spawning
         rows = [
@@ -64,7 +64,7 @@ class Methods:
         return await self._supervisor.reload(call.deadline)
 
     async def watch_health(self, _request: Nothing, call: Call) -> Nothing:
-        """Workers that are down, now and at each change."""
+        """Send the workers that are down, at once and at each change."""
         changed = asyncio.Event()
         forget = self._supervisor.watch_health(changed)
         try:

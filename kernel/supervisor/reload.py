@@ -1,8 +1,8 @@
 """Reading the configuration again: what a change means for the processes. Pure.
 
-A changed section takes effect when its worker is started anew, which nobody notices; the front is started anew with
-every change, because it shows the configuration and checks requests against it. What decides where things lie, who
-owns them, or how what runs already was made cannot change under a running daemon.
+A changed section takes effect when its worker is restarted, which nobody notices. The front is restarted with every
+change, because it shows the configuration and checks requests against it. A key cannot change under a running daemon
+if it decides where things lie, who owns them, or how running pods and containers were made.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ EVERYBODY = "log_level"
 
 
 def changed(before: Config, after: Config) -> tuple[str, ...]:
-    """The keys that differ, dotted, down to the section's own."""
+    """Return the keys that differ, as `section.key`."""
     old, new = _flat(before), _flat(after)
     return tuple(key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key))
 
 
 def check(before: Config, after: Config, sandboxes: Iterable[Sandbox]) -> tuple[str, ...]:
-    """The keys that change; FailedPrecondition where one may not."""
+    """Return the keys that change; FailedPrecondition if one may not."""
     keys = changed(before, after)
     for key in keys:
         if key in FIXED:
@@ -58,7 +58,7 @@ def check(before: Config, after: Config, sandboxes: Iterable[Sandbox]) -> tuple[
 
 
 def to_restart(keys: Iterable[str]) -> tuple[str, ...]:
-    """The workers that must be started anew, the front last."""
+    """Return the workers that must be restarted, the front last."""
     found = tuple(keys)
     if not found:
         return ()

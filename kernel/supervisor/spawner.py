@@ -58,7 +58,7 @@ class _Child:
 
 
 def main(config_path: Path | None) -> int:
-    """The daemon: from the configuration to the exit status of the whole."""
+    """Run the daemon, and return its exit status."""
     try:
         config = configuration.with_environment(configuration.load(config_path), os.environ)
     except CrispError as error:
@@ -68,7 +68,7 @@ def main(config_path: Path | None) -> int:
 
 
 class Spawner:
-    """The loop. `end` is the link to a supervisor that lives already."""
+    """The loop of the fork server."""
 
     def __init__(self, config: Config, end: socket.socket | None, source: Path) -> None:
         self._config = config
@@ -81,7 +81,7 @@ class Spawner:
         self._signals, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def run(self) -> int:
-        """Serve until the supervisor says that all is done."""
+        """Serve until the supervisor sends that all is done, and return the exit status that it gives."""
         sys.path[:] = [os.path.abspath(entry) for entry in sys.path]
         os.chdir("/")
         _name_process("spawner")
@@ -145,7 +145,7 @@ class Spawner:
         return None
 
     def _reread(self) -> None:
-        """Take up what the supervisor has checked and written."""
+        """Read the configuration that the supervisor has checked and written."""
         try:
             self._config = configuration.load(configuration.effective_file(self._config))
         except CrispError as error:
@@ -197,7 +197,7 @@ class Spawner:
         return None
 
     def _told_to_end(self, seconds: float) -> bool:
-        """Wait without a supervisor; whether the daemon is told to end meanwhile, which nobody else can do then."""
+        """Wait `seconds` without a supervisor. Return early, and True, if the daemon is told to end meanwhile."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             if select.select([self._signals], [], [], left)[0] and set(os.read(self._signals, 64)) & _ENDING:
@@ -217,12 +217,14 @@ class Spawner:
 
 
 def _noted(_number: int, _frame: object) -> None:
-    """The wakeup descriptor brings the signal to the loop."""
+    """Do nothing: the wakeup descriptor brings the signal to the loop."""
 
 
 def _import_all(rows: tuple[Row, ...]) -> None:
-    """Import what children would import: measured, this halves the time until a worker serves again, and the pages
-    are shared. A worker of another version comes with a restart of the daemon, which containers do not notice."""
+    """Import what children would import.
+
+    Measured, this halves the time until a worker serves again, and the pages are shared. A new version of a worker
+    comes with a restart of the daemon, which containers do not notice."""
     os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"  # its hooks are for channels open across a fork: we have none
     for module in (*_COMMON, *(_entry(one)[0] for one in rows), *(one.contract for one in rows)):
         try:
@@ -237,7 +239,7 @@ def _entry(one: Row) -> tuple[str, str]:
 
 
 def _child(name: str, config: Config, body: Callable[[], None], keep: tuple[int, ...]) -> None:
-    """The life of a forked process; does not return."""
+    """Live the life of a forked process; do not return."""
     status = 1
     try:
         signal.set_wakeup_fd(-1)
@@ -315,7 +317,7 @@ def _memory(pids: tuple[int, ...]) -> dict[int, int]:
 
 
 def _adopting() -> int:
-    """Entry point of a spawner that the supervisor starts in place of one that died."""
+    """Run a spawner that the supervisor has started in place of one that died."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--source", type=Path, required=True)

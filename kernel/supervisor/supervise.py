@@ -261,14 +261,14 @@ def write_effective(config: Config) -> None:
 
 
 def _contract(row: Row) -> Contract:
-    """The contract of a worker; the supervisor calls little of it."""
+    """Return the contract of a worker, of which the supervisor calls little."""
     found = importlib.import_module(row.contract).CONTRACT
     assert isinstance(found, Contract)  # a test walks the table
     return found
 
 
 def _facts(event: Message) -> tuple[runtime.ContainerFact, ...]:
-    """What an event of the runtime says of containers."""
+    """Return what an event of the runtime reports about containers."""
     match event:
         case runtime.Facts(containers=facts):
             return facts

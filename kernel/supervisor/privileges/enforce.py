@@ -92,7 +92,7 @@ def prepare(rows: Iterable[Row]) -> None:
 
 
 def account(name: str) -> pwd.struct_passwd:
-    """A system user; FailedPrecondition with the line that makes it."""
+    """Return a system user; FailedPrecondition, with the command that makes it, if there is none."""
     try:
         return pwd.getpwnam(name)
     except KeyError:
@@ -125,7 +125,7 @@ def _landlock(rules: Landlock, config: Config) -> None:
 
 
 def _python_tree() -> tuple[Path, ...]:
-    """Where modules come from, crisp's own among them."""
+    """Return the folders that modules are imported from, crisp's own among them."""
     return tuple(Path(entry) for entry in {sys.prefix, sys.base_prefix, *sys.path} if entry)
 
 
@@ -142,7 +142,7 @@ def _allow(ruleset: int, paths: Iterable[Path], access: int) -> None:
 
 @cache
 def _program(rules: Filter) -> bytes:
-    """The filter as the kernel takes it. Compiling takes 10 ms and 2 MB: the spawner does it before it forks."""
+    """Return the filter as the kernel takes it. Compiling takes 10 ms and 2 MB: the spawner does it before it forks."""
     refuse = pyseccomp.ERRNO(errno.EPERM)
     wanted = pyseccomp.SyscallFilter(pyseccomp.ALLOW)
     names = [*_NEVER]

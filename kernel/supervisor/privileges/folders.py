@@ -37,7 +37,7 @@ class Folder:
 
 
 def plan_folders(config: Config) -> tuple[Folder, ...]:
-    """All folders, parents first."""
+    """Return all folders, parents first."""
     paths, front, image, stream = config.paths, FRONT.user(config), IMAGE.user(config), STREAM.user(config)
     run, root = paths.run, paths.root
     bus = tuple(
@@ -69,7 +69,7 @@ def plan_folders(config: Config) -> tuple[Folder, ...]:
 
 
 def make(config: Config, ids: Callable[[str], tuple[int, int]]) -> None:
-    """Make or mend all folders. `ids` gives a user's number and primary group."""
+    """Make or mend all folders. `ids` returns a user's number and primary group."""
     for folder in plan_folders(config):
         uid, gid = ids(folder.user)[0], ids(folder.group)[1]
         _make(folder, uid, gid)

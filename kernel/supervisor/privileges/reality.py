@@ -1,4 +1,4 @@
-"""What /proc says of a process, as text: who it is and what it may. Reads only; decides nothing."""
+"""What /proc reports of a process: its user, and what it may do. Reads only; decides nothing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Status:
 
 
 def parse_status(text: str) -> Status:
-    """The lines of /proc/PID/status that `crisp workers` shows."""
+    """Parse the lines of /proc/PID/status that `crisp workers` shows."""
     fields = dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
     return Status(
         uid=int(fields["Uid"].split()[1]),
@@ -34,17 +34,17 @@ def parse_status(text: str) -> Status:
 
 
 def capability_names(mask: int) -> tuple[str, ...]:
-    """The names of a mask's bits; a bit that is newer than our list is named by its number."""
+    """Return the names of a mask's bits; a bit that is newer than the list is named by its number."""
     return tuple(_NAMES.get(bit, str(bit)) for bit in range(mask.bit_length()) if mask >> bit & 1)
 
 
 def status(pid: int) -> Status:
-    """A process's status; ProcessLookupError or FileNotFoundError where it has gone."""
+    """Return a process's status; ProcessLookupError or FileNotFoundError if it has gone."""
     return parse_status(Path(f"/proc/{pid}/status").read_text())
 
 
 def pss(pid: int) -> int:
-    """Proportional set size in bytes. Needs the privileges of a process that may trace `pid`: the spawner's."""
+    """Return a process's proportional set size in bytes. Needs the right to trace `pid`, which the spawner has."""
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
         if line.startswith("Pss:"):
             return int(line.split()[1]) * 1024

@@ -65,7 +65,7 @@ class Filter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Files:
-    """The part of the file system that a process sees."""
+    """The part of the file system that a process may use."""
 
     readable: Callable[[Config], tuple[Path, ...]]
     """Beside Python's own modules."""
@@ -75,8 +75,8 @@ class Files:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Landlock:
-    """A Landlock domain. In each: no process outside be signalled or traced, no abstract
-    socket outside be reached."""
+    """A Landlock domain (landlock(7)). From inside, no process outside can be signalled or traced, and no abstract
+    socket outside can be reached."""
 
     files: Files | None
     """None: what user and capabilities allow; a domain with files may not mount."""
@@ -88,7 +88,7 @@ class Landlock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One process and all that it may."""
+    """One process and all that it may do."""
 
     name: str
     contract: str
@@ -113,7 +113,7 @@ class Row:
 
     @property
     def capability_mask(self) -> int | None:
-        """The capabilities as /proc shows them; None where all are kept."""
+        """The capabilities as /proc shows them; None if all are kept."""
         return None if self.capabilities is None else sum(1 << CAPABILITIES[name] for name in self.capabilities)
 
 
@@ -185,8 +185,10 @@ _LARGE = _paths(("/var/lib/kubelet", "/etc/kubernetes", "/var/lib/crisp", "/run/
 
 
 def _around(file: str) -> tuple[Path, ...]:
-    """A file's folder: Landlock knows a file that is replaced by its folder only. Where that is a folder of the system
-    at large, the file and its drop-ins, which then need a restart of the worker once they are replaced."""
+    """Return the folder of a file, for a Landlock rule: a rule for the file itself ends when the file is replaced.
+
+    If that is a folder of the whole system, return the file and its drop-ins instead: once they are replaced, the
+    worker must be restarted to read them."""
     folder = Path(file).parent
     if not file or len(folder.parts) < 3 or folder in _LARGE:
         return (Path(file), Path(f"{file}.d")) if file else ()
@@ -362,7 +364,7 @@ PROCESSES: tuple[Row, ...] = (SUPERVISOR, SPAWNER, *WORKERS)
 
 
 def row(name: str) -> Row:
-    """A worker's row; NotFound for any other name."""
+    """Return a worker's row; NotFound for any other name."""
     for one in WORKERS:
         if one.name == name:
             return one

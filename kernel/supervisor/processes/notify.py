@@ -11,17 +11,17 @@ _VARIABLE = "NOTIFY_SOCKET"
 
 
 def ready(main_pid: int) -> None:
-    """Say that the daemon serves, and which process stands for it."""
+    """Tell the service manager that the daemon serves, and which process stands for it."""
     _tell(f"READY=1\nMAINPID={main_pid}\n")
 
 
 def replaced(main_pid: int) -> None:
-    """Say that another process stands for the daemon now."""
+    """Tell the service manager that another process stands for the daemon now."""
     _tell(f"MAINPID={main_pid}\n")
 
 
 def environment() -> dict[str, str]:
-    """What a process that is to tell the service manager some day needs."""
+    """Return the environment that a process needs to tell the service manager anything."""
     return {_VARIABLE: os.environ[_VARIABLE]} if _VARIABLE in os.environ else {}
 
 

@@ -1,15 +1,15 @@
 """When a process that died is started again, and when one that does not answer counts as dead. Pure.
 
 Rules:
-- A first death is made good at once; so is a second.
-- More deaths within WINDOW seconds are held back for longer and longer, capped.
+- After a first and a second death the process is restarted immediately.
+- After more deaths within WINDOW seconds the pauses grow, up to a longest.
 - A process that dies more than MOST times in WINDOW seconds is held down for HOLD seconds, and again after each
   further death: restarting can amplify a fault in the start-up path.
-- A death before the process was ready counts twice: the next one will likely die the same way.
+- A death before the process was ready counts twice: the next process will likely die the same way.
 - A process is never given up: the cause may pass (a full disk, a wrong mount).
-- One that was told to end (restart, shutdown) has not died.
-- One that misses three heartbeats hangs, unless it works: on a host without a free processor, or with a request that
-  takes long to read, it is late. What works for BUSY seconds without an answer hangs too.
+- A process that was told to end (restart, shutdown) has not died.
+- A process that misses three heartbeats hangs, unless it uses CPU: then it is only late, on a host without a free
+  processor, or with a request that takes long to read. If it works for BUSY seconds without an answer it hangs too.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Death:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """When to start it again, and what to tell people meanwhile."""
+    """When to start the process again, and what to tell people meanwhile."""
 
     after: float
     """Seconds from the last death."""
@@ -48,7 +48,7 @@ class Verdict:
 
 
 def judge(deaths: Sequence[Death]) -> Verdict:
-    """What follows from the deaths so far, oldest first; the last one is the one to judge."""
+    """Judge the last of the deaths so far, which are in order of time."""
     if not deaths:
         return Verdict(0.0, False)
     now = deaths[-1].at
@@ -60,13 +60,15 @@ def judge(deaths: Sequence[Death]) -> Verdict:
 
 
 def remember(deaths: Sequence[Death], death: Death) -> tuple[Death, ...]:
-    """The history with one more death; what no longer counts is forgotten."""
+    """Return the history with one more death, and without those that no longer count."""
     return (*(old for old in deaths if death.at - old.at <= WINDOW), death)
 
 
 def hangs(worked: Sequence[float]) -> bool:
-    """Whether a process is to be ended. `worked`: the seconds of CPU that its main thread had used at its last answer,
-    and at each heartbeat missed since."""
+    """Return whether a process hangs.
+
+    `worked`: the seconds of CPU that its main thread had used at its last answer, and at each missed heartbeat since.
+    """
     if len(worked) <= MISSED:
         return False
     return worked[-1] - worked[-2] < WORKS or worked[-1] - worked[0] > BUSY

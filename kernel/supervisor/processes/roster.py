@@ -1,8 +1,8 @@
-"""The workers that run, on disk: how a new supervisor finds those that an earlier one started.
+"""The file of the workers that run: by it a new supervisor finds those that an earlier one started.
 
-One small file, replaced as a whole. A process is known by pid and start time; an entry whose process is another one
-or has gone counts for nothing. A file that does not read back is as good as none: workers that it named are then
-started anew, and take over their sockets.
+One small file, replaced as a whole. A process is known by pid and start time; an entry does not count if its
+process has gone, or if its pid is another's now. A file that does not read back is as good as none: the workers that
+it named are then started again, and take over their sockets.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def entry(name: str, pid: int, restarts: int) -> Entry:
-    """The entry of a process that lives: this one, or an unreaped child's."""
+    """Return the entry of a process that lives, or that is not reaped; ProcessLookupError if there is none."""
     return Entry(name=name, pid=pid, start_time=proc.start_time(pid), restarts=restarts)
 
 
@@ -40,7 +40,7 @@ def save(path: Path, entries: Iterable[Entry]) -> None:
 
 
 def load(path: Path) -> dict[str, Entry]:
-    """What the file says, by name."""
+    """Return the entries of the file by name."""
     try:
         entries = msgspec.json.decode(path.read_bytes(), type=list[Entry])
     except FileNotFoundError:
@@ -52,5 +52,5 @@ def load(path: Path) -> dict[str, Entry]:
 
 
 def adopt(known: Entry) -> int | None:
-    """A pidfd of the entry's process, where it still runs."""
+    """Return a pidfd of the entry's process; None if it does not run any more."""
     return pidfd.open_same(known.pid, known.start_time)

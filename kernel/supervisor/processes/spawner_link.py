@@ -1,4 +1,4 @@
-"""What the supervisor and the spawner say to each other: msgpack on a SOCK_SEQPACKET socket, a message per packet.
+"""The messages between supervisor and spawner: MessagePack on a SOCK_SEQPACKET socket, one message per packet.
 
 The spawner's end blocks (it does nothing else); the supervisor's is on its event loop. Descriptors travel beside a
 message (SCM_RIGHTS). The end of the other side shows as end of file.
@@ -81,22 +81,22 @@ _TO_SUPERVISOR: msgspec.msgpack.Decoder[ToSupervisor] = msgspec.msgpack.Decoder(
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
-    """The two ends."""
+    """Return the two ends."""
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
 def send(end: socket.socket, message: ToSpawner | ToSupervisor, *fds: int) -> None:
-    """Send a message. OSError where the other side has gone or reads too slowly."""
+    """Send a message. OSError if the other side has gone or reads too slowly."""
     rights.send(end, _ENCODER.encode(message), fds)
 
 
 def receive_from_supervisor(end: socket.socket) -> ToSpawner | None:
-    """The next message; None at end of file."""
+    """Return the next message; None at end of file."""
     data = end.recv(_LARGEST)
     return _TO_SPAWNER.decode(data) if data else None
 
 
 def receive_from_spawner(end: socket.socket) -> tuple[ToSupervisor | None, list[int]]:
-    """The next message and its descriptors, which the caller then owns; None at end of file."""
+    """Return the next message and its descriptors, which the caller then owns; None at end of file."""
     data, fds = rights.receive(end, _LARGEST, 1)
     return (_TO_SUPERVISOR.decode(data) if data else None), fds

@@ -1,8 +1,8 @@
-"""The supervisor's side of the spawner: ask it for workers, hear of deaths, replace it when it dies.
+"""The supervisor's end of the link: it asks the spawner for workers, and replaces it when it dies.
 
 A spawner that dies shows as end of file on the link. A new one is started by exec with the other end of a fresh link
-and a descriptor of the host's network namespace (the supervisor has left that). Requests that were under way are
-asked again of the new one.
+and a descriptor of the host's network namespace (the supervisor has left that). Requests that were under way
+are sent again to the new one.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Spawning:
         return self._end is not None
 
     async def spawn(self, name: str) -> Process:
-        """A new process of a worker. One at a time for each name."""
+        """Return a new process of a worker. There is one call at a time for each name."""
         future: asyncio.Future[Process] = self._loop.create_future()
         self._forks[name] = future
         try:
@@ -92,7 +92,7 @@ class Spawning:
             self._forks.pop(name, None)
 
     async def measure(self, pids: tuple[int, ...], deadline: Deadline) -> dict[int, int]:
-        """PSS in bytes by pid."""
+        """Return the proportional set size of processes in bytes, by pid."""
         future: asyncio.Future[dict[int, int]] = self._loop.create_future()
         self._measures.append((pids, future))
         self._send(spawner_link.Measure(pids))
@@ -100,7 +100,7 @@ class Spawning:
             return await future
 
     def reread(self) -> None:
-        """The effective configuration has changed. A spawner that is being replaced reads it at its start."""
+        """Tell the spawner that the effective configuration has changed; a new spawner reads it at its start."""
         self._send(spawner_link.Reread())
 
     async def close(self, status: int) -> None:
