@@ -52,9 +52,13 @@ class Origin:
     host: str
     port: int
 
+    @property
+    def authority(self) -> str:
+        """The host and always the port."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
     def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
+        return self.authority.removesuffix(f":{_PORTS[self.scheme]}")
 
 
 @dataclass(frozen=True, slots=True)

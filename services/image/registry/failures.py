@@ -1,17 +1,19 @@
 """Why a connection to a registry failed, in our own words, and whether the same request may succeed in a moment.
 
-The texts of http.client repeat what was received, so they are never used: no byte that a registry sent is in an error.
+h11's texts may repeat what was received, so they are never used: no byte that a registry sent is in an error.
 """
 
 from __future__ import annotations
 
-import http.client
 import ssl
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import TypeVar
 
+import h11
+
 from kernel.errors import Unavailable
+from services.image.registry.http_connection import BrokenOff, Disconnected
 
 _T = TypeVar("_T")
 
@@ -27,15 +29,14 @@ def is_transient(error: BaseException) -> bool:
 
 def cause_of(error: Exception) -> Exception:
     """Return what to raise an error of ours from: Transient if the foreign error may be gone in a moment, else it."""
-    transient = isinstance(error, OSError | http.client.IncompleteRead | http.client.RemoteDisconnected)
-    return Transient() if transient else error
+    return Transient() if isinstance(error, OSError) else error
 
 
 def guarded(host: str, step: Callable[[], _T]) -> _T:
     """Return the result of `step`; its foreign errors become Unavailable."""
     try:
         return step()
-    except (OSError, http.client.HTTPException, ValueError) as error:
+    except (OSError, h11.ProtocolError, ValueError) as error:
         raise Unavailable(f"registry {host}: {reason_of(error)}") from cause_of(error)
 
 
@@ -46,12 +47,13 @@ def reason_of(error: Exception | None) -> str:
             return "it has no address"
         case TimeoutError():
             return "stalled: no byte within the progress timeout"
-        case http.client.IncompleteRead():
+        case BrokenOff():
             return "broke off before the end"
-        case ConnectionResetError() | BrokenPipeError() | http.client.RemoteDisconnected():
+        case ConnectionResetError() | BrokenPipeError() | Disconnected():
             return "closed the connection"
-        case http.client.HTTPException():
-            return f"sent malformed HTTP ({type(error).__name__})"
+        case h11.ProtocolError():
+            is_length = "Content-Length" in str(error)
+            return "its header 'Content-Length' is malformed" if is_length else "sent malformed HTTP"
         case ssl.SSLError():
             return tls_reason(error)
         case OSError():

@@ -6,7 +6,6 @@ later. No host may be nearer to this machine than the registry itself (`address.
 
 from __future__ import annotations
 
-import os
 import socket
 
 from kernel.errors import Unavailable
@@ -79,9 +78,3 @@ def shut_down(sock: socket.socket) -> None:
     """Make whatever another thread waits for on the socket fail at once."""
     # not SSLSocket's own shutdown, which would drop the TLS state that the other thread reads with
     socket.socket.shutdown(sock, socket.SHUT_RDWR)
-
-
-def close_now(sock: socket.socket) -> None:
-    """Close a socket even if http.client has left a reader of a refused CONNECT behind, which keeps it open."""
-    if (fd := sock.detach()) >= 0:
-        os.close(fd)

@@ -1,32 +1,33 @@
-"""Connections to registries: http.client with our limits, in a thread of the worker's pool.
+"""Requests to registries over the connections of one job, in a thread of the worker's pool.
 
-http.client takes 1 MB where an asyncio client takes 9 to 11, follows and decodes nothing by itself, and reads at the
-speed of the socket. One `Transport` serves one job in one thread; the event loop may only `abort` it. Every wait for a
-byte ends after the progress timeout; the job as a whole ends when its caller's deadline aborts it. Errors name the host
-and a reason in our own words, never a byte of what the registry sent.
+h11 takes half a megabyte where an asyncio client takes 9 to 11, and follows and decodes nothing by itself; bodies are
+read at the speed of the socket (`http_connection`). One `Transport` serves one job in one thread; the event loop may
+only `abort` it. Every wait for a byte ends after the progress timeout; the job as a whole ends when its caller's
+deadline aborts it. Errors name the host and a reason in our own words, never a byte of what the registry sent.
 """
 
 from __future__ import annotations
 
-import http.client
-import socket
 import ssl
 import threading
 from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import suppress
 
+import h11
+
 from kernel.errors import Cancelled, Unavailable
 from services.image.registry import address
 from services.image.registry.address import Origin, Url
-from services.image.registry.failures import Transient, cause_of, guarded, reason_of, tls_reason
-from services.image.registry.proxies import Proxies, Proxy
+from services.image.registry.failures import cause_of, guarded, reason_of, tls_reason
+from services.image.registry.http_connection import Disconnected, Exchange, HttpConnection, TunnelRefused
+from services.image.registry.proxies import Proxies
 from services.image.registry.response import Response
-from services.image.registry.sockets import Sockets, close_now, shut_down
+from services.image.registry.sockets import Sockets, shut_down
 
 _CONNECT_TIMEOUT = 15.0
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _REDIRECT_LIMIT = 5
-_DISCONNECTED = (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError)
+_DISCONNECTED = (Disconnected, BrokenPipeError, ConnectionResetError)
 
 TlsContexts = Callable[[bool], ssl.SSLContext]
 """Returns the TLS context for one endpoint; its argument is whether certificates are verified."""
@@ -42,7 +43,7 @@ class Transport:
         self._insecure = insecure
         self.timeout = timeout
         self._sockets = Sockets()
-        self._connections: dict[Origin, http.client.HTTPConnection] = {}
+        self._connections: dict[Origin, HttpConnection] = {}
         self._lock = threading.Lock()
         self._aborted = False
 
@@ -58,9 +59,8 @@ class Transport:
         with self._lock:
             self._aborted = True
             for connection in self._connections.values():
-                if connection.sock is not None:
-                    with suppress(OSError):  # it is not connected any more
-                        shut_down(connection.sock)
+                with suppress(OSError):  # it is not connected any more
+                    shut_down(connection.sock)
 
     def open(self, registry: str, schemes: MutableMapping[str, str]) -> Origin:
         """Connect to the endpoint, `host[:port]`: over https, and if it is insecure over http after that.
@@ -120,7 +120,7 @@ class Transport:
             sent["Authorization"] = authorization
         host = str(url.origin)
         known = self._connections.get(url.origin)
-        if known is not None and known.sock is None:  # closed after its last answer
+        if known is not None and not known.is_open:  # closed after its last answer
             self._drop(url.origin)
             known = None
         reused = known is not None
@@ -140,61 +140,56 @@ class Transport:
         host = str(url.origin)
         proxy = self._proxies.to(url.origin) if url.origin.scheme == "http" else None
         target = f"http://{url.origin}{url.target}" if proxy else url.target
-        sent = {**headers, **(proxy.headers if proxy else {})}
+        sent = {"Host": host, **headers, **(proxy.headers if proxy else {})}
         try:
-            connection.request(method, target, body=body, headers=sent)
-            return Response(connection.getresponse(), connection, host)
+            return Response(Exchange(connection, method, target, sent, body), connection, host)
         except _DISCONNECTED:
             raise
-        except (OSError, http.client.HTTPException, ValueError) as error:
+        except (OSError, h11.ProtocolError, ValueError) as error:
             self._drop(url.origin)
             raise self._failed(host, error) from cause_of(error)
 
-    def _connect(self, origin: Origin, *, credentials: bool) -> http.client.HTTPConnection:
+    def _connect(self, origin: Origin, *, credentials: bool) -> HttpConnection:
         timeout = min(_CONNECT_TIMEOUT, self.timeout)
         proxy = self._proxies.to(origin)
-        connection = self._connection(origin, timeout)
         if proxy is None:
             sock = self._sockets.direct(origin, timeout, credentials=credentials)
         else:
             sock = self._sockets.to_proxy(proxy, origin, timeout, credentials=credentials)
-            if origin.scheme == "https":
-                connection.set_tunnel(origin.host, origin.port, proxy.headers)
-        # http.client's hook for the TCP connection: the address that was judged must be the one that is used
-        connection._create_connection = lambda *_: sock  # type: ignore[attr-defined]
+        connection = HttpConnection(sock)
         with self._lock:
             self._connections[origin] = connection
+        self._check(origin)
         try:
-            connection.connect()
-        except OSError as error:
+            if origin.scheme == "https":
+                if proxy is not None:
+                    connection.tunnel(origin.authority, proxy.headers)
+                connection.start_tls(self._context(origin), origin.host)
+        except TunnelRefused:
             self._drop(origin)
-            raise self._not_connected(origin, proxy, sock, error) from _cause_of_no_connection(proxy, error)
-        connection.timeout = self.timeout
+            raise Unavailable(f"registry {origin}: the proxy {proxy} does not lead there") from None
+        except (OSError, h11.ProtocolError, ValueError) as error:
+            self._drop(origin)
+            raise self._no_tls(origin, error) from error if isinstance(error, ssl.SSLError) else cause_of(error)
         connection.sock.settimeout(self.timeout)
         self._check(origin)
         return connection
 
-    def _connection(self, origin: Origin, timeout: float) -> http.client.HTTPConnection:
-        if origin.scheme != "https":
-            return http.client.HTTPConnection(origin.host, origin.port, timeout=timeout)
+    def _context(self, origin: Origin) -> ssl.SSLContext:
         is_own = self._sockets.home is not None and origin.host == self._sockets.home.host
-        context = self._tls(not (self._insecure and is_own))
-        return http.client.HTTPSConnection(origin.host, origin.port, timeout=timeout, context=context)
+        return self._tls(not (self._insecure and is_own))
 
-    def _not_connected(self, origin: Origin, proxy: Proxy | None, sock: socket.socket, error: OSError) -> Exception:
-        """Return the error for a connection whose TLS or CONNECT failed."""
+    def _no_tls(self, origin: Origin, error: Exception) -> Exception:
+        """Return the error for a connection over which TLS could not be begun."""
         if isinstance(error, ssl.SSLCertVerificationError):
             return Unavailable(
                 f"registry {origin}: its certificate is not trusted: {error.verify_message}",
                 hint="put its CA into the certs_dir of the configuration",
             )
-        close_now(sock)
         if isinstance(error, ssl.SSLError):
             return Unavailable(f"registry {origin}: {tls_reason(error)}")
         if isinstance(error, ConnectionError):
-            return Unavailable(f"registry {origin}: TLS failed: {error.strerror or 'the connection was closed'}")
-        if _is_refused_connect(proxy, error):
-            return Unavailable(f"registry {origin}: the proxy {proxy} does not lead there")
+            return Unavailable(f"registry {origin}: TLS failed: the connection was closed")
         return self._failed(str(origin), error)
 
     def _check(self, origin: Origin) -> None:
@@ -213,19 +208,6 @@ class Transport:
         if self._aborted:
             return Cancelled(f"registry {host}: given up")
         return Unavailable(f"registry {host}: {reason_of(error)}")
-
-
-def _cause_of_no_connection(proxy: Proxy | None, error: OSError) -> Exception | None:
-    if isinstance(error, ssl.SSLError):
-        return error
-    return None if _is_refused_connect(proxy, error) else Transient()
-
-
-def _is_refused_connect(proxy: Proxy | None, error: OSError) -> bool:
-    """Return whether this is http.client's error for a CONNECT that a proxy refused, whose text is the proxy's own."""
-    if proxy is None or isinstance(error, ssl.SSLError | ConnectionError | TimeoutError):
-        return False
-    return error.errno is None
 
 
 def _not_encoded(response: Response) -> Response:

@@ -1,24 +1,25 @@
 """Reasons are in our own words, and what may be gone in a moment is known."""
 
-import http.client
 import ssl
 
+import h11
 import pytest
 
 from kernel.errors import Unavailable
 from services.image.registry.failures import Transient, guarded, is_transient, reason_of, status_text
+from services.image.registry.http_connection import BrokenOff, Disconnected
 
 
 @pytest.mark.parametrize(
     ("error", "reason", "transient"),
     [
         (TimeoutError("x"), "stalled: no byte within the progress timeout", True),
-        (http.client.IncompleteRead(b"secret"), "broke off before the end", True),
-        (http.client.RemoteDisconnected("x"), "closed the connection", True),
+        (BrokenOff("secret"), "broke off before the end", True),
+        (Disconnected("x"), "closed the connection", True),
         (ConnectionResetError(104, "reset"), "closed the connection", True),
         (OSError(113, "No route to host"), "No route to host", True),
         (ssl.SSLError(1, "x"), "TLS failed: the connection was closed", True),
-        (http.client.BadStatusLine("secret"), "sent malformed HTTP (BadStatusLine)", False),
+        (h11.RemoteProtocolError("secret"), "sent malformed HTTP", False),
         (ValueError("secret"), "ValueError", False),
     ],
 )
