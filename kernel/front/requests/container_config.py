@@ -1,6 +1,11 @@
 """ContainerConfig: a container's configuration, checked and translated into the runtime's request. Pure.
 
 InvalidInput names the field by its path in CreateContainerRequest: `config.envs[2].key`.
+
+- LinuxContainerConfig.resources is checked by `resources`, LinuxContainerConfig.security_context by
+  `container_security`.
+- CreateContainerRequest.pod_sandbox_id is looked up in the replica. CreateContainerRequest.sandbox_config is ignored:
+  the pod's record has the configuration that RunPodSandbox brought.
 """
 
 from __future__ import annotations

@@ -1,5 +1,8 @@
 """ImageSpec and AuthConfig of the ImageService's requests, checked: an image's reference and its credentials. Pure.
 
+ImageSpec.image is what counts; annotations, runtime_handler and image_ref are ignored, for an image is the same for all
+handlers. user_specified_image is shown in statuses (`container_config`).
+
 Credentials become headers and form fields, so a control character in one is refused. No error message shows one.
 """
 

@@ -120,7 +120,9 @@ def _dns(given: cri.DNSConfig) -> tuple[tuple[str, ...], tuple[str, ...], tuple[
 
 def _check_security(context: cri.LinuxSandboxSecurityContext) -> None:
     """Check LinuxSandboxSecurityContext.seccomp, apparmor, selinux_options, run_as_user, run_as_group and
-    supplemental_groups. Of these only selinux_options are used: a pod's containers bring their own."""
+    supplemental_groups. Of these only selinux_options are used: a pod's containers bring their own.
+
+    readonly_rootfs and supplemental_groups_policy are ignored: the pause process has an empty root file system."""
     profiles.check(_SECURITY, context)
     identity.run_as(_SECURITY, context, username="")
 

@@ -201,6 +201,9 @@ async def _wait(front: Front, key: tuple[str, ...], seconds: float) -> None:
     """Wait for a reading until `seconds` after its beginning, but not at all if the last one failed."""
     left = front.stats.begun.get(key, 0.0) + seconds - time.monotonic()
     if left > 0 and not front.stats.failing and front.ends.running(key):
-        with suppress(TimeoutError):
-            async with asyncio.timeout(left):
+        try:
+            async with asyncio.timeout(left) as limit:
                 await front.ends.wait(key)
+        except TimeoutError:
+            if not limit.expired():  # the reading's own error
+                raise
