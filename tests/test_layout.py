@@ -35,6 +35,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "kernel/stream/methods.py": "tests/integration/stream/test_remote_command.py",  # as the front calls it
     "kernel/stream/session.py": "tests/integration/stream/test_remote_command.py",  # what its two kinds share
     "services/image/documents/media_types.py": "tests/unit/services/image/documents/test_manifest.py",  # constants
+    "services/runtime/spec/inputs.py": "tests/unit/services/runtime/spec/test_oci_spec.py",  # declarations
     "kernel/host/syscalls.py": "tests/integration/",  # one wrapper per call, no policy: the real parts use each
 }
 """A module, or a folder of modules, that needs no test file of its own name: and where it is tested instead."""

@@ -73,11 +73,6 @@ def _mount(made: Path, pins: dict[str, Path]) -> None:
         raise Internal(f"namespaces of the pod: {error.filename}: {error.strerror}") from error
 
 
-def maps(ids: IdRange, inside: int) -> bool:
-    """Whether the namespace knows an id. Pure."""
-    return ids.container_id <= inside < ids.container_id + ids.length
-
-
 async def supported(folder: Path, deadline: Deadline) -> bool:
     """Whether this host can have them: a kernel that is new enough, and a folder that can be id-mapped."""
     if kernel_version(os.uname().release) < LEAST_KERNEL:

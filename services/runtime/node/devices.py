@@ -18,8 +18,8 @@ from typing import Literal
 from kernel.contracts.runtime import CreateRequest, Device
 from kernel.errors import FailedPrecondition, InvalidInput
 from services.runtime.spec import additions
-from services.runtime.spec.oci_spec import DeviceNode
-from services.runtime.spec.user import User
+from services.runtime.spec.inputs import DeviceNode
+from services.runtime.spec.security_context.user import User
 
 _LIMIT = 1024
 """Of one device of a request."""

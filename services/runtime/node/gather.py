@@ -21,7 +21,7 @@ from kernel.contracts.runtime import CreateRequest, PodRequest
 from kernel.errors import FailedPrecondition
 from services.runtime.cgroups.hierarchies import Hierarchies
 from services.runtime.node import admin_files, blockio, cdi, defaults, hooks_d, resource_class
-from services.runtime.spec import oci_spec
+from services.runtime.spec import inputs
 from services.runtime.spec.additions import Edits, Spec
 from services.runtime.spec.limits import Write
 
@@ -29,9 +29,9 @@ _LOG = logging.getLogger(__name__)
 RESCTRL = "/sys/fs/resctrl"
 
 
-def of_every_container(config: RuntimeSection, pod: PodRequest, *, may_raise: bool) -> oci_spec.Defaults:
+def of_every_container(config: RuntimeSection, pod: PodRequest, *, may_raise: bool) -> inputs.Defaults:
     """The defaults of the configuration; `may_raise`: whether hard limits above the daemon's own can be set."""
-    return oci_spec.Defaults(
+    return inputs.Defaults(
         capabilities=config.default_capabilities,
         pids_limit=config.default_pids_limit,
         env=defaults.env(config.default_env),

@@ -11,8 +11,9 @@ from kernel.contracts.runtime import CreateRequest
 from kernel.errors import InvalidInput
 from kernel.host import syscalls
 from services.runtime.cgroups.hierarchies import Hierarchies
-from services.runtime.spec import capabilities, limits
-from services.runtime.spec.oci_spec import Host
+from services.runtime.spec import limits
+from services.runtime.spec.inputs import Host
+from services.runtime.spec.security_context import capabilities
 
 _CAP_SYS_RESOURCE = 24
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from kernel.errors import FailedPrecondition, InvalidInput
 from kernel.host import files, syscalls
-from services.runtime.spec import seccomp
-from services.runtime.spec.seccomp import Profile
+from services.runtime.spec.security_context import seccomp_profile
+from services.runtime.spec.security_context.seccomp_profile import Profile
 
 HOST_DEFAULT = Path("/usr/share/containers/seccomp.json")
 BUILTIN = Path(__file__).with_name("seccomp_default.json")
@@ -30,7 +30,7 @@ def localhost(root: str, ref: str, field: str) -> Profile:
     """
     what = f"{field}: {ref[:256]!r}"
     fd = _open_below(Path(root), ref, what) if root else _open_anywhere(ref, what)
-    return seccomp.parse(_content(fd, what), what)
+    return seccomp_profile.parse(_content(fd, what), what)
 
 
 def _open_below(root: Path, ref: str, what: str) -> int:
@@ -91,7 +91,7 @@ class Files:
             content = _content(fd, what)
             if path != BUILTIN and (info.st_uid or info.st_mode & 0o022):
                 raise InvalidInput(f"{what}: may be written by others than root")
-            profile = seccomp.parse(content, what)
+            profile = seccomp_profile.parse(content, what)
         except InvalidInput as error:
             raise FailedPrecondition(error.message, hint="mend it, or take it out of the configuration") from error
         self._read[path] = (key, profile)
@@ -104,10 +104,10 @@ def _content(fd: int, what: str) -> bytes:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise InvalidInput(f"{what}: is not a plain file")
         content = b""
-        while len(content) <= seccomp.LIMIT and (part := os.read(fd, seccomp.LIMIT + 1 - len(content))):
+        while len(content) <= seccomp_profile.LIMIT and (part := os.read(fd, seccomp_profile.LIMIT + 1 - len(content))):
             content += part
     finally:
         os.close(fd)
-    if len(content) > seccomp.LIMIT:
-        raise InvalidInput(f"{what}: is larger than {seccomp.LIMIT} bytes")
+    if len(content) > seccomp_profile.LIMIT:
+        raise InvalidInput(f"{what}: is larger than {seccomp_profile.LIMIT} bytes")
     return content

@@ -20,9 +20,11 @@ from services.runtime.security import profile_file, selinux
 from services.runtime.security.apparmor import AppArmor
 from services.runtime.security.profile_file import Files
 from services.runtime.security.selinux import Selinux
-from services.runtime.spec import capabilities, confinement, limits, oci_spec, seccomp
-from services.runtime.spec.confinement import Confinement
-from services.runtime.spec.oci_spec import Host
+from services.runtime.spec import limits, resources
+from services.runtime.spec.inputs import Host
+from services.runtime.spec.security_context import capabilities, confinement, seccomp_rules
+from services.runtime.spec.security_context.confinement import Confinement
+from services.runtime.spec.security_context.seccomp_profile import Profile
 
 _LOG = logging.getLogger(__name__)
 
@@ -36,7 +38,7 @@ class Profiles:
         self._apparmor = AppArmor(self._config.apparmor_profile)
         self._selinux = Selinux(context.root / "pods")
         system = os.uname()
-        self._machine = seccomp.machine(system.machine, system.release)
+        self._machine = seccomp_rules.machine(system.machine, system.release)
         self._told: set[str] = set()
 
     async def find(self, pod: PodRequest, request: CreateRequest, deadline: Deadline) -> Confinement:
@@ -96,7 +98,7 @@ class Profiles:
         if score < host.oom_score_adj and not host.may_lower_oom_score:
             self._once(f"containers' oom_score_adj is {host.oom_score_adj} at the least: CAP_SYS_RESOURCE is missing")
 
-        for note in limits.left_out(request.resources, oci_spec.support(host)):
+        for note in limits.left_out(request.resources, resources.support(host)):
             self._once(f"containers run without what they ask of {note}")
 
     def _once(self, text: str) -> None:
@@ -104,9 +106,7 @@ class Profiles:
             self._told.add(text)
             _LOG.warning("%s", text)
 
-    def _seccomp(
-        self, source: confinement.SeccompSource, pod: PodRequest, request: CreateRequest
-    ) -> seccomp.Profile | None:
+    def _seccomp(self, source: confinement.SeccompSource, pod: PodRequest, request: CreateRequest) -> Profile | None:
         config, asked = self._config, request.security.seccomp
         match source:
             case "default":

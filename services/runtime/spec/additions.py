@@ -1,6 +1,6 @@
-"""What is added to a container's OCI specification beside what the CRI asks for: by CDI, hooks folders, configuration.
+"""Adds to a container's OCI specification what CDI devices, folders of hooks and classes of resources bring. Pure.
 
-Pure. A thing of the same name (a variable, a mount's or a device's path) is replaced; the rest is appended.
+A variable of the same name, and a mount or device at the same path, is replaced; everything else is appended.
 """
 
 from __future__ import annotations
@@ -10,37 +10,44 @@ from dataclasses import dataclass, field
 Spec = dict[str, object]
 Json = dict[str, object]
 STAGES = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
-"""Of hooks, as the OCI runtime specification names them."""
+"""Stages of hooks (config.md, POSIX-platform Hooks)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceNode:
-    """A device node to add; what it lacks is as the host's node has it."""
+    """A device node to add; what it leaves out is taken from the node on the host."""
 
     path: str
+    """In the container."""
     host_path: str
     kind: str = ""
+    """`b`, `c`, `u` (a character device too) or `p`."""
     major: int = 0
     minor: int = 0
     mode: int | None = None
     uid: int | None = None
     gid: int | None = None
     permissions: str = "rwm"
+    """What the cgroup allows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edits:
-    """Parts to add, in OCI's own form."""
+    """Parts to add, in the form that the OCI specification has them."""
 
     env: tuple[str, ...] = ()
+    """`process.env`: NAME=value."""
     mounts: tuple[Json, ...] = ()
     devices: tuple[DeviceNode, ...] = ()
-    """To be looked up on the host first; `apply` leaves them out."""
+    """`node.devices` looks these up on the host, for `linux.devices`; `apply` leaves them out."""
     hooks: tuple[tuple[str, Json], ...] = ()
-    """Stage and hook."""
+    """`hooks`: each with its stage."""
     additional_gids: tuple[int, ...] = ()
+    """`process.user.additionalGids`."""
     intel_rdt: Json = field(default_factory=dict)
+    """`linux.intelRdt` (config-linux.md, IntelRdt)."""
     block_io: Json = field(default_factory=dict)
+    """`linux.resources.blockIO` (config-linux.md, Block IO)."""
 
     def __add__(self, other: Edits) -> Edits:
         return Edits(
@@ -55,7 +62,7 @@ class Edits:
 
 
 def apply(spec: Spec, edits: Edits) -> Spec:
-    """The specification with the parts added; the one given is not changed."""
+    """Return the specification with the parts added; the one given is not changed."""
     process = _mapping(spec, "process")
     user = _mapping(process, "user")
     linux = _mapping(spec, "linux")

@@ -1,7 +1,7 @@
-"""What a runtime handler's configuration makes of a container's OCI specification. Pure.
+"""What a runtime handler's configuration changes in a container's OCI specification. Pure.
 
-Rules kept: of a request's annotations only those go through that the handler allows by prefix, beside Kubernetes' own:
-any other could switch the behaviour of an OCI runtime or of a hook. What crisp says itself is never replaced.
+Rules kept: beside Kubernetes' own annotations only those get through whose prefix the handler allows, as any other
+could change what an OCI runtime or a hook does. An annotation that crisp sets itself is never replaced.
 """
 
 from __future__ import annotations
@@ -9,24 +9,27 @@ from __future__ import annotations
 from kernel.config.sections import Handler
 from kernel.contracts.runtime import CreateRequest, PodRequest
 from services.runtime.spec import limits
-from services.runtime.spec.oci_spec import Spec
+from services.runtime.spec.inputs import Spec
 
 
 def check(request: CreateRequest, name: str, handler: Handler) -> None:
-    """InvalidInput for a memory limit in which the handler could not even start a container."""
+    """Raise InvalidInput for a memory limit with which this handler could start no container."""
     limits.check_least(request.resources, handler.least_memory, name)
 
 
 def settle(spec: Spec, pod: PodRequest, request: CreateRequest, handler: Handler) -> Spec:
-    """The specification for this handler."""
+    """Return the specification for this handler: its `annotations` are completed."""
     return {**spec, "annotations": merge(spec.get("annotations"), pod, request, handler)}
 
 
-def merge(said: object, pod: PodRequest, request: CreateRequest, handler: Handler) -> dict[str, str]:
-    """The handler's defaults, then what it allows of the pod's and the container's, then those of every container."""
+def merge(annotations: object, pod: PodRequest, request: CreateRequest, handler: Handler) -> dict[str, str]:
+    """Return `annotations`: those of the specification, over the request's allowed ones, over the handler's defaults.
+
+    Those of the request are PodSandboxConfig.annotations and ContainerConfig.annotations.
+    """
     allowed = {
         key: value
         for key, value in {**pod.annotations, **request.annotations}.items()
         if key.startswith(handler.allowed_annotations)
     }
-    return {**handler.default_annotations, **allowed, **(said if isinstance(said, dict) else {})}
+    return {**handler.default_annotations, **allowed, **(annotations if isinstance(annotations, dict) else {})}

@@ -1,7 +1,8 @@
-"""Limits of containers and pods: as the OCI specification says them, and as cgroup files on a running one. Pure.
+"""Limits of containers and pods (linux.resources of the CRI), as OCI fields and as cgroup files of a running one. Pure.
 
-Rules kept: a field that a request leaves at 0 or empty keeps what is held; a controller that the host lacks is left
-out and named, never a failure; swap that nobody asked for stays off, as the peers have it.
+The OCI fields are those of config-linux.md, Memory, CPU, Huge page limits and Unified. Rules kept: a field that a
+request leaves at 0 or empty keeps the value in force; a limit whose controller the host lacks is left out and
+reported, and never an error; a container without a swap limit gets no swap, as with other runtimes.
 """
 
 from __future__ import annotations
@@ -15,94 +16,111 @@ from kernel.contracts.runtime import Resources
 from kernel.errors import FailedPrecondition, InvalidInput
 
 _FIELD = "linux.resources"
+_PERIOD = 100_000
+"""The kernel's default period, in microseconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Support:
-    """What of limits the host knows."""
+    """Which limits the host can keep."""
 
     unified: bool
-    """cgroup v2 and nothing else."""
+    """Whether it has cgroup v2 alone."""
     controllers: Set[str]
+    """Names of the cgroup controllers that can be used."""
     swap: bool
     """Whether memory and swap together can be limited."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Write:
-    """One file of a cgroup."""
+    """A value for one file of a cgroup."""
 
     controller: str
     file: str
     value: str
 
 
-def merge(held: Resources, asked: Resources) -> Resources:
-    """What holds after an update: what it leaves unset stays."""
+def merge(current: Resources, requested: Resources) -> Resources:
+    """Return the limits after an update: what the request leaves unset stays as it is."""
     return Resources(
-        cpu_period=asked.cpu_period or held.cpu_period,
-        cpu_quota=asked.cpu_quota or held.cpu_quota,
-        cpu_shares=asked.cpu_shares or held.cpu_shares,
-        memory_limit_in_bytes=asked.memory_limit_in_bytes or held.memory_limit_in_bytes,
-        oom_score_adj=asked.oom_score_adj or held.oom_score_adj,
-        cpuset_cpus=asked.cpuset_cpus or held.cpuset_cpus,
-        cpuset_mems=asked.cpuset_mems or held.cpuset_mems,
-        hugepage_limits={**held.hugepage_limits, **asked.hugepage_limits},
-        unified={**held.unified, **asked.unified},
-        memory_swap_limit_in_bytes=asked.memory_swap_limit_in_bytes or held.memory_swap_limit_in_bytes,
+        cpu_period=requested.cpu_period or current.cpu_period,
+        cpu_quota=requested.cpu_quota or current.cpu_quota,
+        cpu_shares=requested.cpu_shares or current.cpu_shares,
+        memory_limit_in_bytes=requested.memory_limit_in_bytes or current.memory_limit_in_bytes,
+        oom_score_adj=requested.oom_score_adj or current.oom_score_adj,
+        cpuset_cpus=requested.cpuset_cpus or current.cpuset_cpus,
+        cpuset_mems=requested.cpuset_mems or current.cpuset_mems,
+        hugepage_limits={**current.hugepage_limits, **requested.hugepage_limits},
+        unified={**current.unified, **requested.unified},
+        memory_swap_limit_in_bytes=requested.memory_swap_limit_in_bytes or current.memory_swap_limit_in_bytes,
     )
 
 
-def total(one: Resources, overhead: Resources) -> Resources:
-    """The limits of a pod: its containers' and its overhead's together. What the containers are not limited in, the
-    pod is not either."""
-    period = one.cpu_period or overhead.cpu_period
-    quota = one.cpu_quota
+def total(containers: Resources, overhead: Resources) -> Resources:
+    """Return a pod's limits: linux.resources (those of its containers together) plus linux.overhead.
+
+    What the containers have no limit for is not limited for the pod either.
+    """
+    period = containers.cpu_period or overhead.cpu_period
+    quota = containers.cpu_quota
     if quota > 0 and overhead.cpu_quota > 0:
         quota += overhead.cpu_quota * (period or 1) // (overhead.cpu_period or period or 1)
-    memory = one.memory_limit_in_bytes + (overhead.memory_limit_in_bytes if one.memory_limit_in_bytes else 0)
+    memory = containers.memory_limit_in_bytes
+    if memory:
+        memory += overhead.memory_limit_in_bytes
     return replace(
-        one, cpu_quota=max(quota, 0), cpu_period=period if quota > 0 else 0,
-        cpu_shares=one.cpu_shares + overhead.cpu_shares, memory_limit_in_bytes=memory, memory_swap_limit_in_bytes=0,
-        oom_score_adj=0, hugepage_limits={}, unified=dict(one.unified),
+        containers, cpu_quota=max(quota, 0), cpu_period=period if quota > 0 else 0,
+        cpu_shares=containers.cpu_shares + overhead.cpu_shares, memory_limit_in_bytes=memory,
+        memory_swap_limit_in_bytes=0, oom_score_adj=0, hugepage_limits={}, unified=dict(containers.unified),
     )  # fmt: skip
 
 
-def check_swap(held: Resources) -> None:
-    """InvalidInput where memory and swap together would be less than memory alone."""
-    swap, memory = held.memory_swap_limit_in_bytes, held.memory_limit_in_bytes
+def check_swap(merged: Resources) -> None:
+    """Raise InvalidInput if memory and swap together would be less than memory alone."""
+    swap, memory = merged.memory_swap_limit_in_bytes, merged.memory_limit_in_bytes
     if 0 < swap < memory:
         raise InvalidInput(f"{_FIELD}.memory_swap_limit_in_bytes: {swap} is less than memory_limit_in_bytes, {memory}")
 
 
-def check_least(asked: Resources, least: int, handler: str) -> None:
-    """InvalidInput for a memory limit in which the OCI runtime could not even start the container."""
-    if 0 < asked.memory_limit_in_bytes < least:
+def check_least(requested: Resources, least: int, handler: str) -> None:
+    """Raise InvalidInput for a memory limit below `least` bytes, with which the OCI runtime could start no container.
+
+    `handler` is the runtime handler's name, for the error.
+    """
+    if 0 < requested.memory_limit_in_bytes < least:
         raise InvalidInput(
-            f"{_FIELD}.memory_limit_in_bytes: {asked.memory_limit_in_bytes} is below the least that runtime handler"
+            f"{_FIELD}.memory_limit_in_bytes: {requested.memory_limit_in_bytes} is below the least that runtime handler"
             f" {handler!r} needs, {least}"
         )
 
 
-def check_use(asked: Resources, used: int) -> None:
-    """FailedPrecondition for a memory limit below what is used: the kernel would kill, or fail half-way."""
-    limit = asked.memory_limit_in_bytes
+def check_use(requested: Resources, used: int) -> None:
+    """Raise FailedPrecondition for a memory limit below the `used` bytes.
+
+    The kernel would kill processes of the container, or refuse the limit when others are set already.
+    """
+    limit = requested.memory_limit_in_bytes
     if 0 < limit < used:
         raise FailedPrecondition(f"{_FIELD}.memory_limit_in_bytes: {limit} is below the current use of {used} bytes")
 
 
-def check_sets(asked: Resources, cpus: frozenset[int] | None, mems: frozenset[int] | None) -> None:
-    """InvalidInput for a CPU or memory node that the host has not; None where the host does not say."""
-    for name, text, there in (("cpuset_cpus", asked.cpuset_cpus, cpus), ("cpuset_mems", asked.cpuset_mems, mems)):
-        if there is None:
+def check_sets(requested: Resources, cpus: frozenset[int] | None, mems: frozenset[int] | None) -> None:
+    """Raise InvalidInput for a CPU or memory node that is not among the host's `cpus` or `mems`.
+
+    None stands for a host that does not list them: then nothing is checked.
+    """
+    sets = (("cpuset_cpus", requested.cpuset_cpus, cpus), ("cpuset_mems", requested.cpuset_mems, mems))
+    for name, text, available in sets:
+        if available is None:
             continue
         for first, last in _ranges(text):
-            if last < first or last > max(there, default=-1) or not there.issuperset(range(first, last + 1)):
+            if last < first or last > max(available, default=-1) or not available.issuperset(range(first, last + 1)):
                 raise InvalidInput(f"{_FIELD}.{name}: the host has not all of {text[:64]!r}")
 
 
 def numbers(text: str) -> frozenset[int]:
-    """The numbers of a list such as `0-3,7`, which the kernel wrote."""
+    """Return the numbers of a list such as `0-3,7`, as the kernel writes it."""
     return frozenset(number for first, last in _ranges(text.strip()) for number in range(first, last + 1))
 
 
@@ -114,113 +132,123 @@ def _ranges(text: str) -> list[tuple[int, int]]:
         raise InvalidInput(f"{_FIELD}: {text[:64]!r} is not a list of numbers and ranges") from error
 
 
-def spec(asked: Resources, support: Support) -> dict[str, object]:
-    """The part of OCI's `linux.resources` that the CRI's limits make; what the host lacks is left out."""
-    found: dict[str, object] = {}
+def spec(requested: Resources, support: Support) -> dict[str, object]:
+    """Return the parts of the OCI `linux.resources` that are limits of the CRI; what the host lacks is left out."""
+    section: dict[str, object] = {}
     cpu: dict[str, object] = {}
-    if "cpu" in support.controllers:
-        cpu |= {"shares": asked.cpu_shares, "quota": asked.cpu_quota, "period": asked.cpu_period}
-    if "cpuset" in support.controllers:
-        cpu |= {"cpus": asked.cpuset_cpus, "mems": asked.cpuset_mems}
+    if "cpu" in support.controllers:  # linux.resources.cpu: cpu_shares, cpu_quota, cpu_period
+        cpu |= {"shares": requested.cpu_shares, "quota": requested.cpu_quota, "period": requested.cpu_period}
+    if "cpuset" in support.controllers:  # cpuset_cpus, cpuset_mems
+        cpu |= {"cpus": requested.cpuset_cpus, "mems": requested.cpuset_mems}
     if given := {name: value for name, value in cpu.items() if value}:
-        found["cpu"] = given
-    if asked.memory_limit_in_bytes and "memory" in support.controllers:
-        memory = {"limit": asked.memory_limit_in_bytes}
+        section["cpu"] = given
+    if requested.memory_limit_in_bytes and "memory" in support.controllers:
+        memory = {"limit": requested.memory_limit_in_bytes}  # linux.resources.memory.limit: memory_limit_in_bytes
         if support.swap:
-            memory["swap"] = _swap(asked)
-        found["memory"] = memory
-    if asked.hugepage_limits and "hugetlb" in support.controllers:
-        found["hugepageLimits"] = [{"pageSize": size, "limit": limit} for size, limit in asked.hugepage_limits.items()]
-    if asked.unified:
-        found["unified"] = dict(asked.unified)
-        if not support.unified:
-            raise InvalidInput(f"{_FIELD}.unified: this host has no cgroup v2")
-    return found
+            memory["swap"] = _swap(requested)  # linux.resources.memory.swap: memory_swap_limit_in_bytes
+        section["memory"] = memory
+    if requested.hugepage_limits and "hugetlb" in support.controllers:  # hugepage_limits
+        pages = requested.hugepage_limits.items()
+        section["hugepageLimits"] = [{"pageSize": size, "limit": limit} for size, limit in pages]
+    if requested.unified:  # unified
+        section["unified"] = dict(requested.unified)
+        _check_unified(support)
+    return section
 
 
-def left_out(asked: Resources, support: Support) -> tuple[str, ...]:
-    """What of the limits the host cannot hold, for the log."""
-    found = []
-    if asked.hugepage_limits and "hugetlb" not in support.controllers:
-        found.append("hugepage_limits: the host has no hugetlb controller")
-    if asked.memory_swap_limit_in_bytes and not support.swap:
-        found.append("memory_swap_limit_in_bytes: the host does not account swap")
-    needs = {
-        "cpu": bool(asked.cpu_shares or asked.cpu_quota or asked.cpu_period),
-        "memory": bool(asked.memory_limit_in_bytes),
-        "cpuset": bool(asked.cpuset_cpus or asked.cpuset_mems),
+def left_out(requested: Resources, support: Support) -> tuple[str, ...]:
+    """Return the requested limits that the host cannot keep, each with the reason, for the log."""
+    notes = []
+    if requested.hugepage_limits and "hugetlb" not in support.controllers:
+        notes.append("hugepage_limits: the host has no hugetlb controller")
+    if requested.memory_swap_limit_in_bytes and not support.swap:
+        notes.append("memory_swap_limit_in_bytes: the host does not account swap")
+    needed = {
+        "cpu": bool(requested.cpu_shares or requested.cpu_quota or requested.cpu_period),
+        "memory": bool(requested.memory_limit_in_bytes),
+        "cpuset": bool(requested.cpuset_cpus or requested.cpuset_mems),
     }
-    found += [
+    notes += [
         f"{name}: the host has no such controller"
-        for name, given in needs.items()
+        for name, given in needed.items()
         if given and name not in support.controllers
     ]
-    return tuple(found)
+    return tuple(notes)
 
 
-def writes(asked: Resources, held: Resources, support: Support) -> tuple[Write, ...]:
-    """The files of a running container's cgroup to write; `held` is what holds afterwards.
+def writes(requested: Resources, merged: Resources, support: Support) -> tuple[Write, ...]:
+    """Return the files of a running container's cgroup to write for an update; `merged` holds afterwards.
 
-    In the order that suits smaller limits; where limits grow, what the kernel refuses at first works at the end.
+    The order suits limits that become smaller. If one grows, the kernel refuses some of these files at first, and
+    accepts them once the others are written.
     """
-    check_swap(held)
-    found = [*_cpu(asked, held, support), *_memory(asked, held, support)]
+    check_swap(merged)
+    found = [*_cpu(requested, merged, support), *_memory(requested, merged, support)]
     found += [
         Write(controller="cpuset", file=name, value=value)
-        for name, value in (("cpuset.cpus", asked.cpuset_cpus), ("cpuset.mems", asked.cpuset_mems))
+        for name, value in (("cpuset.cpus", requested.cpuset_cpus), ("cpuset.mems", requested.cpuset_mems))
         if value
     ]
     suffix = "max" if support.unified else "limit_in_bytes"
     found += [
         Write(controller="hugetlb", file=f"hugetlb.{size}.{suffix}", value=str(limit))
-        for size, limit in asked.hugepage_limits.items()
+        for size, limit in requested.hugepage_limits.items()
     ]
-    if asked.unified and not support.unified:
-        raise InvalidInput(f"{_FIELD}.unified: this host has no cgroup v2")
+    if requested.unified:
+        _check_unified(support)
     found += [
-        Write(controller=key.partition(".")[0], file=key, value=value) for key, value in sorted(asked.unified.items())
+        Write(controller=file.partition(".")[0], file=file, value=value)
+        for file, value in sorted(requested.unified.items())
     ]
     return tuple(write for write in found if write.controller in support.controllers)
 
 
-def _cpu(asked: Resources, held: Resources, support: Support) -> list[Write]:
+def _check_unified(support: Support) -> None:
+    if not support.unified:
+        raise InvalidInput(f"{_FIELD}.unified: this host has no cgroup v2")
+
+
+def _cpu(requested: Resources, merged: Resources, support: Support) -> list[Write]:
     found = []
     if support.unified:
-        if asked.cpu_shares:
-            found.append(Write(controller="cpu", file="cpu.weight", value=str(weight(asked.cpu_shares))))
-        if asked.cpu_quota or asked.cpu_period:
-            quota = str(held.cpu_quota) if held.cpu_quota > 0 else "max"
-            found.append(Write(controller="cpu", file="cpu.max", value=f"{quota} {held.cpu_period or 100_000}"))
+        if requested.cpu_shares:
+            found.append(Write(controller="cpu", file="cpu.weight", value=str(weight(requested.cpu_shares))))
+        if requested.cpu_quota or requested.cpu_period:
+            quota = str(merged.cpu_quota) if merged.cpu_quota > 0 else "max"
+            found.append(Write(controller="cpu", file="cpu.max", value=f"{quota} {merged.cpu_period or _PERIOD}"))
         return found
-    names = {
-        "cpu.shares": asked.cpu_shares, "cpu.cfs_period_us": asked.cpu_period, "cpu.cfs_quota_us": asked.cpu_quota
-    }  # fmt: skip
-    return [Write(controller="cpu", file=name, value=str(value)) for name, value in names.items() if value]
+    values = {
+        "cpu.shares": requested.cpu_shares,
+        "cpu.cfs_period_us": requested.cpu_period,
+        "cpu.cfs_quota_us": requested.cpu_quota,
+    }
+    return [Write(controller="cpu", file=name, value=str(value)) for name, value in values.items() if value]
 
 
-def _memory(asked: Resources, held: Resources, support: Support) -> list[Write]:
-    if not asked.memory_limit_in_bytes and not asked.memory_swap_limit_in_bytes:
+def _memory(requested: Resources, merged: Resources, support: Support) -> list[Write]:
+    if not requested.memory_limit_in_bytes and not requested.memory_swap_limit_in_bytes:
         return []
-    memory, swap = held.memory_limit_in_bytes, _swap(held)
+    memory, swap = merged.memory_limit_in_bytes, _swap(merged)
     if support.unified:
         beyond = "max" if swap < 0 else str(swap - memory)
-        names = {"memory.max": str(memory) if memory else "", "memory.swap.max": beyond if memory else ""}
+        values = {"memory.max": str(memory) if memory else "", "memory.swap.max": beyond if memory else ""}
     else:
-        names = {
+        values = {
             "memory.limit_in_bytes": str(memory) if memory else "",
             "memory.memsw.limit_in_bytes": str(swap) if memory else "",
         }
     return [
         Write(controller="memory", file=name, value=value)
-        for name, value in names.items()
+        for name, value in values.items()
         if value and (support.swap or "sw" not in name)
     ]
 
 
 def weight(shares: int) -> int:
-    """cgroup v2's weight (1 to 10000) for v1's shares (2 to 262144), as the OCI runtimes convert."""
+    """Return the weight of cgroup v2 (1 to 10000) for the shares of v1 (2 to 262144), as OCI runtimes convert them."""
     return 1 + (min(max(shares, 2), 262144) - 2) * 9999 // 262142
 
 
-def _swap(asked: Resources) -> int:
-    return asked.memory_swap_limit_in_bytes or asked.memory_limit_in_bytes
+def _swap(limits: Resources) -> int:
+    """Return the limit of memory and swap together, in bytes: no swap if none is set."""
+    return limits.memory_swap_limit_in_bytes or limits.memory_limit_in_bytes

@@ -1,8 +1,8 @@
-"""The mounts of a container: the default ones, the request's, the image's volumes. Pure.
+"""The `mounts` of a container's OCI specification: the default ones, the request's, the image's volumes. Pure.
 
-Rules kept: a mount of the request replaces the default one on the same path, and whatever default lies below
-/sys where it replaces /sys; all are sorted so that a parent comes before its children; no mount may hide the
-root or lie in /proc.
+It follows config.md, Mounts (for Linux its Default Filesystems too), and the CRI's Mount. Rules kept: a mount of the
+request replaces the default one on the same path, and the default ones below /sys if it replaces /sys; a parent
+comes before its children; no mount may hide the root or be in /proc.
 """
 
 from __future__ import annotations
@@ -19,44 +19,52 @@ _PROPAGATION = {
     Propagation.HOST_TO_CONTAINER: "rslave",
     Propagation.BIDIRECTIONAL: "rshared",
 }
+"""MountPropagation of the CRI, as the mount options of mount(8)."""
 _MOST = 4096
+"""Most mounts of a request, and most characters of a path (PATH_MAX)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
-    """Where on the host the mounts come from, found out before."""
+    """Paths on the host of what is mounted; they were looked up before."""
 
     shm: str
+    """The pod's /dev/shm."""
     resolv_conf: str
+    """The pod's resolv.conf."""
     hostname: str
+    """The pod's file for /etc/hostname."""
     hosts: str = ""
-    """The host's own /etc/hosts for a pod on the host's network; empty otherwise."""
+    """The host's own /etc/hosts for a pod in the host's network; empty for any other."""
     mounts: tuple[str, ...] = ()
-    """The request's host paths in its order, with symbolic links resolved."""
+    """The host_path of each mount of the request, in its order, with symbolic links resolved."""
     defaults: tuple[tuple[str, str], ...] = ()
-    """Path in the container and source of each mount that the configuration gives to every container, read-only."""
+    """Path in the container and source of each mount that every container gets by the configuration, read-only."""
     volumes: tuple[tuple[str, str], ...] = ()
     """Path in the container and source of each volume that the image declares."""
 
 
 def plan(pod: PodRequest, request: CreateRequest, sources: Sources) -> list[OciMount]:
-    """The `mounts` of the OCI specification."""
-    asked = _asked(request, sources)
+    """Return `mounts`, sorted by depth."""
+    requested = _requested(request, sources)
     mounts = {mount["destination"]: mount for mount in _default(pod, request, sources)}
-    if "/sys" in asked:
+    if "/sys" in requested:
         mounts = {path: mount for path, mount in mounts.items() if not str(path).startswith("/sys/")}
     for path, source in sources.defaults:
         mounts[path] = _mount(path, "bind", source, "rbind", "rprivate", "ro", "nosuid", "nodev")
     for path, source in sources.volumes:
         mounts[path] = _mount(path, "bind", source, "rbind", "rprivate", "rw")
-    mounts.update(asked)
+    mounts.update(requested)
     return sorted(
         mounts.values(), key=lambda mount: str(mount["destination"]).count("/") * (mount["destination"] != "/")
     )
 
 
 def root_propagation(request: CreateRequest) -> str:
-    """The propagation of the root that the request's mounts need; empty for the runtime's default."""
+    """Return `linux.rootfsPropagation` (config-linux.md), by mounts[].propagation; empty for the runtime's default.
+
+    Mounts pass between host and container only if the container's root is as permeable as the mount below it.
+    """
     wanted = {mount.propagation for mount in request.mounts}
     if Propagation.BIDIRECTIONAL in wanted:
         return "rshared"
@@ -64,7 +72,7 @@ def root_propagation(request: CreateRequest) -> str:
 
 
 def destination(index: int, mount: Mount) -> str:
-    """A mount's path in the container in its plain form; InvalidInput where it may not be one."""
+    """Return a mount's container_path in its plain form; InvalidInput if nothing may be mounted there."""
     field = f"mounts[{index}].container_path"
     path = mount.container_path
     if not path or any(ord(letter) < 32 for letter in path) or len(path) > _MOST:
@@ -78,7 +86,7 @@ def destination(index: int, mount: Mount) -> str:
 
 
 def check(request: CreateRequest) -> None:
-    """InvalidInput for what is wrong with the mounts by themselves."""
+    """Raise InvalidInput for mounts that are wrong whatever the host has."""
     if len(request.mounts) > _MOST:
         raise InvalidInput(f"mounts: more than {_MOST}")
     for index, mount in enumerate(request.mounts):
@@ -94,21 +102,27 @@ def check(request: CreateRequest) -> None:
             raise InvalidInput(f"mounts[{index}].recursive_read_only: needs private propagation")
 
 
-def _asked(request: CreateRequest, sources: Sources) -> dict[object, OciMount]:
-    asked: dict[object, OciMount] = {}
+def _requested(request: CreateRequest, sources: Sources) -> dict[object, OciMount]:
+    """Return the request's mounts by path."""
+    requested: dict[object, OciMount] = {}
     for index, (mount, source) in enumerate(zip(request.mounts, sources.mounts, strict=True)):
         path = destination(index, mount)
-        options = ["rbind", _PROPAGATION[mount.propagation], "ro" if mount.readonly else "rw"]
-        if mount.recursive_read_only:
+        options = [
+            "rbind",
+            _PROPAGATION[mount.propagation],  # mounts[].propagation
+            "ro" if mount.readonly else "rw",  # mounts[].readonly
+        ]
+        if mount.recursive_read_only:  # mounts[].recursive_read_only
             options.append("rro")
-        if mount.image_volume is not None:
+        if mount.image_volume is not None:  # mounts[].image
             options += ["nodev", "nosuid"]
-        options += mount.options
-        asked[path] = _mount(path, "bind", source, *options)
-    return asked
+        options += mount.options  # mounts[].mount_options
+        requested[path] = _mount(path, "bind", source, *options)
+    return requested
 
 
 def _default(pod: PodRequest, request: CreateRequest, sources: Sources) -> list[OciMount]:
+    """Return the mounts that a container has in any case."""
     privileged = request.security.privileged
     access = "rw" if privileged else "ro"
     files = "ro" if request.security.readonly_rootfs else "rw"

@@ -1,7 +1,7 @@
-"""A pod's sysctls: which may be set, and in which namespaces. Pure.
+"""A pod's sysctls: `linux.sysctls` of PodSandboxConfig, as `linux.sysctl` (config-linux.md, Sysctl). Pure.
 
-Rules kept: only keys that belong to a namespace of the pod (a key of the host's would change the host); a value is
-one line of plain characters.
+Rules kept: only names that belong to a namespace of the pod may be set, as any other would change the host; a value
+is one line of plain characters.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ _KEY = re.compile(r"[A-Za-z0-9_-]+([./][A-Za-z0-9_*-]+)+", re.ASCII)
 _VALUE = re.compile(r"[A-Za-z0-9_ \t.,:/-]{0,1024}", re.ASCII)
 _IPC = ("kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax",
         "kernel.shmmni", "kernel.shm_rmid_forced")  # fmt: skip
+"""Names that belong to an IPC namespace (ipc_namespaces(7)), beside fs.mqueue."""
 
 
 def check(pod: PodRequest) -> dict[str, str]:
-    """The pod's sysctls by dotted key; InvalidInput for one that is not the pod's to set."""
-    found = {}
+    """Return the pod's sysctls by their names with dots; InvalidInput for one that the pod may not set."""
+    allowed = {}
     for key, value in pod.sysctls.items():
         field = f"linux.sysctls[{key[:64]!r}]"
         if not _KEY.fullmatch(key) or ".." in key:
@@ -35,12 +36,15 @@ def check(pod: PodRequest) -> dict[str, str]:
                 raise InvalidInput(f"{field}: cannot be set in a pod with the host's IPC namespace")
         else:
             raise InvalidInput(f"{field}: belongs to no namespace of the pod")
-        found[name] = value
-    return found
+        allowed[name] = value
+    return allowed
 
 
 def _dotted(key: str) -> str:
-    """sysctl.d(5): where a slash comes first, slashes part the name and dots belong to it."""
+    """Return a name with dots between its parts.
+
+    If a slash comes before any dot, slashes are between the parts, and dots belong to them (sysctl.d(5)).
+    """
     slash, dot = key.find("/"), key.find(".")
     if slash < 0 or (0 <= dot < slash):
         return key

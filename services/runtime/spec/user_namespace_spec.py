@@ -1,6 +1,8 @@
 """What a pod's user namespace changes in an OCI specification that is otherwise complete. Pure.
 
-The OCI runtime joins the pod's namespace by its pin; the mapping is said too, for the OCI runtime to know who is root.
+The namespace is linux.security_context.namespace_options.userns_options of PodSandboxConfig. The OCI runtime joins it
+by its pin; the specification has its maps too (config-linux.md, User namespace mappings), so that the OCI runtime
+knows which id is root.
 """
 
 from __future__ import annotations
@@ -10,15 +12,16 @@ from collections.abc import Iterable
 from kernel.contracts.oci import IdMap, IdRange
 from kernel.contracts.runtime import CreateRequest, NamespaceMode, PodRequest, Propagation
 from kernel.errors import InvalidInput
-from services.runtime.namespaces.user_namespace import maps
-from services.runtime.spec.user import User
+from services.runtime.spec import mapping
+from services.runtime.spec.security_context.user import User
 
 Spec = dict[str, object]
 _TTY_GROUP = 5
+"""The group of terminals on Linux: the default mount of /dev/pts names it."""
 
 
 def check_pod(pod: PodRequest) -> None:
-    """InvalidInput for what cannot be together with a user namespace."""
+    """Raise InvalidInput if the pod requests a namespace of the host beside its user namespace."""
     if pod.user_namespace is None:
         return
     for field, mode in (("pid", pod.pid), ("ipc", pod.ipc)):
@@ -29,7 +32,10 @@ def check_pod(pod: PodRequest) -> None:
 
 
 def check(pod: PodRequest, request: CreateRequest, user: User) -> None:
-    """InvalidInput for ids that the namespace does not know, and for mounts that the host could never get back."""
+    """Raise InvalidInput for ids that the pod's user namespace does not have, and for mounts that go to the host.
+
+    The kernel lets no mount of a user namespace reach the host.
+    """
     if pod.user_namespace is None:
         return
     ids = pod.user_namespace
@@ -48,7 +54,7 @@ def check(pod: PodRequest, request: CreateRequest, user: User) -> None:
 
 
 def settle(spec: Spec, pod: PodRequest, pin: str) -> Spec:
-    """The specification for a container of the pod."""
+    """Return the specification for a container of the pod. `pin`: path of the pinned user namespace."""
     if pod.user_namespace is None:
         return spec
     mounts = spec["mounts"]
@@ -60,12 +66,12 @@ def settle(spec: Spec, pod: PodRequest, pin: str) -> Spec:
     }
 
 
-def linux(said: object, ids: IdMap, pin: str) -> Spec:
-    """The part `linux` of a specification with the namespace and its maps."""
-    assert isinstance(said, dict)  # made by oci_spec or pause
+def linux(section: object, ids: IdMap, pin: str) -> Spec:
+    """Return `linux` with the namespace in `linux.namespaces` and its maps as uidMappings and gidMappings."""
+    assert isinstance(section, dict)  # made by oci_spec or pause
     return {
-        **said,
-        "namespaces": [*said["namespaces"], {"type": "user", "path": pin}],
+        **section,
+        "namespaces": [*section["namespaces"], {"type": "user", "path": pin}],
         "uidMappings": [_range(ids.uids)],
         "gidMappings": [_range(ids.gids)],
     }
@@ -74,17 +80,18 @@ def linux(said: object, ids: IdMap, pin: str) -> Spec:
 def _mount(mount: dict[str, object], pod: PodRequest, ids: IdMap) -> dict[str, object]:
     options = mount["options"]
     assert isinstance(options, list)  # made by oci_mounts
-    if mount["type"] == "devpts" and not maps(ids.gids, _TTY_GROUP):
+    if mount["type"] == "devpts" and not mapping.has(ids.gids, _TTY_GROUP):
         return {**mount, "options": [option for option in options if option != f"gid={_TTY_GROUP}"]}
     if mount["type"] == "sysfs" and pod.network is NamespaceMode.NODE:
-        # sysfs shows a network namespace: only its owner may mount it, and the host's is not the pod's
+        # sysfs shows a network namespace. Only the user namespace that owns it may mount sysfs, and the pod's does
+        # not own the host's.
         return {**mount, "type": "bind", "source": "/sys", "options": ["rbind", "rslave", *options]}
     return mount
 
 
 def _check(field: str, ids: IdRange, wanted: Iterable[int]) -> None:
     for one in wanted:
-        if not maps(ids, one):
+        if not mapping.has(ids, one):
             raise InvalidInput(f"{field}: {one} is not one of the {ids.length} ids of the pod's user namespace")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from kernel.contracts.oci import IdRange
 from services.runtime.namespaces import user_namespace
 
 
@@ -14,8 +13,3 @@ from services.runtime.namespaces import user_namespace
 )
 def test_kernel_versions(release: str, version: tuple[int, int]) -> None:
     assert user_namespace.kernel_version(release) == version
-
-
-def test_which_ids_are_known() -> None:
-    ids = IdRange(container_id=0, host_id=1000, length=3)
-    assert [user_namespace.maps(ids, one) for one in (-1, 0, 2, 3, 1000)] == [False, True, True, False, False]

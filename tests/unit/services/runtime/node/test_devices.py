@@ -10,7 +10,7 @@ from kernel.errors import FailedPrecondition, InvalidInput
 from kernel.ids import ContainerId, SandboxId
 from services.runtime.node import devices
 from services.runtime.spec import additions
-from services.runtime.spec.user import User
+from services.runtime.spec.security_context.user import User
 
 OWNER = User(uid=1000, gid=1001, supplemental_groups=())
 NULL = Device(container_path="/dev/n", host_path="/dev/null", permissions="rw")

@@ -16,8 +16,8 @@ from kernel.host.aio import Deadline
 from kernel.ids import ContainerId, SandboxId
 from services.runtime.context import Context
 from services.runtime.security.profiles import Profiles
-from services.runtime.spec.confinement import Confinement
-from services.runtime.spec.oci_spec import Host
+from services.runtime.spec.inputs import Host
+from services.runtime.spec.security_context.confinement import Confinement
 
 POD = PodRequest(sandbox=SandboxId("a" * 64), name="pod", namespace="ns", uid="u")
 WITHOUT_SELINUX = pytest.mark.skipif(Path("/sys/fs/selinux/enforce").exists(), reason="this host has SELinux")

@@ -9,7 +9,7 @@ from kernel.contracts.runtime import CreateRequest, Mount, NamespaceMode, PodReq
 from kernel.errors import InvalidInput
 from kernel.ids import ContainerId, SandboxId
 from services.runtime.spec import user_namespace_spec
-from services.runtime.spec.user import User
+from services.runtime.spec.security_context.user import User
 
 SANDBOX = SandboxId("1" * 64)
 TTY = {"destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": ["gid=5", "mode=0620"]}

@@ -1,24 +1,23 @@
+"""A profile resolved for a machine and a container, and the built-in profile."""
+
 from __future__ import annotations
 
 import errno
 import json
 from typing import cast
 
-import pytest
-
-from kernel.errors import InvalidInput
 from services.runtime.security import profile_file
-from services.runtime.spec import seccomp
-from services.runtime.spec.seccomp import Section
+from services.runtime.spec.security_context import seccomp_profile, seccomp_rules
+from services.runtime.spec.security_context.seccomp_rules import Machine, Section
 
-X86 = seccomp.machine("x86_64", "6.1.0-13-amd64")
-ARM = seccomp.machine("aarch64", "6.1.0")
-OLD = seccomp.machine("x86_64", "4.4.0")
+X86 = seccomp_rules.machine("x86_64", "6.1.0-13-amd64")
+ARM = seccomp_rules.machine("aarch64", "6.1.0")
+OLD = seccomp_rules.machine("x86_64", "4.4.0")
 
 
-def resolve(document: object, machine: seccomp.Machine = X86, *capabilities: str) -> Section:
-    profile = seccomp.parse(json.dumps(document).encode(), "profile")
-    return seccomp.resolve(profile, machine, frozenset(capabilities))
+def resolve(document: object, machine: Machine = X86, *capabilities: str) -> Section:
+    profile = seccomp_profile.parse(json.dumps(document).encode(), "profile")
+    return seccomp_rules.resolve(profile, machine, frozenset(capabilities))
 
 
 def rule(name: str, **fields: object) -> dict[str, object]:
@@ -57,7 +56,7 @@ def test_architectures_are_the_machines_and_what_it_runs_besides() -> None:
         "SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32",
     ]  # fmt: skip
     assert resolve(document(archMap=arch_map), ARM)["architectures"] == ["SCMP_ARCH_AARCH64"]
-    assert "architectures" not in resolve(document(archMap=[]), seccomp.machine("vax", "6.0"))
+    assert "architectures" not in resolve(document(archMap=[]), seccomp_rules.machine("vax", "6.0"))
     assert "architectures" not in resolve(document())
 
 
@@ -91,46 +90,10 @@ def test_a_rule_that_repeats_the_default_is_left_out() -> None:
     assert names(resolve(document(repeated, rule("y"), defaultErrnoRet=38))) == ["y"]
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        b"", b"{", b"[]", b'"x"', b"{}", b"\xff", b"[" * 100_000, b'{"defaultAction": 1}',
-        b'{"defaultAction": "SCMP_ACT_PRAY"}', b" " * ((1 << 20) + 1),
-        *(json.dumps(text).encode() for text in (
-            document({"action": "SCMP_ACT_ALLOW"}),
-            document(rule("a b")),
-            document(rule("../x")),
-            document(rule("x", action="SCMP_ACT_ERRNO", errnoRet=-1)),
-            document(rule("x", action="SCMP_ACT_ERRNO", errnoRet=4096)),
-            document(rule("x", action="SCMP_ACT_ERRNO", errno="ENOTHING")),
-            document(rule("x", action="SCMP_ACT_ERRNO", errno="__doc__")),
-            document(rule("x", args=[{"index": 6, "value": 0, "op": "SCMP_CMP_EQ"}])),
-            document(rule("x", args=[{"index": 0, "value": -1, "op": "SCMP_CMP_EQ"}])),
-            document(rule("x", args=[{"index": 0, "value": 2**64, "op": "SCMP_CMP_EQ"}])),
-            document(rule("x", args=[{"index": 0, "value": 0, "op": "SCMP_CMP_LIKE"}])),
-            document(rule("x", includes={"minKernel": "new"})),
-            document(architectures=["x86_64; rm"]),
-            document(archMap=[{"architecture": ""}]),
-            document(flags=["-x"]),
-            document(listenerPath="relative"),
-            document(defaultErrnoRet=70000),
-        )),
-    ],
-)  # fmt: skip
-def test_what_is_no_profile_is_refused_by_its_name(wrong: bytes) -> None:
-    with pytest.raises(InvalidInput, match=r"^the\.field: "):
-        seccomp.parse(wrong, "the.field")
-
-
-def test_the_place_of_a_fault_is_told() -> None:
-    with pytest.raises(InvalidInput, match=r"syscalls\[1\]: args: 9 is not"):
-        resolve(document(rule("x"), rule("y", args=[{"index": 9, "value": 0, "op": "SCMP_CMP_EQ"}])))
-
-
-def builtin(machine: seccomp.Machine, *capabilities: str) -> dict[str, set[str]]:
+def builtin(machine: Machine, *capabilities: str) -> dict[str, set[str]]:
     """Names by action of the built-in profile, those with conditions on arguments left out."""
-    profile = seccomp.parse(profile_file.BUILTIN.read_bytes(), "builtin")
-    section = seccomp.resolve(profile, machine, frozenset(capabilities))
+    profile = seccomp_profile.parse(profile_file.BUILTIN.read_bytes(), "builtin")
+    section = seccomp_rules.resolve(profile, machine, frozenset(capabilities))
     found: dict[str, set[str]] = {"SCMP_ACT_ALLOW": set(), "SCMP_ACT_ERRNO": set()}
     for entry in cast("list[dict[str, object]]", section["syscalls"]):
         if "args" not in entry:

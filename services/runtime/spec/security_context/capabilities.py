@@ -1,7 +1,7 @@
-"""A container's capabilities: the configured list, what the request adds and drops, and what the daemon itself holds.
-Pure.
+"""A container's capabilities: the configured list, with what the request adds and drops. Pure.
 
-Rules kept: the inheritable and ambient sets stay empty; nothing that the daemon lacks is ever asked for.
+It makes the sets of `process.capabilities` (config.md, Linux Process) from linux.security_context.capabilities and
+.privileged. Rule kept: a capability that the runtime worker itself lacks is never asked of the OCI runtime.
 """
 
 from __future__ import annotations
@@ -18,20 +18,21 @@ NAMES = (
     "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF",
     "CHECKPOINT_RESTORE",
 )  # fmt: skip
-"""In order of their bits (linux/capability.h)."""
+"""All capabilities in the order of their bits (linux/capability.h), without CAP_."""
 
 
 def from_mask(mask: int) -> frozenset[str]:
-    """The names of a mask as /proc/PID/status prints it."""
+    """Return the names of the capabilities in a mask, as /proc/PID/status prints it in hexadecimal."""
     return frozenset(name for bit, name in enumerate(NAMES) if mask >> bit & 1)
 
 
 def resolve(
     default: Iterable[str], add: tuple[str, ...], drop: tuple[str, ...], *, privileged: bool, bounding: frozenset[str]
 ) -> list[str]:
-    """The capabilities of a container, as the OCI specification writes them; InvalidInput names a wrong entry.
+    """Return the capabilities of a container, each as CAP_NAME; InvalidInput names an entry that is no capability.
 
-    ALL in `add` starts from all of them, ALL in `drop` from none; single names then add, and then drop.
+    `add` and `drop`: add_capabilities and drop_capabilities. ALL in `add` starts from all of them, ALL in `drop` from
+    none; single names are then added, and then dropped. A privileged container has all that `bounding` has.
     """
     adds, drops = _names("add_capabilities", add), _names("drop_capabilities", drop)
     if privileged:
@@ -47,9 +48,12 @@ def resolve(
 
 
 def lacking(add: tuple[str, ...], *, privileged: bool, bounding: frozenset[str]) -> list[str]:
-    """What a container asks for, by name or all of them, and does not get: the daemon has not got it itself."""
-    asked = _names("add_capabilities", add)
-    wanted = set(NAMES) if privileged or "ALL" in asked else asked
+    """Return the capabilities that a container requests, by name or as ALL, and does not get.
+
+    The runtime worker does not have them itself: they are not in `bounding`.
+    """
+    requested = _names("add_capabilities", add)
+    wanted = set(NAMES) if privileged or "ALL" in requested else requested
     return [f"CAP_{name}" for name in NAMES if name in wanted - bounding]
 
 

@@ -1,7 +1,9 @@
-"""Who a container's process runs as, from the request, the image's `User` and the image's passwd and group files. Pure.
+"""The user of a container's process: `process.user` (config.md, User). Pure.
 
-Rules kept: a number is ASCII digits from 0 to 2^31-1 and is never looked up as a name; anything else must be a name
-that the image's files hold. The primary group is always one of the supplemental ones, as the peers do it.
+It comes from run_as_user, run_as_username, run_as_group and supplemental_groups of linux.security_context, from the
+image's `User`, and from the image's passwd and group files. Rules kept: a number is ASCII digits from 0 to 2^31-1 and
+is never looked up as a name; anything else must be a name in the image's files. The primary group is always one of
+the supplemental ones, as with other runtimes.
 """
 
 from __future__ import annotations
@@ -16,7 +18,9 @@ _DIGITS = re.compile(r"[0-9]+", re.ASCII)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.@\\-]*\$?", re.ASCII)
 _MOST = 2**31 - 1
 _FILE_LIMIT = 10 << 20
+"""Bytes of a passwd or group file."""
 _GROUPS_LIMIT = 65536
+"""NGROUPS_MAX of the kernel."""
 _CONTEXT = "linux.security_context"
 
 
@@ -31,19 +35,21 @@ class User:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Account:
+    """A line of a passwd file (passwd(5)); without a name if the file has none for the uid."""
+
     name: str
     uid: int
     gid: int
 
 
 def resolve(request: CreateRequest) -> User:
-    """The user that `request` asks for; InvalidInput names the field that is wrong."""
+    """Return the user that a request names; InvalidInput names the field that is wrong."""
     security = request.security
     _check(security, request)
-    text, field = _asked(request)
-    who, _, group = text.partition(":")
+    text, field = _requested(request)
+    user, _, group = text.partition(":")
     accounts = _accounts(request.passwd)
-    account = _account(who, field, accounts)
+    account = _account(user, field, accounts)
     if security.run_as_group is not None:
         gid = security.run_as_group
     elif group:
@@ -73,8 +79,8 @@ def _check(security: Security, request: CreateRequest) -> None:
             raise InvalidInput(f"image {request.image_name}: /etc/{name} is larger than {_FILE_LIMIT} bytes")
 
 
-def _asked(request: CreateRequest) -> tuple[str, str]:
-    """The user in words, and the field that said it."""
+def _requested(request: CreateRequest) -> tuple[str, str]:
+    """Return the user as given, and the request's or image's field that it comes from (for errors)."""
     if request.security.run_as_username:
         return request.security.run_as_username, f"{_CONTEXT}.run_as_username"
     if request.security.run_as_user is not None:
@@ -82,13 +88,13 @@ def _asked(request: CreateRequest) -> tuple[str, str]:
     return request.image.user or "0", f"image {request.image_name}: User"
 
 
-def _account(who: str, field: str, accounts: list[_Account]) -> _Account:
-    uid = _number(who or "0", field)
+def _account(user: str, field: str, accounts: list[_Account]) -> _Account:
+    uid = _number(user or "0", field)
     if uid is not None:
         return next((known for known in accounts if known.uid == uid), _Account(name="", uid=uid, gid=0))
-    found = next((known for known in accounts if known.name == who), None)
+    found = next((known for known in accounts if known.name == user), None)
     if found is None:
-        raise InvalidInput(f"{field}: the image's /etc/passwd has no user {who!r}")
+        raise InvalidInput(f"{field}: the image's /etc/passwd has no user {user!r}")
     return found
 
 
@@ -103,7 +109,7 @@ def _group(name: str, field: str, content: bytes) -> int:
 
 
 def _number(text: str, field: str) -> int | None:
-    """The id that `text` writes in digits; None where it is a name."""
+    """Return the id that `text` is; None if it is a name."""
     if _DIGITS.fullmatch(text):
         if len(text) > 10 or int(text) > _MOST:
             raise InvalidInput(f"{field}: {text[:20]} is not between 0 and {_MOST}")
@@ -136,7 +142,7 @@ def _groups(content: bytes) -> list[tuple[str, int, list[str]]]:
 
 
 def _records(content: bytes, least: int) -> list[list[str]]:
-    """Lines of at least so many fields; what an image wrote otherwise is passed over, as libc does."""
+    """Return the lines that have at least `least` fields. Other lines of an image's file are ignored, as libc does."""
     lines = (line.strip() for line in content.decode(errors="replace").split("\n"))
     records = (line.split(":") for line in lines if line and not line.startswith("#"))
     return [record for record in records if len(record) >= least]

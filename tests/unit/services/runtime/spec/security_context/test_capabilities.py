@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from kernel.errors import InvalidInput
-from services.runtime.spec.capabilities import NAMES, from_mask, lacking, resolve
+from services.runtime.spec.security_context.capabilities import NAMES, from_mask, lacking, resolve
 
 ALL = frozenset(NAMES)
 

@@ -4,8 +4,8 @@ import pytest
 
 from kernel.config.sections import RuntimeSection
 from kernel.contracts.runtime import Profile
-from services.runtime.spec import confinement, seccomp
-from services.runtime.spec.confinement import Confinement
+from services.runtime.spec.security_context import confinement, seccomp_profile, seccomp_rules
+from services.runtime.spec.security_context.confinement import Confinement
 
 PLAIN = RuntimeSection()
 STRICT = RuntimeSection(unset_seccomp="default", privileged_seccomp_profile="/etc/crisp/privileged.json")
@@ -37,12 +37,12 @@ def test_nothing_is_written_where_nothing_applies() -> None:
 
 
 def test_parts_of_the_specification() -> None:
-    profile = seccomp.parse(
+    profile = seccomp_profile.parse(
         b'{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["chroot"], "action": "SCMP_ACT_ALLOW",'
         b' "includes": {"caps": ["CAP_SYS_CHROOT"]}}]}', "x",
     )  # fmt: skip
     found = Confinement(
-        seccomp=profile, machine=seccomp.machine("x86_64", "6.1"), apparmor="profile", process_label="a:b:c:s0",
+        seccomp=profile, machine=seccomp_rules.machine("x86_64", "6.1"), apparmor="profile", process_label="a:b:c:s0",
         mount_label="a:b:d:s0",
     )  # fmt: skip
     assert confinement.process(found) == {"apparmorProfile": "profile", "selinuxLabel": "a:b:c:s0"}

@@ -6,7 +6,7 @@ from kernel.contracts.oci import ImageConfig
 from kernel.contracts.runtime import CreateRequest, Security
 from kernel.errors import InvalidInput
 from kernel.ids import ContainerId, SandboxId
-from services.runtime.spec.user import User, resolve
+from services.runtime.spec.security_context.user import User, resolve
 
 PASSWD = b"root:x:0:0:root:/root:/bin/sh\nbroken\n#web:x:9:9::/:\nweb:x:33:34:web:/:/bin/sh\n99:x:7:7::/:\n"
 GROUP = b"root:x:0:\nweb:x:34:\nlog:x:44:other,web\nbad:x:x:web\nmail:x:55:web\n"
