@@ -26,16 +26,17 @@ from services.runtime.pods.pod import Pod
 from services.runtime.programs.oci_runtime import OciRuntime
 from services.runtime.records.bundle import ContainerState
 from services.runtime.security.profiles import Profiles
-from services.runtime.spec import additions, handler_rules, limits, oci_mounts, oci_spec, user, user_namespace_spec
-from services.runtime.spec.confinement import Confinement
-from services.runtime.spec.user import User
+from services.runtime.spec import additions, handler_rules, inputs, limits, oci_mounts, oci_spec, user_namespace_spec
+from services.runtime.spec.security_context import user
+from services.runtime.spec.security_context.confinement import Confinement
+from services.runtime.spec.security_context.user import User
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """A container as it will be."""
 
-    spec: oci_spec.Spec
+    spec: inputs.Spec
     created: Created
     """The reply to its creation, but for the pid."""
     state: ContainerState
@@ -88,7 +89,7 @@ def _make(context: Context, wanted: _Wanted, profiles: Profiles) -> Plan:
     sources = mount_sources.find(request, context.config.paths, config.absent_mount_sources_to_reject)
     cdi_edits = gather.cdi_edits(config, request)
     classes = gather.classes(config, pod.request, request, context.cgroups.hierarchies)
-    place = oci_spec.Place(
+    place = inputs.Place(
         rootfs=str(rootfs),
         cgroups_path=pod.cgroup.oci(request.container),
         netns=netns,
@@ -188,7 +189,7 @@ def _mount_sources(context: Context, wanted: _Wanted, rootfs: Path, found: mount
 
 def _devices(
     context: Context, wanted: _Wanted, cdi_edits: additions.Edits, who: User
-) -> tuple[oci_spec.DeviceNode, ...]:
+) -> tuple[inputs.DeviceNode, ...]:
     config = context.config.runtime
     return devices.find(
         wanted.request,

@@ -22,9 +22,9 @@ from services.runtime.node import host_support
 from services.runtime.programs.oci_runtime import OciRuntime
 from services.runtime.records.bundle import ContainerBundle
 from services.runtime.records.container import Container
-from services.runtime.spec import limits, oci_spec
+from services.runtime.spec import limits, resources
+from services.runtime.spec.inputs import Host
 from services.runtime.spec.limits import Support
-from services.runtime.spec.oci_spec import Host
 
 _LOG = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ async def update(
     limits.check_least(asked, runtime.settings.least_memory, runtime.name)
     host = host_support.read(context.cgroups.hierarchies)
     limits.check_sets(asked, host.cpus, host.mems)
-    support = oci_spec.support(host)
+    support = resources.support(host)
 
     def work() -> Resources:
         held = limits.merge(container.request().resources, asked)

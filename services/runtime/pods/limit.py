@@ -11,7 +11,7 @@ from services.runtime.cgroups import limit_files
 from services.runtime.cgroups.cgroup_path import PodCgroup
 from services.runtime.cgroups.cgroup_tree import Cgroups
 from services.runtime.node import host_support
-from services.runtime.spec import limits, oci_spec
+from services.runtime.spec import limits, resources
 
 
 def limit(cgroups: Cgroups, cgroup: PodCgroup, request: PodRequest) -> None:
@@ -27,4 +27,4 @@ def limit(cgroups: Cgroups, cgroup: PodCgroup, request: PodRequest) -> None:
     cgroups.delegate(cgroup.path)
     found = host_support.read(cgroups.hierarchies)
     limits.check_sets(whole, found.cpus, found.mems)
-    limit_files.apply(cgroups, cgroup.path, whole, whole, oci_spec.support(found), f"pod {request.sandbox}")
+    limit_files.apply(cgroups, cgroup.path, whole, whole, resources.support(found), f"pod {request.sandbox}")

@@ -17,11 +17,10 @@ from kernel.errors import Internal
 from kernel.host import files, pidfd, process
 from kernel.host.aio import Deadline
 from services.runtime.context import Context
-from services.runtime.namespaces import user_namespace
 from services.runtime.pods.pod import Pod
 from services.runtime.programs import oci_runtime
 from services.runtime.programs.oci_runtime import OciRuntime
-from services.runtime.spec import user_namespace_spec
+from services.runtime.spec import mapping, user_namespace_spec
 
 
 def plan(pod: Pod, binary: str) -> dict[str, object]:
@@ -62,7 +61,7 @@ def plan(pod: Pod, binary: str) -> dict[str, object]:
 
 def _nobody(ids: IdRange | None) -> int:
     """Nobody's id; root's, which has no capability here, if the pod's user namespace has no nobody."""
-    return 65534 if ids is None or user_namespace.maps(ids, 65534) else 0
+    return 65534 if ids is None or mapping.has(ids, 65534) else 0
 
 
 async def start(context: Context, pod: Pod, runtime: OciRuntime, deadline: Deadline) -> pidfd.Identity:
