@@ -1,7 +1,7 @@
-"""AppArmor profiles: which one a container gets, and the default one loaded into the kernel.
+"""Chooses a container's AppArmor profile (linux.security_context.apparmor), and loads the default one into the kernel.
 
-Run by the runtime worker. Rules kept: a kernel without AppArmor is no error unless the request names a profile; a
-profile of the node must be loaded already, crisp loads none but its own.
+Run by the runtime worker. Rules kept: a kernel without AppArmor is an error only if the request names a profile; a
+profile of the node must be loaded already, as crisp loads none but its own.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ profile {OWN} flags=(attach_disconnected,mediate_deleted) {{
   file,
   umount,
   pivot_root,
-  # from the daemon's side, and among the container's own processes
+  # from the daemon's processes, and among the container's own
   signal (receive) peer=unconfined,
   signal (receive) peer={{,/usr/bin/,/usr/sbin/}}{{runc,crun,conmon}},
   signal (send, receive) peer={OWN},
@@ -33,7 +33,7 @@ profile {OWN} flags=(attach_disconnected,mediate_deleted) {{
   unix,
 
   deny mount,
-  # the kernel's memory and its settings, but what an IPC namespace has of its own: msg*, sem, shm*
+  # the kernel's memory and settings, except those that each IPC namespace has for itself: msg*, sem, shm*
   deny /proc/{{kcore,kmem,mem,sysrq-trigger}} rwklx,
   deny /proc/sys/{{abi,crypto,debug,dev,sunrpc,user,vm}}/** wkl,
   deny /proc/sys/fs/[^m]** wkl,
@@ -46,11 +46,11 @@ profile {OWN} flags=(attach_disconnected,mediate_deleted) {{
   deny /sys/fs/[^c]** wkl,
 }}
 """
-"""The default profile: all that a container does, but mounts and the kernel's settings."""
+"""The default profile: everything is allowed but mounts and the kernel's settings."""
 
 
 class AppArmor:
-    """The kernel's AppArmor, or its absence."""
+    """AppArmor of this kernel, which may have none."""
 
     def __init__(
         self,
@@ -67,36 +67,39 @@ class AppArmor:
         self._warned = False
 
     def enabled(self) -> bool:
-        """Whether this kernel confines by AppArmor."""
+        """Return whether this kernel has AppArmor switched on."""
         try:
             return self._module.read_text().startswith("Y")
         except OSError:  # the module is not there
             return False
 
     def loaded(self) -> frozenset[str]:
-        """The names of the profiles in the kernel."""
+        """Return the names of the profiles that are loaded."""
         try:
             lines = self._listing.read_text().splitlines()
         except OSError:  # securityfs is not mounted
             return frozenset()
         return frozenset(line.rpartition(" (")[0] for line in lines)
 
-    async def choose(self, asked: Profile | None, *, privileged: bool, deadline: Deadline) -> str:
-        """The profile of a container; empty for none."""
-        if asked is not None and asked.kind == "localhost":
+    async def choose(self, requested: Profile | None, *, privileged: bool, deadline: Deadline) -> str:
+        """Return the name of a container's profile; empty for none. FailedPrecondition names the request's field."""
+        if requested is not None and requested.kind == "localhost":
             if not self.enabled():
-                raise FailedPrecondition(f"{asked.field}: profile {asked.ref[:128]!r}: this kernel has no AppArmor")
-            if asked.ref not in await asyncio.to_thread(self.loaded):
                 raise FailedPrecondition(
-                    f"{asked.field}: profile {asked.ref[:128]!r} is not loaded", hint="apparmor_parser FILE loads it"
+                    f"{requested.field}: profile {requested.ref[:128]!r}: this kernel has no AppArmor"
                 )
-            return asked.ref
-        if privileged or (asked is not None and asked.kind == "unconfined") or not self.enabled():
+            if requested.ref not in await asyncio.to_thread(self.loaded):
+                raise FailedPrecondition(
+                    f"{requested.field}: profile {requested.ref[:128]!r} is not loaded",
+                    hint="apparmor_parser FILE loads it",
+                )
+            return requested.ref
+        if privileged or (requested is not None and requested.kind == "unconfined") or not self.enabled():
             return ""
         return await self._ready_default(deadline)
 
     async def _ready_default(self, deadline: Deadline) -> str:
-        """The default profile, loaded now where it is not; empty where it cannot be."""
+        """Return the default profile's name, once it is loaded; empty if the built-in one cannot be loaded."""
         async with self._lock:
             if self._default in await asyncio.to_thread(self.loaded):
                 return self._default

@@ -1,7 +1,7 @@
 """Finds what confines a container: reads profiles and policies, and has the default ones loaded.
 
-Run by the runtime worker, before a container is planned. Host files are read in a throw-away thread. What the daemon
-cannot give (a capability that it lacks, a negative OOM score) is left out and logged, once per kind.
+Run by the runtime worker, before a container is planned. Host files are read in a throw-away thread. What the worker
+cannot give a container (a capability that it lacks itself, a negative OOM score) is left out and logged, once per kind.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from kernel.contracts.runtime import CreateRequest, PodRequest, SelinuxOptions
 from kernel.host import thread
 from kernel.host.aio import Deadline
 from services.runtime.context import Context
-from services.runtime.security import profile_file, selinux
+from services.runtime.security import seccomp_files, selinux
 from services.runtime.security.apparmor import AppArmor
-from services.runtime.security.profile_file import Files
+from services.runtime.security.seccomp_files import SeccompFiles
 from services.runtime.security.selinux import Selinux
 from services.runtime.spec import limits, resources
 from services.runtime.spec.inputs import Host
@@ -30,19 +30,19 @@ _LOG = logging.getLogger(__name__)
 
 
 class Profiles:
-    """The profiles of this host."""
+    """The profiles and labels of this host."""
 
     def __init__(self, context: Context) -> None:
         self._config = context.config.runtime
-        self._files = Files()
+        self._files = SeccompFiles()
         self._apparmor = AppArmor(self._config.apparmor_profile)
         self._selinux = Selinux(context.root / "pods")
         system = os.uname()
         self._machine = seccomp_rules.machine(system.machine, system.release)
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
 
     async def find(self, pod: PodRequest, request: CreateRequest, deadline: Deadline) -> Confinement:
-        """A container's confinement; errors name the field of the request."""
+        """Return a container's confinement, by linux.security_context; errors name the field of the request."""
         security = request.security
         what = f"container {request.container}: profiles"
         source = confinement.seccomp_source(security.seccomp, privileged=security.privileged, config=self._config)
@@ -57,26 +57,25 @@ class Profiles:
         )  # fmt: skip
 
     def labelled(self) -> bool:
-        """Whether containers get SELinux labels at all."""
+        """Return whether containers get SELinux labels at all."""
         return self._config.selinux == "auto" and self._selinux.enabled()
 
     async def mount_label(self, pod: PodRequest, options: SelinuxOptions | None, *, privileged: bool) -> str:
-        """The label of a container's files; empty for none."""
+        """Return the label of a container's files; empty for none. `options`: the container's own; None: the pod's."""
         return (await self._labels(pod, options, privileged=privileged))[1]
 
     async def _labels(self, pod: PodRequest, options: SelinuxOptions | None, *, privileged: bool) -> tuple[str, str]:
         if self._config.selinux == "ignore":
             return "", ""
-        asked = options or pod.selinux
-        if not self._selinux.enabled():  # nothing is read: no thread is needed for that
-            return self._selinux.labels(pod.sandbox, asked, privileged=privileged)
-        return await asyncio.to_thread(self._selinux.labels, pod.sandbox, asked, privileged=privileged)
+        requested = options or pod.selinux
+        if not self._selinux.enabled():  # reads no file, and so needs no thread
+            return self._selinux.labels(pod.sandbox, requested, privileged=privileged)
+        return await asyncio.to_thread(self._selinux.labels, pod.sandbox, requested, privileged=privileged)
 
     async def relabel(
         self, pod: PodRequest, files: Iterable[Path], request: CreateRequest, found: Confinement, deadline: Deadline
     ) -> None:
-        """Give the mounts that ask for it the container's label, and the files that the pod's containers share the
-        pod's."""
+        """Give mounts with selinux_relabel the container's label, and `files` the pod's: its containers share them."""
         if not found.mount_label:
             return
         shared = await self.mount_label(pod, None, privileged=False)
@@ -88,26 +87,27 @@ class Profiles:
                 await selinux.relabel(index, mount.host_path, found.mount_label, deadline)
 
     def tell(self, request: CreateRequest, host: Host) -> None:
-        """Log what the request asks for and the daemon does not hold, or the host does not have, once per kind."""
+        """Log what the request asks for and this worker or this host cannot give; each kind once."""
         security, score = request.security, request.resources.oom_score_adj
         lacking = capabilities.lacking(
             security.add_capabilities, privileged=security.privileged, bounding=host.bounding
         )
         if lacking:
-            self._once(f"containers run without {', '.join(lacking)}: the daemon itself has not got it")
+            self._log_once(f"containers run without {', '.join(lacking)}: the daemon itself has not got it")
         if score < host.oom_score_adj and not host.may_lower_oom_score:
-            self._once(f"containers' oom_score_adj is {host.oom_score_adj} at the least: CAP_SYS_RESOURCE is missing")
-
+            self._log_once(
+                f"containers' oom_score_adj is {host.oom_score_adj} at the least: CAP_SYS_RESOURCE is missing"
+            )
         for note in limits.left_out(request.resources, resources.support(host)):
-            self._once(f"containers run without what they ask of {note}")
+            self._log_once(f"containers run without what they request of {note}")
 
-    def _once(self, text: str) -> None:
-        if text not in self._told:
-            self._told.add(text)
+    def _log_once(self, text: str) -> None:
+        if text not in self._logged:
+            self._logged.add(text)
             _LOG.warning("%s", text)
 
     def _seccomp(self, source: confinement.SeccompSource, pod: PodRequest, request: CreateRequest) -> Profile | None:
-        config, asked = self._config, request.security.seccomp
+        config, requested = self._config, request.security.seccomp
         match source:
             case "default":
                 handler = config.handlers.get(pod.handler or config.default_handler)
@@ -115,7 +115,7 @@ class Profiles:
                 return self._files.default(own or config.seccomp_profile)
             case "privileged":
                 return self._files.get(Path(config.privileged_seccomp_profile))
-            case "localhost" if asked is not None:
-                return profile_file.localhost(config.seccomp_root, asked.ref, asked.field)
+            case "localhost" if requested is not None:
+                return seccomp_files.localhost(config.seccomp_root, requested.ref, requested.field)
             case _:
                 return None

@@ -25,7 +25,7 @@ LOCALHOST = Profile(kind="localhost", ref="own.json", field="the.field")
 
 
 def profiles(tmp_path: Path, **settings: str) -> Profiles:
-    """Of a node whose folder of profiles is below `tmp_path`."""
+    """Return the profiles of a node whose folder of profiles is below `tmp_path`."""
     folder = tmp_path / "seccomp"
     folder.mkdir(exist_ok=True)
     (folder / "own.json").write_text(json.dumps({"defaultAction": "SCMP_ACT_LOG"}))
@@ -52,7 +52,7 @@ async def find(found: Profiles, asked: CreateRequest, pod: PodRequest = POD) -> 
 
 
 async def action(found: Profiles, **security: object) -> str:
-    """The default action of the seccomp profile that a container gets; empty for none."""
+    """Return the default action of the seccomp profile that a container gets; empty for none."""
     confinement = await find(found, request(**security))
     return confinement.seccomp.default_action if confinement.seccomp else ""
 

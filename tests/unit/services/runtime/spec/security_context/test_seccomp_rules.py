@@ -6,7 +6,7 @@ import errno
 import json
 from typing import cast
 
-from services.runtime.security import profile_file
+from services.runtime.security import seccomp_files
 from services.runtime.spec.security_context import seccomp_profile, seccomp_rules
 from services.runtime.spec.security_context.seccomp_rules import Machine, Section
 
@@ -92,7 +92,7 @@ def test_a_rule_that_repeats_the_default_is_left_out() -> None:
 
 def builtin(machine: Machine, *capabilities: str) -> dict[str, set[str]]:
     """Names by action of the built-in profile, those with conditions on arguments left out."""
-    profile = seccomp_profile.parse(profile_file.BUILTIN.read_bytes(), "builtin")
+    profile = seccomp_profile.parse(seccomp_files.BUILTIN.read_bytes(), "builtin")
     section = seccomp_rules.resolve(profile, machine, frozenset(capabilities))
     found: dict[str, set[str]] = {"SCMP_ACT_ALLOW": set(), "SCMP_ACT_ERRNO": set()}
     for entry in cast("list[dict[str, object]]", section["syscalls"]):

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from kernel.errors import FailedPrecondition, InvalidInput
-from services.runtime.security import profile_file
-from services.runtime.security.profile_file import Files
+from services.runtime.security import seccomp_files
+from services.runtime.security.seccomp_files import SeccompFiles
 
 GOOD = '{"defaultAction": "SCMP_ACT_ALLOW"}'
 
@@ -26,7 +26,7 @@ def root(tmp_path: Path) -> Path:
 
 def test_a_name_or_a_whole_path_below_the_folder(root: Path) -> None:
     for ref in ("team/good.json", f"{root}/team/good.json", f"{root}//team/./good.json"):
-        assert profile_file.localhost(str(root), ref, "field").default_action == "SCMP_ACT_ALLOW"
+        assert seccomp_files.localhost(str(root), ref, "field").default_action == "SCMP_ACT_ALLOW"
 
 
 @pytest.mark.parametrize(
@@ -38,12 +38,12 @@ def test_whatever_leads_elsewhere_is_refused(root: Path, ref: str) -> None:
     (root / "folder").symlink_to("team")
     os.mkfifo(root / "pipe")
     with pytest.raises(InvalidInput, match=r"^field: "):
-        profile_file.localhost(str(root), ref.replace("{root}", str(root)), "field")
+        seccomp_files.localhost(str(root), ref.replace("{root}", str(root)), "field")
 
 
 def test_the_folder_may_be_missing(root: Path) -> None:
     with pytest.raises(InvalidInput, match="No such file"):
-        profile_file.localhost(str(root / "none"), "x.json", "field")
+        seccomp_files.localhost(str(root / "none"), "x.json", "field")
 
 
 @owned_by_root
@@ -52,7 +52,7 @@ def test_without_a_folder_any_file_of_root_counts(root: Path) -> None:
     good.chmod(0o644)
     (root / "link.json").symlink_to(good)  # kubelets' folders are often links to another disk
     for ref in (good, root / "link.json"):
-        assert profile_file.localhost("", str(ref), "field").default_action == "SCMP_ACT_ALLOW"
+        assert seccomp_files.localhost("", str(ref), "field").default_action == "SCMP_ACT_ALLOW"
 
 
 @owned_by_root
@@ -67,14 +67,14 @@ def test_without_a_folder_a_file_that_others_can_write_is_refused(
     good.chmod(mode)
     os.chown(good, owner, owner)
     with pytest.raises(InvalidInput, match=f"^field: .*{reason}"):
-        profile_file.localhost("", str(good), "field")
+        seccomp_files.localhost("", str(good), "field")
 
 
 @pytest.mark.parametrize("ref", ["", "good.json", "../x", "a\0b", "/a\0b", "{root}", "{root}/none", "{root}/pipe"])
 def test_without_a_folder_only_a_whole_path_to_a_file_counts(root: Path, ref: str) -> None:
     os.mkfifo(root / "pipe")
     with pytest.raises(InvalidInput, match=r"^field: "):
-        profile_file.localhost("", ref.replace("{root}", str(root)), "field")
+        seccomp_files.localhost("", ref.replace("{root}", str(root)), "field")
 
 
 def test_no_descriptor_stays_open(root: Path) -> None:
@@ -82,10 +82,10 @@ def test_no_descriptor_stays_open(root: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     for ref in ("team/good.json", "bad.json", "team", "none"):
         with suppress(InvalidInput):
-            profile_file.localhost(str(root), ref, "field")
+            seccomp_files.localhost(str(root), ref, "field")
         with suppress(InvalidInput):
-            profile_file.localhost("", str(root / ref), "field")
-    files = Files()
+            seccomp_files.localhost("", str(root / ref), "field")
+    files = SeccompFiles()
     for _ in range(3):
         files.default("builtin")
     assert len(os.listdir("/proc/self/fd")) == before
@@ -96,12 +96,12 @@ def test_the_default_is_the_configured_file_or_the_hosts_or_the_one_built_in(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = root / "team" / "good.json"
-    files = Files()
+    files = SeccompFiles()
     assert files.default(str(own)).default_action == "SCMP_ACT_ALLOW"
-    monkeypatch.setattr(profile_file, "HOST_DEFAULT", own)
+    monkeypatch.setattr(seccomp_files, "HOST_DEFAULT", own)
     assert files.default("").default_action == "SCMP_ACT_ALLOW"
     assert files.default("builtin").default_action == "SCMP_ACT_ERRNO"
-    monkeypatch.setattr(profile_file, "HOST_DEFAULT", root / "none")
+    monkeypatch.setattr(seccomp_files, "HOST_DEFAULT", root / "none")
     assert files.default("").default_action == "SCMP_ACT_ERRNO"
 
 
@@ -109,7 +109,7 @@ def test_the_default_is_the_configured_file_or_the_hosts_or_the_one_built_in(
 def test_a_changed_file_is_read_again_and_a_wrong_one_is_never_ignored(root: Path) -> None:
     own = root / "own.json"
     own.write_text(GOOD)
-    files = Files()
+    files = SeccompFiles()
     first = files.get(own)
     assert files.get(own) is first
     own.write_text('{"defaultAction": "SCMP_ACT_LOG"}')

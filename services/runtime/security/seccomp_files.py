@@ -17,6 +17,7 @@ from services.runtime.spec.security_context import seccomp_profile
 from services.runtime.spec.security_context.seccomp_profile import Profile
 
 HOST_DEFAULT = Path("/usr/share/containers/seccomp.json")
+"""The profile that the distribution has for containers (containers/common)."""
 BUILTIN = Path(__file__).with_name("seccomp_default.json")
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
 
@@ -60,14 +61,14 @@ def _open_anywhere(ref: str, what: str) -> int:
         raise InvalidInput(f"{what}: {error.strerror}") from error
 
 
-class Files:
-    """Profiles of the configuration, each read again only when its file changed."""
+class SeccompFiles:
+    """The profiles that the configuration names; each is read again only if its file has changed."""
 
     def __init__(self) -> None:
         self._read: dict[Path, tuple[tuple[int, int, int], Profile]] = {}
 
     def default(self, configured: str) -> Profile:
-        """The RuntimeDefault profile."""
+        """Return the RuntimeDefault profile: that of the configuration, or of the distribution, or the built-in one."""
         if configured == "builtin":
             return self.get(BUILTIN)
         if configured:
@@ -75,39 +76,46 @@ class Files:
         return self.get(HOST_DEFAULT if HOST_DEFAULT.is_file() else BUILTIN)
 
     def get(self, path: Path) -> Profile:
-        """A profile by its path; FailedPrecondition where it is missing, wrong or open to others."""
+        """Return the profile in a file; FailedPrecondition if it is missing or wrong, or others than root can write it.
+
+        The built-in one belongs to whoever installed crisp.
+        """
         what = f"seccomp profile {path}"
         try:
-            fd = os.open(path, _FLAGS | os.O_CLOEXEC)
+            fd = os.open(path, _FLAGS | os.O_CLOEXEC) if path == BUILTIN else files.open_trusted(path, follow_link=True)
+        except files.NotTrusted as error:
+            raise _wrong(f"{what}: {error.reason}") from error
         except OSError as error:
             raise FailedPrecondition(f"{what}: {error.strerror}") from error
-        info = os.fstat(fd)
-        key = (info.st_ino, info.st_ctime_ns, info.st_size)
+        status = os.fstat(fd)
+        key = (status.st_ino, status.st_ctime_ns, status.st_size)
         known = self._read.get(path)
         if known is not None and known[0] == key:
             os.close(fd)
             return known[1]
         try:
-            content = _content(fd, what)
-            if path != BUILTIN and (info.st_uid or info.st_mode & 0o022):
-                raise InvalidInput(f"{what}: may be written by others than root")
-            profile = seccomp_profile.parse(content, what)
+            profile = seccomp_profile.parse(_content(fd, what), what)
         except InvalidInput as error:
-            raise FailedPrecondition(error.message, hint="mend it, or take it out of the configuration") from error
+            raise _wrong(error.message) from error
         self._read[path] = (key, profile)
         return profile
 
 
+def _wrong(message: str) -> FailedPrecondition:
+    return FailedPrecondition(message, hint="mend it, or take it out of the configuration")
+
+
 def _content(fd: int, what: str) -> bytes:
-    """A plain file's content, and the descriptor closed."""
+    """Return a plain file's content, and close the descriptor."""
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise InvalidInput(f"{what}: is not a plain file")
         content = b""
-        while len(content) <= seccomp_profile.LIMIT and (part := os.read(fd, seccomp_profile.LIMIT + 1 - len(content))):
+        limit = seccomp_profile.LIMIT
+        while len(content) <= limit and (part := os.read(fd, limit + 1 - len(content))):
             content += part
     finally:
         os.close(fd)
-    if len(content) > seccomp_profile.LIMIT:
-        raise InvalidInput(f"{what}: is larger than {seccomp_profile.LIMIT} bytes")
+    if len(content) > limit:
+        raise InvalidInput(f"{what}: is larger than {limit} bytes")
     return content
