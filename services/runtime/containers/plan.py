@@ -187,9 +187,7 @@ def _mount_sources(context: Context, wanted: _Wanted, rootfs: Path, found: mount
     )
 
 
-def _devices(
-    context: Context, wanted: _Wanted, cdi_edits: additions.Edits, who: User
-) -> tuple[inputs.DeviceNode, ...]:
+def _devices(context: Context, wanted: _Wanted, cdi_edits: additions.Edits, who: User) -> tuple[inputs.DeviceNode, ...]:
     config = context.config.runtime
     return devices.find(
         wanted.request,
