@@ -1,17 +1,13 @@
 """conmon: the monitor of one container, which runs the OCI runtime, writes log and exit file and outlives the daemon.
 
 Run by the runtime worker. Rules kept: conmon is put into its own cgroup before it starts anything; it inherits
-exactly two descriptors (its two pipes); the log file is made here, in the pod's log directory and through no
-symbolic link, before conmon opens it by path.
+exactly two descriptors (its two pipes); the log file is made by `container_log` before conmon opens it by path.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
-import stat
-import struct
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,30 +15,24 @@ from pathlib import Path
 
 import msgspec
 
-from kernel.contracts.runtime import CreateRequest, PodRequest
-from kernel.errors import FailedPrecondition, Internal, InvalidInput
-from kernel.host import pidfd, process, syscalls, thread
+from kernel.errors import Internal
+from kernel.host import pidfd, process
 from kernel.host.aio import Deadline
-from services.runtime.programs import oci_runtime
+from kernel.ids import ContainerId
+from services.runtime.programs import command_lines, oci_runtime
 from services.runtime.programs.oci_runtime import OciRuntime
 from services.runtime.records.bundle import ContainerBundle
 
-_SYNC_LIMIT = 64 << 10
-_REOPEN = b"2 0 0\n"
-"""The control message that makes conmon open its log anew."""
-_INOTIFY_EVENT = struct.Struct("=iIII")
-"""Watch, mask, cookie, length of the name that follows (inotify(7))."""
-_NO_LOG = frozenset({
-    errno.ELOOP, errno.EXDEV, errno.ENOTDIR, errno.EISDIR, errno.ENXIO, errno.ENAMETOOLONG
-})  # fmt: skip
-_BENEATH = syscalls.RESOLVE_BENEATH | syscalls.RESOLVE_NO_SYMLINKS | syscalls.RESOLVE_NO_MAGICLINKS
-
+_REPLY_LIMIT = 64 << 10
+"""Bytes of conmon's reply, or of its output in an error."""
 
 Enter = Callable[[int], None]
-"""Puts a process into conmon's cgroup; blocks."""
+"""Puts a process, by its pid, into conmon's cgroup; blocks."""
 
 
-class _Sync(msgspec.Struct):
+class _Reply(msgspec.Struct):
+    """What conmon writes to its sync pipe: the pid of the container's process, or -1 and why there is none."""
+
     pid: int
     message: str = ""
 
@@ -51,22 +41,24 @@ class _Sync(msgspec.Struct):
 class Launch:
     """A container to create."""
 
-    container: str
+    container_id: ContainerId
     bundle: ContainerBundle
     runtime: OciRuntime
     log: Path | None = None
+    """The log file; None for no log."""
     restore: Path | None = None
-    """The folder of CRIU's files to restore the processes from, instead of making one."""
+    """The folder of CRIU's files to restore the processes from, instead of starting one."""
     terminal: bool = False
     stdin: bool = False
     stdin_once: bool = False
+    """Whether the input ends with the first client that was attached to it."""
 
 
 def command_line(conmon: str, launch: Launch) -> list[str]:
-    """conmon's arguments. Pure."""
-    bundle = launch.bundle
+    """Return conmon's arguments (conmon(8)). Pure."""
+    bundle, container_id = launch.bundle, launch.container_id
     arguments = [
-        conmon, "--cid", launch.container, "--cuuid", launch.container, "--name", launch.container,
+        conmon, "--cid", container_id, "--cuuid", container_id, "--name", container_id,
         "--bundle", str(bundle.path), "--runtime", launch.runtime.path,
         "--container-pidfile", str(bundle.pid_file), "--conmon-pidfile", str(bundle.conmon_pid_file),
         "--exit-dir", str(bundle.exit_dir), "--full-attach",
@@ -88,12 +80,15 @@ def command_line(conmon: str, launch: Launch) -> list[str]:
 
 
 async def create(conmon: str, launch: Launch, enter: Enter, deadline: Deadline) -> int:
-    """Start conmon, which creates the container: the pid of its process, which waits to be started, or which runs
-    where it was restored. `enter` puts conmon into its cgroup."""
+    """Start conmon, which creates the container, and return the pid of the container's process.
+
+    The process waits to be started, or runs already if it was restored. `enter` puts conmon into its cgroup. Internal
+    with the OCI runtime's or conmon's own words if there is no process.
+    """
     sync_read, sync_write = os.pipe2(os.O_CLOEXEC)
     start_read, start_write = os.pipe2(os.O_CLOEXEC)
-    said = os.open(launch.bundle.path / "conmon.log", os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    ours, theirs = [sync_read, start_write, said], [sync_write, start_read]
+    output = os.open(launch.bundle.path / "conmon.log", os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    ours, theirs = [sync_read, start_write, output], [sync_write, start_read]
     try:
         env = {
             **process.ENVIRONMENT,
@@ -104,55 +99,56 @@ async def create(conmon: str, launch: Launch, enter: Enter, deadline: Deadline) 
         # conmon leaves its note of an out-of-memory kill in the folder that it is started in
         home = str(launch.bundle.path)
         words = command_line(launch.runtime.settings.conmon or conmon, launch)
-        first = process.launch(words, stderr=said, env=env, cwd=home, pass_fds=theirs)
+        first = process.launch(words, stderr=output, env=env, cwd=home, pass_fds=theirs)
         while theirs:
             os.close(theirs.pop())
         try:
-            async with deadline.limit(f"container {launch.container}: create"):
+            async with deadline.limit(f"container {launch.container_id}: create"):
                 await asyncio.to_thread(enter, first.pid)
                 os.write(start_write, b"\0")
-                answer = await _line(sync_read)
+                reply = await _line(sync_read)
                 code = await first.wait()  # the first process ends once the one that stays has been forked
         finally:
             if first.returncode is None:
                 process.kill_group(first)
                 await first.wait()
-        return _created(launch, answer, code, said)
+        return _created(launch, reply, code, output)
     finally:
         for fd in ours + theirs:
             os.close(fd)
 
 
-def _created(launch: Launch, answer: bytes, code: int, said: int) -> int:
+def _created(launch: Launch, line: bytes, code: int, output: int) -> int:
+    """Return the pid in conmon's reply, or raise Internal with the best reason there is."""
     try:
-        sync = msgspec.json.decode(answer, type=_Sync)
+        reply = msgspec.json.decode(line, type=_Reply)
     except msgspec.DecodeError:
-        if why := oci_runtime.error_text(launch.bundle.runtime_log):
-            raise Internal(why) from None
-        words = os.pread(said, _SYNC_LIMIT, 0).decode(errors="replace").strip()
+        if reason := oci_runtime.error_text(launch.bundle.runtime_log):
+            raise Internal(reason) from None
+        words = os.pread(output, _REPLY_LIMIT, 0).decode(errors="replace").strip()
         raise Internal(
-            f"conmon of container {launch.container}: {process.describe(code)}: {words or 'it said nothing'}"
+            f"conmon of container {launch.container_id}: {process.describe(code)}: {words or 'without any output'}"
         ) from None
-    if sync.pid <= 0:
+    if reply.pid <= 0:
         raise Internal(
-            oci_runtime.error_text(launch.bundle.runtime_log) or sync.message.strip() or "it does not say why"
+            oci_runtime.error_text(launch.bundle.runtime_log) or reply.message.strip() or "conmon gives no reason"
         )
-    return sync.pid
+    return reply.pid
 
 
 async def _line(fd: int) -> bytes:
-    """What comes on a pipe up to the end of a line or of the pipe."""
+    """Return what a pipe delivers up to the end of a line, or to the end of the pipe."""
     os.set_blocking(fd, False)
     loop = asyncio.get_running_loop()
     done: asyncio.Future[bytes] = loop.create_future()
-    got = bytearray()
+    received = bytearray()
 
     def on_readable() -> None:
-        with suppress(BlockingIOError):  # woken for nothing
+        with suppress(BlockingIOError):  # the wakeup was spurious
             chunk = os.read(fd, 4096)
-            got.extend(chunk)
-            if (not chunk or b"\n" in chunk or len(got) > _SYNC_LIMIT) and not done.done():
-                done.set_result(bytes(got))
+            received.extend(chunk)
+            if (not chunk or b"\n" in chunk or len(received) > _REPLY_LIMIT) and not done.done():
+                done.set_result(bytes(received))
 
     loop.add_reader(fd, on_readable)
     try:
@@ -161,11 +157,11 @@ async def _line(fd: int) -> bytes:
         loop.remove_reader(fd)
 
 
-def conmon_of(bundle: ContainerBundle) -> pidfd.Identity | None:
-    """The conmon that wrote its pid into the bundle, if it is one and still runs."""
+def running(bundle: ContainerBundle) -> pidfd.Identity | None:
+    """Return the conmon that wrote its pid into the bundle; None if it has ended or its pid is another process's."""
     try:
         text = bundle.conmon_pid_file.read_text()
-    except OSError:  # it never came so far
+    except OSError:  # it did not get as far as to write the file
         return None
     found = pidfd.identify(int(text)) if text.strip().isdigit() else None
     if found is None:
@@ -177,130 +173,8 @@ def conmon_of(bundle: ContainerBundle) -> pidfd.Identity | None:
 
 
 def strays(bundle: ContainerBundle) -> list[int]:
-    """Processes whose arguments say `--bundle` and it: a conmon and an OCI runtime that a dead worker left at work."""
-    mark, found = b"--bundle\0" + os.fsencode(bundle.path) + b"\0", []
-    for entry in os.scandir("/proc"):
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            with suppress(OSError):  # ended while the list was read
-                if mark in Path(entry.path, "cmdline").read_bytes():
-                    found.append(int(entry.name))
-    return found
+    """Return the processes with `--bundle` and this bundle's path among their arguments.
 
-
-def prepare_log(pod: PodRequest, request: CreateRequest) -> Path | None:
-    """Make the container's log file and the folders to it; its path, or None where no log is wanted.
-
-    The log directory is the kubelet's; neither it nor a component below it may be a symbolic link (a container that
-    sees the folder of all logs could have put one there), and the file must be a plain one.
+    They are a conmon and an OCI runtime that go on although the worker that started them has died.
     """
-    if not request.log_path or not pod.log_directory:
-        return None
-    parts = request.log_path.split("/")
-    if request.log_path.startswith("/") or ".." in parts or len(request.log_path) > 4096 or "\0" in request.log_path:
-        raise InvalidInput(f"log_path: {request.log_path[:64]!r} is not a path below the log directory")
-    if not pod.log_directory.startswith("/"):
-        raise InvalidInput(f"log_directory: {pod.log_directory[:64]!r} is not an absolute path")
-    names = [part for part in parts if part not in ("", ".")]
-    try:
-        os.makedirs(pod.log_directory, mode=0o755, exist_ok=True)
-        top = os.open(pod.log_directory, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError as error:
-        raise InvalidInput(f"log_directory: {pod.log_directory!r}: {error.strerror}") from error
-    try:
-        for count in range(1, len(names)):
-            with suppress(FileExistsError):  # whether it is a folder shows when it is entered
-                _make_folder(top, names[:count])
-        _check_log(top, names)
-    except OSError as error:
-        if error.errno in _NO_LOG:
-            raise InvalidInput(f"log_path: {request.log_path!r} is not a plain file below the log directory") from error
-        raise Internal(f"log {pod.log_directory}/{request.log_path}: {error.strerror}") from error
-    finally:
-        os.close(top)
-    return Path(pod.log_directory, *names)
-
-
-def _make_folder(top: int, names: list[str]) -> None:
-    parent = syscalls.openat2(top, "/".join(names[:-1]) or ".", os.O_PATH | os.O_DIRECTORY, _BENEATH)
-    try:
-        os.mkdir(names[-1], 0o755, dir_fd=parent)
-    finally:
-        os.close(parent)
-
-
-def _check_log(top: int, names: list[str]) -> None:
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK
-    fd = syscalls.openat2(top, "/".join(names), flags, _BENEATH, mode=0o640)
-    try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
-    finally:
-        os.close(fd)
-
-
-async def reopen_log(
-    bundle: ContainerBundle, conmon: pidfd.Watched | None, pod: PodRequest, request: CreateRequest, deadline: Deadline
-) -> None:
-    """Make conmon write to a fresh file at the log's path (the kubelet has renamed the old one)."""
-    if not request.log_path or not pod.log_directory:
-        return
-    if conmon is None or not conmon.alive:
-        raise FailedPrecondition(f"container {request.container}: its conmon is gone, nothing writes its log")
-    log = Path(pod.log_directory, request.log_path)
-    watch = syscalls.inotify_init()
-    try:
-        try:
-            syscalls.inotify_add_watch(watch, log.parent, syscalls.IN_MOVED_TO)
-        except OSError as error:
-            raise FailedPrecondition(f"log directory {log.parent}: {error.strerror}") from error
-        await thread.run(lambda: _tell_conmon(bundle.control), deadline, f"container {request.container}: reopen log")
-        async with deadline.limit(f"container {request.container}: reopen log"):
-            await _renamed(watch, log.name, conmon)
-    finally:
-        os.close(watch)
-
-
-def _tell_conmon(control: Path) -> None:
-    try:
-        fd = os.open(control, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError as error:
-        raise FailedPrecondition(f"conmon's control pipe {control}: {error.strerror}") from error
-    try:
-        os.write(fd, _REOPEN)
-    finally:
-        os.close(fd)
-
-
-async def _renamed(watch: int, name: str, conmon: pidfd.Watched) -> None:
-    """Wait until a file was renamed to `name`; FailedPrecondition where conmon ends before."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[bool] = loop.create_future()
-
-    def settle(reopened: bool) -> None:
-        if not done.done():
-            done.set_result(reopened)
-
-    def on_event() -> None:
-        with suppress(BlockingIOError):  # woken for nothing
-            if name in _names(os.read(watch, 65536)):
-                settle(True)
-
-    loop.add_reader(watch, on_event)
-    forget = conmon.on_end(lambda: settle(False))
-    try:
-        if not await done:
-            raise FailedPrecondition(f"conmon ended before it opened the log {name} anew")
-    finally:
-        forget()
-        loop.remove_reader(watch)
-
-
-def _names(events: bytes) -> list[str]:
-    """The file names in what inotify(7) reports."""
-    names, offset = [], 0
-    while offset < len(events):
-        *_, length = _INOTIFY_EVENT.unpack_from(events, offset)
-        offset += _INOTIFY_EVENT.size
-        names.append(os.fsdecode(events[offset : offset + length].rstrip(b"\0")))
-        offset += length
-    return names
+    return command_lines.pids_with("--bundle", bundle.path)

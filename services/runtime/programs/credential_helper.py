@@ -1,9 +1,9 @@
 """Credential helpers: the administrator's programs that have the credentials for registries (docker-credential-NAME).
 
-Run here because no other worker may start a program that is not its own; the runtime's privileges are dropped first: a
-helper gets the image worker's user, no group, no capability and no way to either. Only programs of the configured
-folder are run, whose name passed its check, and that nobody but root can write. What they say is read as strictly as
-anybody's, and is in no log or error.
+The runtime worker runs them, because no other worker may start a program that is not crisp's. Its privileges are
+dropped first: a helper gets the image worker's user, no further group and no capability, and has no way to get any.
+Rules kept: only programs of the configured folder are run, whose names passed a check and which nobody but root can
+write. Their output is parsed as strictly as any input from outside, and is in no log and no error.
 """
 
 from __future__ import annotations
@@ -18,24 +18,30 @@ from kernel.config.sections import ImageSection
 from kernel.contracts.oci import Auth
 from kernel.errors import FailedPrecondition, Internal, InvalidInput, NotFound
 from kernel.formats import strict_json
-from kernel.host import process
+from kernel.host import files, process
 from kernel.host.aio import Deadline
 from kernel.ids import helper_name
 
 _SERVER_LIMIT = 512
+"""Characters of a server's address."""
 _OUTPUT_LIMIT = 128 << 10
 _NONE = b"credentials not found"
-"""How a helper says that it has none for a server; by its exit status alone that cannot be told from trouble."""
+"""In the output of a helper that has no credentials for a server. Its exit status is the same as after a failure."""
 
 
 class _Answer(msgspec.Struct, frozen=True, rename="pascal"):
+    """The output of `docker-credential-NAME get`, as JSON."""
+
     username: str
     secret: str
 
 
 async def ask(settings: ImageSection, name: str, server: str, deadline: Deadline) -> Auth:
-    """What a helper has for a server; empty where that is nothing. FailedPrecondition where it cannot be run,
-    Internal where it fails."""
+    """Return a helper's credentials for a server; empty if it has none.
+
+    `name`: NAME of docker-credential-NAME. `server`: the address as the helper has it. InvalidInput or NotFound if one
+    of them cannot be right, FailedPrecondition if the helper may not be run, Internal if it fails.
+    """
     if not server or len(server) > _SERVER_LIMIT or not all("!" <= character <= "~" for character in server):
         raise InvalidInput("server: is not the address of a server")
     program = _program(settings.credential_helper_dir, name)
@@ -63,7 +69,7 @@ async def ask(settings: ImageSection, name: str, server: str, deadline: Deadline
 
 
 def parse(output: bytes, what: str) -> Auth:
-    """A helper's answer; Internal, with nothing of it, where it is none."""
+    """Return the credentials in a helper's output; Internal, without any part of it, if it is malformed. Pure."""
     try:
         found = msgspec.convert(strict_json.loads(output), _Answer)
     except (strict_json.NotStrictJson, msgspec.ValidationError) as error:
@@ -74,15 +80,16 @@ def parse(output: bytes, what: str) -> Auth:
 
 
 def _program(folder: str, name: str) -> Path:
+    """Return the path of a helper that may be run."""
     if not folder:
         raise FailedPrecondition(
             f"credential helper {name[:80]!a} may not be run: image.credential_helper_dir is empty"
         )
     path = Path(folder, f"docker-credential-{helper_name(name)}")
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError as error:
         raise NotFound(f"credential helper {path}: {error.strerror}") from error
-    if not stat.S_ISREG(found.st_mode) or found.st_uid != 0 or found.st_mode & 0o022:
+    if not stat.S_ISREG(status.st_mode) or files.why_not_trusted(status):
         raise FailedPrecondition(f"credential helper {path} is not a file that root alone can write")
     return path

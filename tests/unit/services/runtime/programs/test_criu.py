@@ -10,10 +10,10 @@ from services.runtime.programs.oci_runtime import OciRuntime
 
 
 def test_the_first_of_crius_errors_is_the_cause(tmp_path: Path) -> None:
-    said = b"Warn  (a.c:1): no matter\nError (b.c:2): the cause\nError (c.c:3): what follows\n"
-    assert criu.first_error(said) == "Error (b.c:2): the cause"
-    assert criu.first_error(b"\xff") == "it does not say why"
-    (tmp_path / "dump.log").write_bytes(said)
+    output = b"Warn  (a.c:1): no matter\nError (b.c:2): the cause\nError (c.c:3): what follows\n"
+    assert criu.first_error(output) == "Error (b.c:2): the cause"
+    assert criu.first_error(b"\xff") == "without a reason"
+    (tmp_path / "dump.log").write_bytes(output)
     assert criu.reason(tmp_path / "dump.log") == "Error (b.c:2): the cause"
     assert criu.reason(tmp_path / "none") == ""
 
