@@ -54,7 +54,7 @@ from services.runtime.containers.container_table import Containers
 from services.runtime.context import Context
 from services.runtime.platform_report import PlatformReport
 from services.runtime.pods.pod_table import Pods
-from services.runtime.programs import conmon, credential_helper
+from services.runtime.programs import container_log, credential_helper
 from services.runtime.programs.oci_runtime import OciRuntime
 from services.runtime.records.container import Container
 from services.runtime.security.profiles import Profiles
@@ -158,7 +158,7 @@ class Runtime:
             raise FailedPrecondition(f"container {container.id} is not running")
         made_from = await asyncio.to_thread(container.request)
         pod = self._pods.get(container.state.sandbox_id)
-        await conmon.reopen_log(container.bundle, container.conmon, pod.request, made_from, deadline)
+        await container_log.reopen(container.bundle, container.conmon, pod.request, made_from, deadline)
         return Nothing()
 
     async def inspect(self, request: ContainerRequest, call: Call) -> Inspected:

@@ -25,7 +25,7 @@ from services.runtime.checkpoints import checkpoint_archive
 from services.runtime.context import Context
 from services.runtime.namespaces import namespace_pins
 from services.runtime.pods import pod_request
-from services.runtime.programs import conmon, criu
+from services.runtime.programs import conmon, container_log, criu
 from services.runtime.programs.oci_runtime import OciRuntime
 from services.runtime.records.bundle import ContainerBundle, ContainerState, PodBundle
 from services.runtime.records.container import Container
@@ -85,8 +85,8 @@ async def start(
         raise FailedPrecondition(f"container {container.id}: its checkpoint is no longer there")
     await asyncio.to_thread(_configure, container)
     launch = conmon.Launch(
-        container=container.id, bundle=container.bundle, runtime=runtime,
-        log=await asyncio.to_thread(conmon.prepare_log, pod, made_from), restore=images, terminal=made_from.tty,
+        container_id=container.id, bundle=container.bundle, runtime=runtime,
+        log=await asyncio.to_thread(container_log.prepare, pod, made_from), restore=images, terminal=made_from.tty,
         stdin=made_from.stdin, stdin_once=made_from.stdin_once,
     )  # fmt: skip
     try:
@@ -100,7 +100,7 @@ async def start(
     process = pidfd.identify(pid)
     return Restored(
         process=process,
-        conmon=conmon.conmon_of(container.bundle),
+        conmon=conmon.running(container.bundle),
         inner_cgroup=context.cgroups.inner(container.state.cgroup, pid) if process else "",
     )
 
@@ -158,7 +158,7 @@ async def adopt(folder: ContainerBundle, state: ContainerState, runtime: OciRunt
             await runtime.delete(folder.id, deadline)
         found = msgspec.structs.replace(state, phase="created", started_at=0)
     else:
-        found = msgspec.structs.replace(state, phase="started", process=process, conmon=conmon.conmon_of(folder))
+        found = msgspec.structs.replace(state, phase="started", process=process, conmon=conmon.running(folder))
     folder.state.write(found)
     return found
 

@@ -19,7 +19,7 @@ from services.runtime.containers.plan import Plan
 from services.runtime.context import Context
 from services.runtime.namespaces import mapped_mounts
 from services.runtime.pods.pod import Pod
-from services.runtime.programs import conmon
+from services.runtime.programs import conmon, container_log
 from services.runtime.records.bundle import ContainerBundle, ContainerState
 
 
@@ -39,7 +39,7 @@ async def launch(
         return state
     await mapped_mounts.make(plan.copies, pod.request, pod.folder.user, deadline)
     wanted = conmon.Launch(
-        container=request.container, bundle=folder, runtime=context.runtimes[plan.state.handler], log=log,
+        container_id=request.container, bundle=folder, runtime=context.runtimes[plan.state.handler], log=log,
         terminal=request.tty, stdin=request.stdin, stdin_once=request.stdin_once,
     )  # fmt: skip
     pid = await conmon.create(context.config.runtime.conmon, wanted, enter, deadline)
@@ -47,7 +47,7 @@ async def launch(
     if process is None:
         raise Internal(f"{what}: its process ended before it was started")
     state = msgspec.structs.replace(
-        plan.state, phase="created", process=process, conmon=conmon.conmon_of(folder),
+        plan.state, phase="created", process=process, conmon=conmon.running(folder),
         created=msgspec.structs.replace(plan.created, pid=pid),
         inner_cgroup=context.cgroups.inner(plan.state.cgroup, pid),
     )  # fmt: skip
@@ -65,4 +65,4 @@ def _write_bundle(folder: ContainerBundle, pod: Pod, request: CreateRequest, pla
     folder.state.write(plan.state)
     folder.request.write(request)
     files.replace(folder.config, msgspec.json.encode(plan.spec), durable=False)
-    return conmon.prepare_log(pod.request, request)
+    return container_log.prepare(pod.request, request)
