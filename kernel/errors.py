@@ -17,8 +17,8 @@
     └── Internal             the host or crisp itself failed                     INTERNAL
 
 Foreign exceptions become one of these in the module that called the foreign thing. The one place that maps
-them to gRPC codes is `kernel.front.interceptor`. A message says what failed, on which object and why, in
-lower case and with no full stop; `hint` says what to do about it.
+them to gRPC codes is `kernel.front.interceptor`. A message tells what failed, on which object and why, in
+lower case and with no full stop; `hint` tells what to do about it.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class FailedPrecondition(CrispError):
 
 
 class Unauthenticated(CrispError):
-    """A registry refused the credentials, or wants some."""
+    """A registry refused the credentials, or needs some."""
 
 
 class PermissionDenied(CrispError):
@@ -123,7 +123,9 @@ KINDS: dict[str, type[CrispError]] = {
 
 
 def from_os(error: OSError, what: str, otherwise: type[CrispError] = Internal) -> CrispError:
-    """Return `what: reason` for a failed operation on a file of ours: ResourceExhausted if there is no room for it,
-    else `otherwise`. The caller raises it `from error`."""
+    """Return `what: reason` for a failed operation on one of crisp's files.
+
+    It is ResourceExhausted if there is no room for it, else `otherwise`. The caller raises it `from error`.
+    """
     kind = ResourceExhausted if error.errno in FULL else otherwise
     return kind(f"{what}: {error.strerror or error}")

@@ -43,14 +43,6 @@ TESTED_ELSEWHERE: dict[str, str] = {
 TASK_GROUPS = {"group"}
 """Names of an asyncio.TaskGroup, which waits for its tasks and raises their errors."""
 
-BEGUN_BARE = {
-    "services/runtime/checkpoints/dump.py",
-    "services/runtime/exits/watching.py",
-    "services/runtime/sessions/exec_attach.py",
-    "services/runtime/sessions/exec_sync.py",
-}
-"""Modules that still use `Tasks.start`. The set only shrinks, and goes with `Tasks.start`."""
-
 
 def name(module: Path) -> str:
     return str(module)
@@ -106,7 +98,7 @@ def test_every_folder_of_modules_is_a_package() -> None:
 @pytest.mark.parametrize("module", MODULES, ids=name)
 def test_a_background_task_has_a_parent_and_its_error_a_reader(module: Path) -> None:
     """Tasks are begun by `Tasks.run` (somebody awaits them) or `Tasks.spawn` (their errors are logged and counted)."""
-    if module == Path("kernel/host/aio.py") or str(module) in BEGUN_BARE:
+    if module == Path("kernel/host/aio.py"):
         return
     bare = [
         f"line {call.lineno}: {ast.unparse(call.func)}"

@@ -33,24 +33,24 @@ class Handler(Struct, kw_only=True, frozen=True):
     path: str
     """The OCI runtime's binary, absolute."""
     root: str = ""
-    """Where it keeps its state; a folder below `run` where empty."""
+    """Where it keeps its state; a folder below `run` if empty."""
     allowed_annotations: tuple[str, ...] = ()
     """Beginnings of the annotations of pods and containers that go into the OCI specification."""
     default_annotations: dict[str, str] = {}
     """In every OCI specification; those of a request that are allowed replace them."""
     conmon: str = ""
-    """Its own monitor; `runtime.conmon` where empty."""
+    """Its own monitor; `runtime.conmon` if empty."""
     conmon_env: dict[str, str] = {}
     """Beside PATH, for the monitor and the OCI runtime that it runs."""
     conmon_cgroup: str = ""
-    """Where its monitors go: a path as `/crisp-monitors`, or a slice with the systemd driver; the pod's cgroup where
+    """Where its monitors go: a path as `/crisp-monitors`, or a slice with the systemd driver; the pod's cgroup if
     empty."""
     seccomp_profile: str = ""
-    """Its own RuntimeDefault profile; `runtime.seccomp_profile` where empty."""
+    """Its own RuntimeDefault profile; `runtime.seccomp_profile` if empty."""
     create_timeout: float = 240.0
     """Seconds that the creation of a container may take, 240 at most."""
     min_memory: int | None = None
-    """The least memory limit in bytes; where not given 500 KiB for crun, 12 MiB for any other."""
+    """The least memory limit in bytes; if not given 500 KiB for crun, 12 MiB for any other."""
     privileged_without_host_devices: bool = False
     """Whether privileged containers get only the devices that they ask for."""
 
@@ -68,11 +68,11 @@ class ImageSection(Struct, kw_only=True, frozen=True):
     registries_d: str = "/etc/containers/registries.d"
     """Where images' signatures are; read again when it changes."""
     lookaside_dirs: tuple[str, ...] = ("/var/lib/containers/sigstore",)
-    """Folders that registries.d may name as `file://` lookaside; the first is looked into where it names none."""
+    """Folders that registries.d may name as `file://` lookaside; the first is looked into if it names none."""
     signature_policy: str = "/etc/containers/policy.json"
     """Which images are accepted. Where it is missing or does not read, none is."""
     signature_policy_dir: str = "/etc/crisp/policies"
-    """`NAMESPACE.json` in it stands in for `signature_policy` for that namespace's pods; no such thing where empty."""
+    """`NAMESPACE.json` in it stands in for `signature_policy` for that namespace's pods; none if empty."""
     http_proxy: str = ""
     """`http://[user:password@]host:port` for registries that are reached by http. Where empty the daemon's variable
     HTTP_PROXY counts, and so for the next two."""
@@ -82,10 +82,10 @@ class ImageSection(Struct, kw_only=True, frozen=True):
     """Hosts reached directly: addresses, networks, and domains with all below them, with commas between."""
     global_auth_file: str = ""
     """An auth.json that the image worker's user can read: credentials by registry, or with a
-    path below it, for pulls that bring none. None where empty; read again when it changes."""
+    path below it, for pulls that bring none. None if empty; read again when it changes."""
     namespaced_auth_dir: str = ""
     """A folder of auth.json files for the pods of one namespace, asked before the node's own: NAMESPACE.json, or
-    NAMESPACE-SHA256.json for the repository whose name (`registry/path`) has that digest. None where empty."""
+    NAMESPACE-SHA256.json for the repository whose name (`registry/path`) has that digest. None if empty."""
     credential_helper_dir: str = ""
     """Where the programs `docker-credential-NAME` lie that auth files and registries.conf name; root's alone to write.
     Where empty none is run, and registries that a file names one for are refused."""
@@ -97,7 +97,7 @@ class ImageSection(Struct, kw_only=True, frozen=True):
     keep_blobs: bool = False
     """Whether compressed layers are kept once they are unpacked, until their image is removed."""
     platform: str = ""
-    """os/architecture[/variant] to choose from an index; the host's where empty."""
+    """os/architecture[/variant] to choose from an index; the host's if empty."""
     user: str = "crisp-image"
     pinned: tuple[str, ...] = ()
     foreign_layers: bool = False
@@ -109,11 +109,11 @@ class ImageSection(Struct, kw_only=True, frozen=True):
 
 class StorageSection(Struct, kw_only=True, frozen=True):
     image_store: str = ""
-    """The folder of unpacked layers, on whatever file system; `storage` below `root` where empty."""
+    """The folder of unpacked layers, on whatever file system; `storage` below `root` if empty."""
     driver: Literal["auto", "overlay", "vfs"] = "auto"
-    """How containers' roots are made. auto: overlay, and copies (vfs) where none can be mounted."""
+    """How containers' roots are made. auto: overlay, and copies (vfs) if none can be mounted."""
     writable_bytes: int = 0
-    """The most that a container may write into its root; no limit where 0. Wants project quotas where they lie."""
+    """The most that a container may write into its root; no limit if 0. Needs project quotas on that file system."""
     writable_inodes: int = 0
     max_layer_bytes: int = 64 << 30
     """The most bytes one unpacked layer may take."""
@@ -128,7 +128,7 @@ class NetworkSection(Struct, kw_only=True, frozen=True):
     config_dir: str = "/etc/cni/net.d"
     plugin_dirs: tuple[str, ...] = ("/opt/cni/bin", "/usr/lib/cni")
     default_network: str = ""
-    """The network to use by name; the first file in order of name where empty."""
+    """The network to use by name; the first file in order of name if empty."""
     timeout: float = 60.0
     """Seconds that one plugin may take."""
     host_ports: Literal["auto", "crisp", "cni"] = "auto"
@@ -138,7 +138,7 @@ class NetworkSection(Struct, kw_only=True, frozen=True):
     """Which of a pod's addresses is its primary one; cni: the plugins' first."""
     config_template: str = ""
     """A network configuration with places for the node's pod CIDR, which UpdateRuntimeConfig fills in and writes to
-    `config_dir`; nothing is written where empty."""
+    `config_dir`; nothing is written if empty."""
     status_interval: float = 5.0
     """Seconds between two STATUS calls to a network of CNI 1.1 or newer."""
 
@@ -147,15 +147,15 @@ class StreamSection(Struct, kw_only=True, frozen=True):
     address: str = "127.0.0.1"
     """Where clients of exec, attach and port-forward connect to: the kubelet, on this node."""
     port: int = 0
-    """Any free one where 0, the same again after a restart."""
+    """The port; any free one if 0, the same again after a restart."""
     tls_cert: str = ""
-    """Certificates in PEM, with the server's own first; no TLS where empty. Read again when the file changes."""
+    """Certificates in PEM, with the server's own first; no TLS if empty. Read again when the file changes."""
     tls_key: str = ""
-    """Its key in PEM, which the stream process's user can read; in `tls_cert` where empty."""
+    """Its key in PEM, which the stream process's user can read; in `tls_cert` if empty."""
     tls_ca: str = ""
-    """Authorities in PEM whose certificates clients must show; anybody with a token where empty."""
+    """Authorities in PEM whose certificates clients must show; anybody with a token if empty."""
     idle_timeout: float = 14400.0
-    """Seconds without a byte after which a session is ended; never where 0."""
+    """Seconds without a byte after which a session is ended; never if 0."""
     user: str = "crisp-stream"
 
 
@@ -169,20 +169,20 @@ class RuntimeSection(Struct, kw_only=True, frozen=True):
     pause: str = "/usr/bin/catatonit"
     """A static binary that waits and reaps as process 1 of a shared PID namespace."""
     cgroup_driver: Literal["auto", "cgroupfs", "systemd"] = "auto"
-    """auto: systemd where systemd is process 1, else cgroupfs."""
+    """auto: systemd if systemd is process 1, else cgroupfs."""
     cgroup_parent: str = "/crisp"
     """Parent of pods whose request names no cgroup parent."""
     cgroup_roots: tuple[str, ...] = ()
-    """Cgroups that a request's cgroup parent must be below, as `/kubepods` (or `kubepods.slice`); any where empty."""
+    """Cgroups that a request's cgroup parent must be below, as `/kubepods` (or `kubepods.slice`); any if empty."""
     default_capabilities: tuple[str, ...] = (
         "CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "SETGID", "SETUID", "SETPCAP", "NET_BIND_SERVICE", "KILL",
         "NET_RAW", "MKNOD", "SYS_CHROOT", "AUDIT_WRITE", "SETFCAP",
     )  # fmt: skip
     seccomp_profile: str = ""
     """File of the RuntimeDefault profile, as containers/common has it. Empty: /usr/share/containers/seccomp.json
-    where it is, else the one built in; `builtin`: that one."""
+    if it is there, else the one built in; `builtin`: that one."""
     privileged_seccomp_profile: str = ""
-    """File of the profile of privileged containers; they are unconfined where empty."""
+    """File of the profile of privileged containers; they are unconfined if empty."""
     unset_seccomp: Literal["unconfined", "default"] = "unconfined"
     """What a container gets whose request names no seccomp profile."""
     seccomp_root: str = ""
@@ -191,11 +191,11 @@ class RuntimeSection(Struct, kw_only=True, frozen=True):
     apparmor_profile: str = "crisp-default"
     """The loaded profile that is RuntimeDefault; crisp-default is crisp's own, which it loads itself."""
     selinux: Literal["auto", "ignore"] = "auto"
-    """auto: as the kernel has it, and options where it has none are refused; ignore: as if nobody asked for any."""
+    """auto: use SELinux if the kernel has it, else refuse requests with SELinux options; ignore: drop such options."""
     blockio_config_file: str = ""
-    """Classes of block I/O, as goresctrl has them; read anew for each container that names one by annotation."""
+    """Classes of block I/O, as goresctrl has them; read again for each container that names one by annotation."""
     default_pids_limit: int = 0
-    """Most processes of a container; no limit where 0."""
+    """Most processes of a container; no limit if 0."""
     default_ulimits: tuple[str, ...] = ()
     """`nofile=1024:4096` or `core=0`: soft and hard limit of every container, named as in setrlimit(2)."""
     default_env: tuple[str, ...] = ()
@@ -207,11 +207,11 @@ class RuntimeSection(Struct, kw_only=True, frozen=True):
     timezone: str = ""
     """Mounted at /etc/localtime in every container: `Local` for the host's, or a name as `Europe/Berlin`."""
     umask: str = ""
-    """Of every container's process, in octal; the OCI runtime's (0022) where empty."""
+    """The umask of every container's process, in octal; the OCI runtime's (0022) if empty."""
     shm_size: int = 64 << 20
     """Bytes of a pod's /dev/shm."""
     absent_mount_sources_to_reject: tuple[str, ...] = ()
-    """Host paths that are not made as folders where a mount names them and they are missing."""
+    """Host paths that are not made as folders if a mount names them and they are missing."""
     additional_devices: tuple[str, ...] = ()
     """`HOST[:CONTAINER][:rwm]`: devices for every container."""
     device_ownership_from_security_context: bool = False
@@ -219,11 +219,11 @@ class RuntimeSection(Struct, kw_only=True, frozen=True):
     cdi_spec_dirs: tuple[str, ...] = ("/etc/cdi", "/var/run/cdi")
     """Folders of CDI specifications; a later one's devices replace an earlier one's."""
     checkpoint: Literal["none", "checkpoint_only", "checkpoint_restore"] = "checkpoint_restore"
-    """Whether CRIU, where it is installed, may checkpoint containers, and restore them from archives that only root
+    """Whether CRIU, if it is installed, may checkpoint containers, and restore them from archives that only root
     can have written."""
     checkpoint_images: tuple[str, ...] = ()
     """Beginnings of the names of images (`registry/repository`) that containers may be restored from. None by itself:
-    CRIU makes processes of them as root, with whatever privileges the image says."""
+    CRIU makes processes of them as root, with whatever privileges the image gives."""
     hooks_dirs: tuple[str, ...] = ("/usr/share/containers/oci/hooks.d", "/etc/containers/oci/hooks.d")
     """Folders of OCI hooks; a later one's file replaces an earlier one's of its name."""
 
@@ -234,7 +234,7 @@ class Config(Struct, kw_only=True, frozen=True):
     root: str = "/var/lib/crisp"
     run: str = "/run/crisp"
     socket: str = ""
-    """The CRI socket; crisp.sock below `run` where empty."""
+    """The CRI socket; crisp.sock below `run` if empty."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     user: str = "crisp"
     """Whom the front runs as."""

@@ -144,10 +144,6 @@ class Tasks:
         task.add_done_callback(_report)
         return Spawned(task)
 
-    def start(self, coroutine: Coroutine[object, object, _T], name: str) -> asyncio.Task[_T]:
-        """Run `coroutine`, as `run` does. This goes away once each of its callers says `run` or `spawn`."""
-        return self.run(coroutine, name)
-
     async def close(self) -> None:
         """Cancel all tasks and wait until they have ended. An error that one ends with is reported as any other."""
         pending = list(self._tasks)

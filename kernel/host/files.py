@@ -27,7 +27,7 @@ _CHUNK = 1 << 20
 
 
 class NotTrusted(PermissionError):
-    """A file does not count: `reason` says why in a few words, `filename` is its path.
+    """A file does not count: `reason` is the cause in a few words, `filename` is its path.
 
     It is an OSError too, with the reason as `strerror`, so that a caller may treat it as a file that cannot be read.
     """
@@ -149,7 +149,7 @@ def open_trusted(
 
     Everything is asked of the open descriptor, so a file that is put in its place meanwhile changes nothing. A pipe
     or a device is not waited for. `follow_link`: whether the last part of the path may be a symbolic link.
-    `check_folder`: the folder must be trusted too, for whoever can write it can put another's trusted file there.
+    `check_folder`: the folder must be trusted too, for a user who can write it can put another trusted file there.
     The rest as for `why_not_trusted`. NotTrusted if the file does not count, OSError if it cannot be opened.
     """
     if check_folder and (reason := why_not_trusted(os.stat(path.parent), owners=owners)):

@@ -1,6 +1,7 @@
-"""Filters of system calls, compiled to what the kernel takes (seccomp(2)). What a filter allows is its owner's to say.
+"""Filters of system calls, compiled to what the kernel takes (seccomp(2)). Their owners decide what they allow.
 
-Compiling takes about 10 ms and 2 MB, and wants a library: whoever confines a child compiles before it starts it.
+Compiling takes about 10 ms and 2 MB, and needs a library, so a process compiles the filter of a child before it
+starts the child.
 """
 
 from __future__ import annotations

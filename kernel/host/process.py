@@ -36,8 +36,8 @@ class Completed:
     def check(self) -> Completed:
         """Return self on exit status 0; otherwise raise Internal with the program's output."""
         if self.returncode:
-            said = (self.stderr or self.stdout).decode(errors="replace").strip()[-2000:]
-            raise Internal(f"{shlex.join(self.argv)}: {describe(self.returncode)}: {said or 'it said nothing'}")
+            output = (self.stderr or self.stdout).decode(errors="replace").strip()[-2000:]
+            raise Internal(f"{shlex.join(self.argv)}: {describe(self.returncode)}: {output or 'no output'}")
         return self
 
 
@@ -79,7 +79,7 @@ _unreaped: deque[int] = deque()
 
 
 class Child:
-    """A program that was launched. Its return code is known as soon as it ends, whoever waits for it.
+    """A program that was launched. Its return code is known as soon as it ends, whether it is waited for or not.
 
     It is reaped a moment later: while the kernel takes its last thread apart, a process that reaps it spins in the
     kernel until that is done, several milliseconds for a program of many threads, such as one written in Go.
@@ -210,7 +210,7 @@ async def _read(stream: asyncio.StreamReader, limit: int) -> bytes:
 async def _feed(process: asyncio.subprocess.Process, data: bytes) -> None:
     if process.stdin is None:
         return
-    with suppress(BrokenPipeError, ConnectionResetError):  # it ended without reading: its exit status says why
+    with suppress(BrokenPipeError, ConnectionResetError):  # it ended without reading: its exit status tells why
         process.stdin.write(data)
         await process.stdin.drain()
     process.stdin.close()

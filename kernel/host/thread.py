@@ -83,5 +83,5 @@ class _Outcome(Generic[_T]):
 
     def drop(self, discard: Callable[[_T], None] | None) -> None:
         if discard is not None and self._result:
-            with suppress(OSError):  # nobody is there to be told
+            with suppress(OSError):  # nobody waits for the result any more
                 discard(self._result[0])

@@ -5,7 +5,7 @@ runtime's watch, start-up from `kernel.state.recover`) calls the function named 
 that it returns. A pair of state and event that the tables do not hold raises FailedPrecondition and changes nothing.
 
 Rules:
-- An object that is being removed has no state for it: its intent says so, and the end is that its record is gone.
+- An object that is being removed has no state for it: its intent shows it, and in the end its record is gone.
 - An event that is heard twice changes nothing the second time: the watch and the reply to a call often bring the
   same news, in either order.
 - EXITED is the end: a container never runs twice, and the first exit that was heard of is the one that counts.

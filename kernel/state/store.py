@@ -5,14 +5,14 @@ Rules:
   moved to the table `set_aside` and the rest is served: one damaged object does not cost the others.
 - A file that is no database any more is renamed, never deleted, and a new one begun, with the records of the last copy.
   Either way the reason is in the snapshot (`damaged`), so that nobody takes what is missing for removed.
-- The copy lies beside the file, is made now and then (`copy`), and is read where the file or a record of it is damaged:
+- The copy lies beside the file, is made now and then (`copy`), and is read if the file or a record of it is damaged:
   what is older in it than on the host is put right as after any crash.
 - WAL with synchronous=NORMAL: a commit outlives the death of every process at once, and never tears; a power loss
   may take the last few, which start-up finds again on the host.
 - A file of a newer crisp is left alone: the daemon does not start.
 - A database is made under another name and renamed when it is whole: an empty file is a damaged one.
 
-Not thread-safe: whoever owns it calls it from one thread.
+Not thread-safe: its owner calls it from one thread.
 """
 
 from __future__ import annotations
@@ -340,7 +340,7 @@ def _migrate(path: Path, connection: sqlite3.Connection, migrations: Sequence[st
 
 def _is_damage(error: sqlite3.DatabaseError) -> bool:
     code = getattr(error, "sqlite_errorcode", 0)
-    return code & 0xFF in _DAMAGED  # the rest of an extended code says in what way
+    return code & 0xFF in _DAMAGED  # the rest of an extended code tells in what way
 
 
 def _set_file_aside(path: Path) -> Path:

@@ -154,7 +154,7 @@ class Keeper:
         ended = self._tasks.run(process.ended.wait(), f"end of {self.name}")
         try:
             await asyncio.wait((call, ended), return_when=asyncio.FIRST_COMPLETED)
-            if call.done() and call.result().pid == process.pid:  # not an earlier process's last word
+            if call.done() and call.result().pid == process.pid:  # not an answer of an earlier process
                 self.hello = call.result()
                 return True
         except CrispError:

@@ -8,7 +8,7 @@ supervisor's small messages, and sleeps.
 - When the spawner dies, the supervisor starts a new one by exec (`--adopt`), which leaves the workers alone; their
   new parent is process 1 and the supervisor watches them by pidfd.
 - No child is told to die with its parent.
-- A child closes every descriptor but its log, leads a session of its own, and becomes what its row says.
+- A child closes every descriptor but its log, leads a session of its own, and becomes what its row describes.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class Spawner:
                 end.close()
                 self._end = None
                 if not any(child.name == "supervisor" for child in self._children.values()):
-                    self._fork_supervisor()  # it was not our child, so this is all that we hear of its death
+                    self._fork_supervisor()  # it was not our child: only the end of the link shows its death
             case spawner_link.Bye(status):
                 return status
             case spawner_link.Spawn(name):
@@ -159,7 +159,7 @@ class Spawner:
         except (CrispError, OSError) as error:
             self._tell(spawner_link.Failed(name, str(error)))
             return
-        with suppress(OSError):  # a supervisor that has just died is told of its children anew
+        with suppress(OSError):  # it has just died: the next supervisor gets the list of the children
             spawner_link.send(end, spawner_link.Started(name, child.pid), child.pidfd)
 
     def _tell(self, message: spawner_link.ToSupervisor) -> None:
@@ -229,7 +229,7 @@ def _import_all(rows: tuple[Row, ...]) -> None:
     for module in (*_COMMON, *(_entry(one)[0] for one in rows), *(one.contract for one in rows)):
         try:
             importlib.import_module(module)
-        except Exception as error:  # noqa: BLE001  # one broken worker must not end the others' parent; it says so itself
+        except Exception as error:  # noqa: BLE001  # one broken worker must not end the others' parent; its own process logs why
             _LOG.warning("%s cannot be imported: %s", module, error)
 
 
@@ -257,7 +257,7 @@ def _child(name: str, config: Config, body: Callable[[], None], keep: tuple[int,
         status = CANNOT_START if isinstance(error, FailedPrecondition) else 1
     except SystemExit as error:
         status = error.code if isinstance(error.code, int) else 1
-    except BaseException:  # the boundary of the process: what is not said here is lost
+    except BaseException:  # the boundary of the process: what is not logged here is lost
         logging.getLogger(__name__).exception("the %s process failed", name)
     finally:
         sys.stderr.flush()

@@ -126,7 +126,7 @@ class Supervisor:
         ending = self._tasks.run(self._ending.wait(), "wait for the end")
         done, _ = await asyncio.wait({ending, exits, *kept.values()}, return_when=asyncio.FIRST_COMPLETED)
         for task in done - {ending}:
-            task.result()  # a bug of ours ends this process; the next supervisor adopts the workers
+            task.result()  # a bug ends this process; the next supervisor adopts the workers
         await self._end_all(kept)
 
     async def close(self) -> None:
@@ -288,5 +288,5 @@ async def _record(state: StateThread, fact: runtime.ContainerFact) -> None:
     try:
         if await state.record_exit(exit_):
             _LOG.info("container %s exited with %d", short(fact.container), fact.exit_code)
-    except CrispError as error:  # the runtime says it again when it or we start anew
+    except CrispError as error:  # the runtime reports it again when it or this process restarts
         _LOG.error("the exit of container %s is not recorded: %s", short(fact.container), error)

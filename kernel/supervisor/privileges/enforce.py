@@ -2,7 +2,7 @@
 
 Runs in the forked child, after its entry module is imported (an import after Landlock may fail) and before any
 thread starts (each step is for the calling thread; threads inherit). Nothing here decides: the row does. A step that
-fails ends the process: no worker runs with more than its row. Only Landlock is left out where the kernel has none.
+fails ends the process: no worker runs with more than its row. Only Landlock is left out, if the kernel has none.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ def make(config: Config, ids: Callable[[str], tuple[int, int]]) -> None:
 
 
 def link_socket(config: Config) -> None:
-    """Let the configured path of the CRI socket lead to where the front binds it."""
+    """Make the configured path of the CRI socket a link to the one that the front binds."""
     link, target = config.paths.socket, config.paths.front_socket
     if link == target:
         return

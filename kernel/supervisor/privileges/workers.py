@@ -92,7 +92,7 @@ class Row:
 
     name: str
     contract: str
-    """Module of its contract, which has a CONTRACT; empty where it is not on the bus."""
+    """Module of its contract, which has a CONTRACT; empty if it is not on the bus."""
     entry: str
     """`module:function` of its entry point; empty for the spawner and the supervisor, which are not forked by row."""
     user: Callable[[Config], str]
@@ -106,7 +106,7 @@ class Row:
     net: Net
     memory: int | None
     """Bytes of its own that it, and each program it starts, may have (RLIMIT_DATA: all that is private and writable,
-    stacks of threads included). What wants more fails in this process, and ends it at worst. None: no limit."""
+    stacks of threads included). An allocation beyond it fails in this process, and ends it at worst. None: no limit."""
     callers: tuple[str, ...]
     """Who may call it: held by the permissions of its folder on the bus. Root (the supervisor, the command line) can
     always."""
@@ -160,7 +160,7 @@ def _paths(*groups: tuple[str, ...]) -> tuple[Path, ...]:
 
 
 def _front_reads(config: Config) -> tuple[Path, ...]:
-    # What short names stand for; by its folder, as files that are written anew are others to Landlock.
+    # What short names stand for; by its folder, as a replaced file is another one to Landlock.
     return (*_paths(_LIBRARIES, _KERNEL), *_around(config.image.registries_conf))
 
 
@@ -305,8 +305,8 @@ STORAGE = Row(
     user=_root,
     capabilities=frozenset({
         "SYS_ADMIN",  # overlay mounts, trusted.* attributes
-        "CHOWN",  # files of a layer belong to whom the tar says
-        "DAC_OVERRIDE",  # it writes below folders whose mode the tar says; reads blobs of the image worker
+        "CHOWN",  # files of a layer belong to the owners that the tar names
+        "DAC_OVERRIDE",  # it writes below folders whose mode the tar gives; reads blobs of the image worker
         "FOWNER",  # modes, times and attributes of files that belong to others already
         "FSETID",  # set-group-id bits of such files
         "MKNOD",  # device files in layers

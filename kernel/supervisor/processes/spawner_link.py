@@ -34,7 +34,7 @@ class Bye(msgspec.Struct, frozen=True, tag="bye"):
 
 
 class Reread(msgspec.Struct, frozen=True, tag="reread"):
-    """To the spawner: the effective configuration has changed; fork from now on with what its file says."""
+    """To the spawner: the effective configuration has changed; fork from now on with what its file contains."""
 
 
 class Started(msgspec.Struct, frozen=True, tag="started"):

@@ -128,7 +128,7 @@ class Spawning:
             except ConnectionError:  # it died: what is under way is asked again of the next one
                 _LOG.debug("the spawner has gone before %s was sent", type(message).__name__)
             except OSError as error:  # it does not read; who waits for an answer gives up at its deadline
-                _LOG.error("the spawner cannot be told %s: %s", type(message).__name__, error.strerror)
+                _LOG.error("the message %s to the spawner is not sent: %s", type(message).__name__, error.strerror)
 
     def _on_ready(self) -> None:
         assert self._end is not None  # the reader is removed with it
@@ -162,7 +162,7 @@ class Spawning:
     def _on_started(self, name: str, pid: int, pidfd: int) -> None:
         started = Process(pid, pidfd)
         future = self._forks.get(name)
-        if future is None or future.done():  # whoever asked has given up: it must not run beside the next one
+        if future is None or future.done():  # the caller has given up: it must not run beside the next one
             started.signal(signal.SIGKILL)
         else:
             future.set_result(started)

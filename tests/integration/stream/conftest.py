@@ -49,7 +49,7 @@ class Stream:
         self.service = StreamService(self.config)
         self.events: asyncio.Queue[object] = asyncio.Queue()
         self.tasks = Tasks()
-        self.tasks.start(self.service.watch(None, Call(self.events)), "watch")
+        self.tasks.spawn(self.service.watch(None, Call(self.events)), "watch")
 
     async def url(self, kind: Kind = Kind.EXEC, *, seconds: float = 60.0, **fields: object) -> str:
         """A URL that a client may use."""
