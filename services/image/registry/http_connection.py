@@ -44,12 +44,20 @@ class HttpConnection:
         """`sock` is connected; its timeout bounds every wait."""
         self.sock = sock
         self.is_open = True
+        self.is_busy = False
+        """Whether an answer has not been read to its end, so that the next one could not be told from its rest."""
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether another request can be sent."""
+        return self.is_open and not self.is_busy
 
     def tunnel(self, authority: str, headers: Mapping[str, str]) -> None:
         """Have the proxy connect to `authority`, `host:port` (RFC 9110, section 9.3.6), or raise TunnelRefused."""
         exchange = Exchange(self, "CONNECT", authority, {"Host": authority, **headers}, None)
         if not 200 <= exchange.status < 300:
             raise TunnelRefused
+        self.is_busy = False
 
     def start_tls(self, context: ssl.SSLContext, host: str) -> None:
         """Speak TLS from now on, with the server `host`. ssl.SSLError if the handshake fails."""
@@ -82,6 +90,7 @@ class Exchange:
         """Whether the server has closed its side."""
         self.is_finished = False
         """Whether the whole body has been read."""
+        connection.is_busy = True
         connection.sock.sendall(self._request(target, headers, body))
         head = self._head()
         self.status = head.status_code
@@ -179,6 +188,7 @@ class Exchange:
     def _finish(self) -> None:
         """Close the connection unless it can be used again: both sides are done, and nothing came after the body."""
         self.is_finished = True
+        self._connection.is_busy = False
         is_kept = self._protocol.our_state is h11.DONE and not self._is_at_end
         if self._left is None:
             is_kept = is_kept and self._protocol.their_state is h11.DONE and not self._protocol.trailing_data[0]

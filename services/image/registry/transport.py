@@ -120,7 +120,7 @@ class Transport:
             sent["Authorization"] = authorization
         host = str(url.origin)
         known = self._connections.get(url.origin)
-        if known is not None and not known.is_open:  # closed after its last answer
+        if known is not None and not known.is_usable:  # closed after its last answer, or that was not read to its end
             self._drop(url.origin)
             known = None
         reused = known is not None

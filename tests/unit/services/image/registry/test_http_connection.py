@@ -62,7 +62,7 @@ def test_a_body_ends_where_its_framing_says(server: Server, answer: bytes, lengt
     exchange = server.get(answer)
     assert exchange.length == length
     assert body(exchange) == (b"" if length == 0 else b"hello")
-    assert (exchange.is_finished, server.connection.is_open) == (True, kept)
+    assert (exchange.is_finished, server.connection.is_usable) == (True, kept)
     if kept:
         assert body(server.get(HEAD + b"Content-Length: 2\r\n\r\nok")) == b"ok"
 
@@ -82,6 +82,15 @@ def test_chunks_that_break_off(server: Server) -> None:
     exchange = server.get(HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhel", close=True)
     with pytest.raises(BrokenOff):
         body(exchange)
+
+
+def test_a_connection_whose_answer_was_not_read_is_not_used_again(server: Server) -> None:
+    exchange = server.get(HEAD + b"Content-Length: 5\r\n\r\nhel")
+    assert exchange.readinto(memoryview(bytearray(3))) == 3
+    assert (server.connection.is_open, server.connection.is_usable) == (True, False)
+    server.end.sendall(b"lo")
+    assert body(exchange) == b"lo"
+    assert server.connection.is_usable
 
 
 def test_no_answer_at_all(server: Server) -> None:
@@ -124,4 +133,4 @@ def test_a_tunnel_through_a_proxy(server: Server, status: bytes, leads: bool) ->
     with nullcontext() if leads else pytest.raises(TunnelRefused):
         server.connection.tunnel("[2001:db8::1]:443", {"Proxy-Authorization": "Basic x"})
     assert server.end.recv(1000).startswith(b"CONNECT [2001:db8::1]:443 HTTP/1.1\r\nHost: [2001:db8::1]:443\r\nProxy-")
-    assert server.connection.is_open
+    assert server.connection.is_usable == leads
