@@ -1,9 +1,9 @@
 """Messages of the bus and their frames; a message that does not fit is refused. Pure. docs/bus.md describes the wire.
 
 A message is three frames: the protocol's mark, the header, and the body. A caller sends Request and Cancel; a worker
-sends Answer, Progress and Failed. The header says which of these it is and which call it belongs to; the body is the
-structure of the contract. Only the method that the header names says what the body must be, so the two are decoded one
-after the other: the header by `kernel.bus.codec`, the body by msgspec.
+sends Answer, Progress and Failed. The header names the kind of message and the call that it belongs to; the body is
+the structure of the contract. Only the method that the header names decides what the body must be, so the two are
+decoded one after the other: the header by `kernel.bus.codec`, the body by msgspec.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def pack_failure(call: bytes, error: CrispError) -> Frames:
 
 
 def unpack_for_worker(frames: Sequence[bytes]) -> tuple[ToWorker, bytes]:
-    """Return the header and the body of a message from a caller; InvalidInput says why it is refused."""
+    """Return header and body of a message from a caller; raises InvalidInput with the reason if it is refused."""
     fields, body = _split(frames)
     header = _convert(fields, _TO_WORKER)
     if isinstance(header, Cancel) and body:
@@ -108,7 +108,7 @@ def unpack_for_worker(frames: Sequence[bytes]) -> tuple[ToWorker, bytes]:
 
 
 def unpack_for_caller(frames: Sequence[bytes]) -> tuple[ToCaller, bytes]:
-    """Return the header and the body of a message from a worker; InvalidInput says why it is refused."""
+    """Return header and body of a message from a worker; raises InvalidInput with the reason if it is refused."""
     fields, body = _split(frames)
     return _convert(fields, _TO_CALLER), body
 

@@ -37,7 +37,7 @@ from kernel.log import TRACE
 
 _LOG = logging.getLogger(__name__)
 _DRAIN_SECONDS = 4.0
-"""How long calls under way may take when the worker is told to end."""
+"""Seconds that calls under way may take once the worker is being ended."""
 _NO_DEADLINE_SECONDS = 10.0 * 365 * 86400
 
 

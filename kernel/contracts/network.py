@@ -2,8 +2,8 @@
 
 The namespace of a sandbox lies at `Paths.netns`.
 
-Errors: FailedPrecondition (no network configuration is ready; the message says why), Internal (a plugin failed; the
-message is the plugin's own, with its name and the command), DeadlineExceeded (a plugin hung and was ended),
+Errors: FailedPrecondition (no network configuration is ready; the message has the reason), Internal (a plugin failed;
+the message is the plugin's own, with its name and the command), DeadlineExceeded (a plugin hung and was ended),
 InvalidInput (port mappings), AlreadyExists (a host port that another pod has).
 """
 
