@@ -2,7 +2,7 @@
 
 Run by the runtime worker on its event loop, as root with every capability and no filter, because the programs that it
 starts inherit these. Rules kept: an attempt goes on when its caller has left; a call for something that is under way
-waits for that attempt. `kernel.contracts.runtime` says what each method promises.
+waits for that attempt. `kernel.contracts.runtime` specifies each method.
 """
 
 from __future__ import annotations

@@ -80,9 +80,11 @@ class Checkpoints:
             await asyncio.to_thread(_make_folders, folder, images, log)
             await runtime.pause(container.id, Deadline.after(_THAW_SECONDS))
             await criu.dump(criu.dump_command(runtime, container.id, images, folder, log), folder, log)
-        except CrispError as error:
+        except Exception as error:
             await self._release(container)
-            raise type(error)(f"container {container.id}: {error.message}", hint=error.hint) from error
+            if isinstance(error, CrispError):
+                raise type(error)(f"container {container.id}: {error.message}", hint=error.hint) from error
+            raise
         if deadline.remaining() <= 0:
             await self._release(container)  # nobody waits for it any more
         else:

@@ -1,6 +1,6 @@
 """All containers of the worker: created, started, updated, stopped, removed, and taken up again after its death.
 
-Run by the runtime worker on its event loop. Rules kept: one step of a container at a time; state.json says how far a
+Run by the runtime worker on its event loop. Rules kept: one step of a container at a time; state.json records how far a
 container came before each step that cannot be seen from outside; one that was left half-made is removed and made
 again; nothing of it is left after an error in `create` or after `remove`, but its root file system and its log.
 """
@@ -135,12 +135,12 @@ class Containers:
             planned = await plan.prepare(self._context, self._profiles, pod, runtime, request, pid_namespace, deadline)
             try:
                 enter = self._enter(runtime, pod, planned.state.conmon_cgroup)
-                state = await launch.launch(self._context, pod, request, planned, enter, deadline)
+                state = await launch.create(self._context, pod, request, planned, enter, deadline)
             except Exception:
                 await self._undo(request.container)
                 raise
             self._follow(Container(request.container, ContainerBundle(self._context.root, request.container), state))
-            assert state.created is not None  # set by `launch`
+            assert state.created is not None  # set by `launch.create`
             return state.created
 
     async def start(self, request: ContainerRequest, deadline: Deadline) -> Started:
@@ -154,7 +154,7 @@ class Containers:
                 await start.restore_processes(self._context, pod, container, runtime, enter, deadline)
                 self._follow(container)
             else:
-                await start.start(container, runtime, deadline)
+                await start.run_once(container, runtime, deadline)
             return Started(started_at=container.state.started_at, pid=container.fact().pid)
 
     async def stop(self, request: StopRequest) -> None:
@@ -198,7 +198,7 @@ class Containers:
         async with self._locks.hold(request.container):
             container = self.get(request.container)
             runtime = self.runtime(container)
-            held = await update.update(self._context, container, runtime, request.resources, deadline)
+            held = await update.change_limits(self._context, container, runtime, request.resources, deadline)
             return Updated(resources=held)
 
     def close(self) -> None:

@@ -23,7 +23,7 @@ from services.runtime.programs import conmon, container_log
 from services.runtime.records.bundle import ContainerBundle, ContainerState
 
 
-async def launch(
+async def create(
     context: Context, pod: Pod, request: CreateRequest, plan: Plan, enter: conmon.Enter, deadline: Deadline
 ) -> ContainerState:
     """Write the bundle and have conmon create the container. Return its state, which is on disk too.

@@ -19,7 +19,7 @@ from services.runtime.programs.oci_runtime import OciRuntime
 from services.runtime.records.container import Container
 
 
-async def start(container: Container, runtime: OciRuntime, deadline: Deadline) -> None:
+async def run_once(container: Container, runtime: OciRuntime, deadline: Deadline) -> None:
     """Let the container's process run; one that runs is success. After an error it may be started again."""
     if container.state.phase == "starting" and await runtime.state(container.id, deadline) != "created":
         container.change(phase="started")

@@ -29,7 +29,7 @@ from services.runtime.spec.limits import Support
 _LOG = logging.getLogger(__name__)
 
 
-async def update(
+async def change_limits(
     context: Context, container: Container, runtime: OciRuntime, asked: Resources, deadline: Deadline
 ) -> Resources:
     """Give a created or running container new limits. Return all limits that hold afterwards.

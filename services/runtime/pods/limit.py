@@ -14,7 +14,7 @@ from services.runtime.node import host_support
 from services.runtime.spec import limits, resources
 
 
-def limit(cgroups: Cgroups, cgroup: PodCgroup, request: PodRequest) -> None:
+def write(cgroups: Cgroups, cgroup: PodCgroup, request: PodRequest) -> None:
     """Write the limits that a request asks for; does nothing for a cgroup that is not crisp's, or without limits.
 
     InvalidInput for what the host does not have, FailedPrecondition for a memory limit below the current use.

@@ -33,7 +33,7 @@ def make(context: Context, made_cgroups: MadeCgroups, pod: Pod) -> None:
     owner = request.user_namespace.root if request.user_namespace else (0, 0)
     note(pod)
     made_cgroups.make(pod.cgroup, pod.id)
-    limit.limit(context.cgroups, pod.cgroup, request)
+    limit.write(context.cgroups, pod.cgroup, request)
     host_name = pod_request.host_name(request)
     if request.ipc is not NamespaceMode.NODE:
         namespace_pins.mount_shm(folder.shm, context.config.runtime.shm_size, owner)

@@ -135,7 +135,7 @@ class Pods:
             pod = self.get(request.sandbox)
             wanted = replace(pod.request, resources=request.resources, overhead=request.overhead)
             await thread.run(
-                lambda: limit.limit(self._context.cgroups, pod.cgroup, wanted), deadline, f"pod {pod.id}: limits"
+                lambda: limit.write(self._context.cgroups, pod.cgroup, wanted), deadline, f"pod {pod.id}: limits"
             )
             pod.change(replace(pod.record, request=wanted))
 

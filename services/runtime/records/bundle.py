@@ -26,7 +26,7 @@ from typing import Generic, Literal, TypeVar
 import msgspec
 
 from kernel.contracts.runtime import Created, CreateRequest, PodRequest
-from kernel.errors import CrispError
+from kernel.errors import CrispError, from_os
 from kernel.host import files
 from kernel.host.pidfd import Identity
 from kernel.ids import ContainerId, SandboxId, container_id, sandbox_id
@@ -98,8 +98,11 @@ class Record(Generic[_T]):
         self._kind = kind
 
     def write(self, value: _T) -> None:
-        """Replace the file with one that holds `value`."""
-        files.replace(self._path, msgspec.json.encode(value), durable=False)
+        """Replace the file with one that holds `value`; ResourceExhausted or Internal if it cannot be written."""
+        try:
+            files.replace(self._path, msgspec.json.encode(value), durable=False)
+        except OSError as error:
+            raise from_os(error, f"{self._path} cannot be written") from error
 
     def exists(self) -> bool:
         """Return whether the file is there, damaged or not."""

@@ -38,7 +38,7 @@ class Container:
         """Nanoseconds since 1970; 0 before it has exited."""
         self.oom_killed = False
         self.known = True
-        """Whether the exit code is known. It says something only once the container has exited."""
+        """Whether the exit code is known. Meaningful only once the container has exited."""
         self.frozen = False
         """Whether a checkpoint keeps it frozen until its files have been read."""
         self.monitor_lost = False

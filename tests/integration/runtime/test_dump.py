@@ -171,6 +171,33 @@ async def test_criu_fails_and_the_container_runs_on(fake: Node) -> None:
     assert not fake.config.paths.checkpoint(container).exists()
 
 
+async def test_a_bug_in_the_middle_of_a_dump_leaves_nothing_frozen(fake: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(*_: object) -> None:
+        raise KeyError("a bug")
+
+    container = await fake.run(await fake.pod(), *COUNT)
+    monkeypatch.setattr(criu, "dump", broken)
+    with pytest.raises(KeyError):
+        await dump(fake, container)
+    assert not (await fake.fact(container)).frozen
+    await counts(fake, container)
+
+
+async def test_two_who_ask_at_once_get_one_dump(fake: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    dumps, real = list[object](), criu.dump
+
+    async def counting(command: list[str], folder: Path, log: Path) -> None:
+        dumps.append(command)
+        await real(command, folder, log)
+
+    monkeypatch.setattr(criu, "dump", counting)
+    container = await fake.run(await fake.pod(), *COUNT)
+    await asyncio.gather(dump(fake, container), dump(fake, container))
+    assert len(dumps) == 1
+    await seal(fake, container)
+    await counts(fake, container)
+
+
 async def test_a_worker_dies_with_a_frozen_container(fake: Node) -> None:
     container = await fake.run(await fake.pod(), *COUNT)
     await dump(fake, container)

@@ -30,7 +30,7 @@ def groups(tmp_path: Path) -> Cgroups:
 
 
 def test_a_cgroup_of_crisps_own_gets_the_containers_limits_and_the_overhead(groups: Cgroups, tmp_path: Path) -> None:
-    limit.limit(groups, CGROUP, REQUEST)
+    limit.write(groups, CGROUP, REQUEST)
     assert (tmp_path / "pod" / "memory.max").read_text() == "4096"
 
 
@@ -41,10 +41,10 @@ def test_a_cgroup_of_the_kubelets_or_a_pod_without_limits_is_left_alone(
     request = replace(REQUEST, cgroup_parent="/pod") if case == "named" else REQUEST
     request = replace(request, resources=Resources(), overhead=Resources()) if case == "none" else request
     cgroup = PodCgroup(driver="systemd", name="pod.slice") if case == "slice" else CGROUP
-    limit.limit(groups, cgroup, request)
+    limit.write(groups, cgroup, request)
     assert (tmp_path / "pod" / "memory.max").read_text() == "max"
 
 
 def test_processors_that_the_host_does_not_have_are_rejected(groups: Cgroups) -> None:
     with pytest.raises(InvalidInput, match="cpuset_cpus"):
-        limit.limit(groups, CGROUP, replace(REQUEST, resources=Resources(cpuset_cpus="100000")))
+        limit.write(groups, CGROUP, replace(REQUEST, resources=Resources(cpuset_cpus="100000")))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from kernel.errors import Internal
 from kernel.host.pidfd import Identity
 from kernel.ids import ContainerId, SandboxId
 from services.runtime.records import bundle
@@ -24,6 +25,11 @@ def test_what_is_written_reads_back(tmp_path: Path) -> None:
     assert record.read() == STATE
     assert [entry.name for entry in tmp_path.iterdir()] == ["state.json"]
     assert (tmp_path / "state.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_cannot_be_written_is_an_error_with_its_path(tmp_path: Path) -> None:
+    with pytest.raises(Internal, match=r"gone/state\.json cannot be written: No such file"):
+        Record(tmp_path / "gone" / "state.json", ContainerState).write(STATE)
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 10, b'{"phase": "created"}', b'{"phase": "crea', b"[]"])
