@@ -1,9 +1,9 @@
-"""Volumes whose owners are mapped: an id-mapped copy of each source, which the OCI runtime binds like any folder.
+"""Makes id-mapped copies of volumes (mounts[].uidMappings, gidMappings), which the OCI runtime binds like any folder.
 
-Run by the runtime worker. The copies are made here and not by the OCI runtime, so that they work with one that knows
-none (runc before 1.2). They are attached below Paths.runtime_state, in `mounts/ID`, apart from the bundle: a bundle is
-deleted with all in it, and what is mounted here is somebody's data. So here mount points are only ever unmounted, and
-taken away one by one: where something is still mounted, the kernel refuses.
+Run by the runtime worker. The copies are made here and not by the OCI runtime, so that they work with one that cannot
+make any (runc before 1.2). They are attached below Paths.runtime_state, in `mounts/ID`, apart from the bundle: a bundle
+is deleted with everything in it, and what is mounted here is somebody's data. So mount points are only unmounted here,
+and removed one by one: if something is still mounted on one, the kernel refuses.
 """
 
 from __future__ import annotations
@@ -28,21 +28,22 @@ class Copy:
     """One id-mapped copy to make."""
 
     index: int
-    """Of the request's mount."""
+    """The mount's index in the request."""
     source: str
     point: Path
+    """Where the copy is attached."""
     id_map: IdMap
     slave: bool
-    """Whether mounts that appear in the source later appear in the copy."""
+    """Whether mounts that are made in the source later appear in the copy too."""
 
 
-def folder(root: Path, container: ContainerId) -> Path:
-    """Where a container's copies are attached."""
-    return root / "mounts" / container
+def folder(root: Path, container_id: ContainerId) -> Path:
+    """Return the folder in which a container's copies are attached. `root`: Paths.runtime_state."""
+    return root / "mounts" / container_id
 
 
 def plan(root: Path, request: CreateRequest, sources: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[Copy, ...]]:
-    """The sources that the OCI runtime shall bind, and the copies to make for that. Pure."""
+    """Return the paths that the OCI runtime shall bind, and the copies to make for that. Pure."""
     found, copies = list(sources), []
     for index, mount in enumerate(request.mounts):
         if mount.id_map is None:
@@ -55,7 +56,10 @@ def plan(root: Path, request: CreateRequest, sources: tuple[str, ...]) -> tuple[
 
 
 async def make(copies: tuple[Copy, ...], pod: PodRequest, pin: Path, deadline: Deadline) -> None:
-    """Attach the copies. The pod's own mapping is that of its user namespace; another one gets one for the moment."""
+    """Attach the copies. `pin`: the pod's user namespace.
+
+    A map other than the pod's gets a user namespace of its own, for the moment of the call.
+    """
     for id_map in dict.fromkeys(copy.id_map for copy in copies):
         same = [copy for copy in copies if copy.id_map == id_map]
         if id_map == pod.user_namespace:
@@ -65,9 +69,9 @@ async def make(copies: tuple[Copy, ...], pod: PodRequest, pin: Path, deadline: D
                 await asyncio.to_thread(_attach, same, made / "user")
 
 
-def remove(root: Path, container: ContainerId) -> None:
-    """Take all copies off; gone already is success."""
-    at = folder(root, container)
+def remove(root: Path, container_id: ContainerId) -> None:
+    """Unmount all copies of a container; none is success."""
+    at = folder(root, container_id)
     try:
         names = os.listdir(at)
     except FileNotFoundError:  # it had none

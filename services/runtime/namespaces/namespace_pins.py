@@ -1,7 +1,7 @@
-"""A pod's IPC and UTS namespaces: made by a throw-away thread, kept alive by bind mounts on files of the bundle.
+"""Makes a pod's IPC and UTS namespaces, and keeps them alive by bind mounts on files of the bundle (pins).
 
-No process is started: the thread unshares, sets the host name, and mounts /proc/self/task/TID/ns/* on the pins.
-A namespace that the pod shares with the host gets no pin.
+Run by the runtime worker, in a throw-away thread: it unshares, sets the host name, and mounts
+/proc/self/task/TID/ns/* on the pins. No process is started. A namespace that the pod shares with the host gets no pin.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from kernel.host import syscalls
 
 
 def pin(ipc: Path | None, uts: Path | None, hostname: str) -> None:
-    """Make the namespaces whose pins are given. Changes the calling thread for good: run it in one of its own."""
+    """Make the namespaces whose pins are given; those that are pinned already stay.
+
+    It changes the calling thread for good: run it in a thread of its own.
+    """
     wanted = [(ipc, "ipc", syscalls.CLONE_NEWIPC), (uts, "uts", syscalls.CLONE_NEWUTS)]
     todo = [(path, kind, flag) for path, kind, flag in wanted if path is not None and not pinned(path)]
     if not todo:
@@ -34,7 +37,7 @@ def pin(ipc: Path | None, uts: Path | None, hostname: str) -> None:
 
 
 def pinned(path: Path) -> bool:
-    """Whether a namespace is mounted on the file: its device is then not that of the folder."""
+    """Return whether a namespace is mounted on the file: its device then differs from that of its folder."""
     try:
         return os.lstat(path).st_dev != os.lstat(path.parent).st_dev
     except FileNotFoundError:
@@ -42,7 +45,7 @@ def pinned(path: Path) -> bool:
 
 
 def name(uts: Path, hostname: str) -> None:
-    """Set the host name of a pinned namespace. Changes the calling thread for good."""
+    """Set the host name of a pinned UTS namespace. It changes the calling thread for good."""
     try:
         fd = os.open(uts, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -55,7 +58,10 @@ def name(uts: Path, hostname: str) -> None:
 
 
 def mount_shm(path: Path, size: int = 64 << 20, owner: tuple[int, int] = (0, 0)) -> None:
-    """The pod's /dev/shm; mounted already is success."""
+    """Mount the pod's /dev/shm, of `size` bytes; one that is mounted already is success.
+
+    `owner`: user and group of its root on the host.
+    """
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     if os.path.ismount(path):
         return
@@ -67,7 +73,7 @@ def mount_shm(path: Path, size: int = 64 << 20, owner: tuple[int, int] = (0, 0))
 
 
 def unmount(path: Path) -> None:
-    """Take off all that is mounted on the path; nothing there is success."""
+    """Unmount everything that is mounted on the path; nothing is success."""
     while True:
         try:
             syscalls.umount2(path, syscalls.MNT_DETACH | syscalls.UMOUNT_NOFOLLOW)

@@ -1,8 +1,9 @@
-"""A pod's user namespace, with the network, IPC and UTS namespaces that it owns.
+"""Makes a pod's user namespace, with the network, IPC and UTS namespaces that it owns.
 
-Run by the runtime worker. The kernel lets only a process of one thread make a user namespace, so a throw-away child
-does (`unshare`, then `cat`, whose echo says that it is there), and ends once maps are written and pins are mounted: no
-process stays. Both maps are written from outside, by root of the host: setgroups(2) works inside.
+Run by the runtime worker. The kernel lets only a process with one thread make a user namespace, so a throw-away child
+does it (`unshare`, then `cat`, whose echo shows that the namespace is made). It ends once the maps are written and the
+pins are mounted: no process stays. Both maps are written from outside, by the host's root, so that setgroups(2) works
+inside.
 """
 
 from __future__ import annotations
@@ -22,16 +23,19 @@ from kernel.host.aio import Deadline
 from services.runtime.namespaces import namespace_pins
 
 LEAST_KERNEL = (6, 8)
-"""Overlays over id-mapped layers are made with what this one brought."""
+"""The first release in which overlays of id-mapped layers can be made as storage makes them."""
 
 
 @asynccontextmanager
 async def child(kinds: tuple[str, ...], id_map: IdMap, deadline: Deadline) -> AsyncIterator[Path]:
-    """The folder of /proc with the namespaces of a child that has a user namespace, and the `kinds` owned by it."""
+    """Yield the folder of /proc with the namespaces of a child that has a user namespace, and the `kinds` owned by it.
+
+    `kinds`: names as the options of unshare(1) have them. FailedPrecondition if this host makes no user namespaces.
+    """
     command = ["unshare", "--user", *(f"--{kind}" for kind in kinds), "cat"]
     pipe = asyncio.subprocess.PIPE
     started = await process.start(command, stdin=pipe, stdout=pipe)
-    assert started.stdin is not None  # asked for above
+    assert started.stdin is not None  # it was started with both pipes
     assert started.stdout is not None
     try:
         async with deadline.limit("making a user namespace"):
@@ -53,10 +57,13 @@ async def child(kinds: tuple[str, ...], id_map: IdMap, deadline: Deadline) -> As
 
 
 async def pin(pins: dict[str, Path], id_map: IdMap, deadline: Deadline) -> None:
-    """Make a user namespace and those that it owns, and pin each; all pinned already is success."""
+    """Make a user namespace and those that it owns, and pin each; if all are pinned already, that is success.
+
+    `pins`: paths by kind: `user`, and `net`, `ipc` or `uts`.
+    """
     if all(namespace_pins.pinned(path) for path in pins.values()):
         return
-    for path in pins.values():  # each must belong to the same user namespace
+    for path in pins.values():  # all must belong to the same user namespace
         namespace_pins.unmount(path)
     kinds = tuple(kind for kind in pins if kind != "user")
     async with child(kinds, id_map, deadline) as made:
@@ -74,19 +81,19 @@ def _mount(made: Path, pins: dict[str, Path]) -> None:
 
 
 async def supported(folder: Path, deadline: Deadline) -> bool:
-    """Whether this host can have them: a kernel that is new enough, and a folder that can be id-mapped."""
+    """Return whether pods can have user namespaces: the kernel is new enough, and `folder` can be id-mapped."""
     if kernel_version(os.uname().release) < LEAST_KERNEL:
         return False
     one = IdRange(container_id=0, host_id=1, length=1)
     try:
         async with child((), IdMap(uids=one, gids=one), deadline) as made:
             return await asyncio.to_thread(_can_be_mapped, folder, made / "user")
-    except FailedPrecondition:  # said above: user namespaces are switched off
+    except FailedPrecondition:  # user namespaces are switched off
         return False
 
 
 def kernel_version(release: str) -> tuple[int, int]:
-    """The first two numbers of uname(2)'s release. Pure."""
+    """Return the first two numbers of uname(2)'s release. Pure."""
     numbers = re.match(r"(\d+)(?:\.(\d+))?", release)
     return (int(numbers[1]), int(numbers[2] or 0)) if numbers else (0, 0)
 
@@ -101,7 +108,7 @@ def _can_be_mapped(folder: Path, namespace: Path) -> bool:
     except OSError as error:
         if error.errno in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.ENOENT):
             return False
-        raise Internal(f"looking whether {folder} can be id-mapped: {error.strerror}") from error
+        raise Internal(f"folder {folder}: trying to id-map it: {error.strerror}") from error
     return True
 
 

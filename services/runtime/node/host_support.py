@@ -1,15 +1,11 @@
-"""What the host offers, and where an image's volumes lie in a container's root. Run by the runtime worker."""
+"""Finds out what the host and this process allow: controllers, capabilities, names. Run by the runtime worker."""
 
 from __future__ import annotations
 
-import os
 import socket
 from contextlib import suppress
 from pathlib import Path
 
-from kernel.contracts.runtime import CreateRequest
-from kernel.errors import InvalidInput
-from kernel.host import syscalls
 from services.runtime.cgroups.hierarchies import Hierarchies
 from services.runtime.spec import limits
 from services.runtime.spec.inputs import Host
@@ -54,44 +50,3 @@ def resolv_conf() -> bytes:
         return Path("/etc/resolv.conf").read_bytes()
     except OSError:  # none: the pod has none either
         return b""
-
-
-def volumes(rootfs: Path, request: CreateRequest, owner: tuple[int, int] = (0, 0)) -> tuple[tuple[str, str], ...]:
-    """The image's volumes as folders of the container's own root, made where missing.
-
-    Mounted onto themselves they stay writable where the root is read-only, keep what the image put in them, and
-    go with the container. Every path is resolved inside the root.
-    """
-    found = []
-    top = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        for path in sorted({"/" + os.path.normpath("/" + volume).lstrip("/") for volume in request.image.volumes}):
-            if path == "/" or path == "/proc" or path.startswith(("/proc/", "/sys/", "/dev/")):
-                raise InvalidInput(f"image {request.image_name}: Volumes: {path[:64]!r} may not be a volume")
-            found.append((path, _folder(top, path, request.image_name, owner)))
-    finally:
-        os.close(top)
-    return tuple(found)
-
-
-def _folder(top: int, path: str, image: str, owner: tuple[int, int]) -> str:
-    """The host's path of a folder inside the root; made where missing."""
-    parts = path.strip("/").split("/")
-    try:
-        for count in range(1, len(parts) + 1):
-            parent = syscalls.openat2(
-                top, "/".join(parts[: count - 1]) or ".", os.O_PATH | os.O_DIRECTORY, syscalls.RESOLVE_IN_ROOT
-            )
-            try:
-                with suppress(FileExistsError):  # the image has it, or a link to it
-                    os.mkdir(parts[count - 1], 0o755, dir_fd=parent)
-                    os.chown(parts[count - 1], *owner, dir_fd=parent, follow_symlinks=False)
-            finally:
-                os.close(parent)
-        fd = syscalls.openat2(top, "/".join(parts), os.O_PATH | os.O_DIRECTORY, syscalls.RESOLVE_IN_ROOT)
-    except OSError as error:
-        raise InvalidInput(f"image {image}: Volumes: {path!r}: {error.strerror}") from error
-    try:
-        return os.readlink(f"/proc/self/fd/{fd}")
-    finally:
-        os.close(fd)

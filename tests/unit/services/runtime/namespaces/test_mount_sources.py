@@ -11,12 +11,6 @@ from kernel.errors import FailedPrecondition, InvalidInput
 from kernel.ids import ContainerId, SandboxId
 from services.runtime.namespaces import mount_sources
 
-TABLE = r"""
-22 1 0:20 / / rw,relatime - overlay crisp rw
-23 22 0:21 / /mnt/a\040b rw shared:7 - nfs4 server:/x rw
-24 22 0:22 / /mnt rw master:3 propagate_from:2 - ext4 /dev/sda rw
-""".strip()
-
 
 def request(*host_paths: str) -> CreateRequest:
     mounts = tuple(Mount(container_path="/x", host_path=path) for path in host_paths)
@@ -60,34 +54,6 @@ def test_what_cannot_be_made_is_refused(tmp_path: Path) -> None:
         mount_sources.make_missing(find(tmp_path, f"{tmp_path}/dangling"))
     with pytest.raises(InvalidInput, match=r"mounts\[0\]\.host_path: .*Not a directory"):
         find(tmp_path, f"{tmp_path}/file/below")
-
-
-def test_the_mount_table() -> None:
-    table = mount_sources.parse_mount_table(TABLE)
-    assert [(mount.point, mount.fstype) for mount in table] == [
-        ("/", "overlay"), ("/mnt/a b", "nfs4"), ("/mnt", "ext4"),
-    ]  # fmt: skip
-    assert mount_sources.mount_of("/mnt/a b/c", table).marks == ("shared:7",)
-    assert mount_sources.mount_of("/mnt/a", table).marks == ("master:3", "propagate_from:2")
-    assert mount_sources.mount_of("/mntx", table).point == "/"
-
-
-def test_which_mounts_could_hang() -> None:
-    assert [mount.point for mount in mount_sources.slow_mounts(TABLE)] == ["/mnt/a b"]
-    assert mount_sources.slow_mounts("1 1 0:1 / / rw - nfs4 server:/ rw") == []
-
-
-def test_what_a_path_enters(tmp_path: Path) -> None:
-    share = tmp_path / "share"
-    (tmp_path / "to-share").symlink_to("share")
-    (tmp_path / "deep").mkdir()
-    (tmp_path / "deep" / "up").symlink_to("../to-share/x")
-    (tmp_path / "loop").symlink_to("loop")
-    points = [str(share)]
-    for path in (f"{share}", f"{share}/x", f"{tmp_path}/to-share", f"{tmp_path}/deep/up", f"{tmp_path}/deep/../share"):
-        assert mount_sources.entered(path, points) == str(share), path
-    for path in (str(tmp_path), f"{tmp_path}/deep", f"{tmp_path}/sharex", f"{tmp_path}/loop/share", "/"):
-        assert mount_sources.entered(path, points) == "", path
 
 
 def test_an_image_volume_must_be_mounted(tmp_path: Path) -> None:
