@@ -20,7 +20,7 @@ from services.runtime.checkpoints import restore
 from services.runtime.containers import monitors
 from services.runtime.context import Context
 from services.runtime.exits import stop_signal
-from services.runtime.namespaces import mapped_mounts, mount_sources, namespace_pins
+from services.runtime.namespaces import declared_volumes, mapped_mounts, mount_sources, namespace_pins, slow_sources
 from services.runtime.node import devices, gather, host_support
 from services.runtime.pods.pod import Pod
 from services.runtime.programs.oci_runtime import OciRuntime
@@ -69,7 +69,7 @@ async def prepare(
     """
     oci_mounts.check(request)
     await _check_read_only_mounts(request, runtime, deadline)
-    await mount_sources.wait_answers(request, deadline)
+    await slow_sources.wait_answers(request, deadline)
     confinement = await profiles.find(pod.request, request, deadline)
     wanted = _Wanted(pod=pod, request=request, runtime=runtime, confinement=confinement, pid_namespace=pid_namespace)
     plan = await thread.run(
@@ -182,7 +182,7 @@ def _mount_sources(context: Context, wanted: _Wanted, rootfs: Path, found: mount
         hostname=str(pod.folder.hostname),
         hosts="/etc/hosts" if on_host and Path("/etc/hosts").is_file() else "",
         mounts=mapped_mounts.plan(context.root, request, found.paths)[0],
-        volumes=host_support.volumes(rootfs, request, ids.root if ids else (0, 0)),
+        volumes=declared_volumes.make(rootfs, request, ids.root if ids else (0, 0)),
         defaults=gather.mounts(context.config.runtime),
     )
 
