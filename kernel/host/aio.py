@@ -131,18 +131,22 @@ class Tasks:
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[object]] = set()
 
-    def run(self, coroutine: Coroutine[object, object, _T], name: str) -> asyncio.Task[_T]:
-        """Run `coroutine` beside the caller, who awaits the task or hands it to somebody who does."""
+    def run(self, coroutine: Coroutine[object, object, _T], name: str, *, remembered: bool = False) -> asyncio.Task[_T]:
+        """Run `coroutine` beside the caller, who awaits the task or hands it to somebody who does.
+
+        `remembered`: the task is kept for callers that may come, or may not. Python never drops such a task, so its
+        error is reported as soon as it ends, and raised in each caller as well.
+        """
         task = asyncio.get_running_loop().create_task(coroutine, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        if remembered:
+            task.add_done_callback(_report)
         return task
 
     def spawn(self, coroutine: Coroutine[object, object, object], name: str) -> Spawned:
         """Run `coroutine` beside everything else; nobody awaits it. Its error is logged and counted (`FAILURES`)."""
-        task = self.run(coroutine, name)
-        task.add_done_callback(_report)
-        return Spawned(task)
+        return Spawned(self.run(coroutine, name, remembered=True))
 
     async def close(self) -> None:
         """Cancel all tasks and wait until they have ended. An error that one ends with is reported as any other."""

@@ -18,7 +18,7 @@ from kernel.config.sections import Config
 from kernel.contracts.contract import Nothing
 from kernel.contracts.storage import ContainerRequest, Mounted, MountRequest, Usage
 from kernel.errors import NotFound
-from kernel.host.aio import Joins, KeyedLock, Tasks
+from kernel.host.aio import Joins, KeyedLock, Tasks, result_of
 from kernel.ids import ContainerId
 from services.storage.layer_methods import LayerMethods
 from services.storage.roots.container_folders import ContainerFolders
@@ -49,7 +49,7 @@ class ContainerMethods:
         self._unmounts: Joins[ContainerId, Nothing] = Joins(tasks)
         self._measures: Joins[ContainerId, Usage] = Joins(tasks)
         self._refreshes: Joins[str, None] = Joins(tasks)
-        self._choosing = tasks.run(self._choose_driver(), "choose the driver")
+        self._choosing = tasks.run(self._choose_driver(), "choose the driver", remembered=True)
 
     async def _choose_driver(self) -> str:
         """Choose overlays if the configuration and the kernel allow them, else copies."""
@@ -65,7 +65,7 @@ class ContainerMethods:
 
     async def driver(self) -> str:
         """Return how roots are made: `overlay` or `vfs`."""
-        return await asyncio.shield(self._choosing)
+        return await result_of(self._choosing)
 
     async def mount(self, request: MountRequest, call: Call) -> Mounted:
         """Mount a container's root and read its user and group files."""

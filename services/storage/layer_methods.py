@@ -28,7 +28,7 @@ from kernel.contracts.storage import (
     Usage,
 )
 from kernel.errors import CrispError, FailedPrecondition
-from kernel.host.aio import Deadline, Joins, KeyedLock, Tasks
+from kernel.host.aio import Deadline, Joins, KeyedLock, Tasks, result_of
 from kernel.ids import DiffId, digest
 from services.storage.layers.checking import Checker
 from services.storage.layers.exporting import Exporter
@@ -59,7 +59,7 @@ class LayerMethods:
         self._checks: Joins[CheckRequest, Checked] = Joins(tasks)
         self._removals: Joins[DiffId, Nothing] = Joins(tasks)
         self._exporter.clear()
-        self._settling = tasks.run(self._settle(), "check unverified layers")
+        self._settling = tasks.run(self._settle(), "check unverified layers", remembered=True)
 
     def close(self) -> None:
         """End the threads, and note that storage ends in order. Blocks."""
@@ -125,7 +125,7 @@ class LayerMethods:
 
     async def settle(self, request: Nothing, call: Call) -> Nothing:
         """Wait until every layer that was unverified at the start has been checked."""
-        await asyncio.shield(self._settling)
+        await result_of(self._settling)
         return Nothing()
 
     async def export(self, request: ExportRequest, call: Call) -> Exported:

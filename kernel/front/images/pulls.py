@@ -13,7 +13,7 @@ from kernel.front.images import fs_info, pull_flow
 from kernel.front.memory.image_memory import PullProgress, PullUnderWay
 from kernel.front.requests import image_spec
 from kernel.front.requests.image_spec import PullPlan
-from kernel.host.aio import FAILURES, Deadline
+from kernel.host.aio import FAILURES, Deadline, result_of
 from kernel.ids import ImageId
 
 _LOG = logging.getLogger(__name__)
@@ -46,8 +46,7 @@ async def waiting(front: Front, pull: PullUnderWay) -> AsyncIterator[None]:
 
 async def result(pull: PullUnderWay) -> ImageId:
     """Return the id of the pulled image, or raise the pull's error."""
-    await asyncio.wait((pull.task,))  # unlike shield(), this takes no error off a pull whose callers have all left
-    return pull.task.result()
+    return await result_of(pull.task)
 
 
 async def _abandon(front: Front, pull: PullUnderWay) -> None:

@@ -148,6 +148,15 @@ async def test_an_error_that_nobody_retrieved_is_not_lost(caplog: pytest.LogCapt
     assert FAILURES.bugs == before + 1
 
 
+async def test_the_error_of_a_remembered_task_is_reported_and_raised(caplog: pytest.LogCaptureFixture) -> None:
+    remembered = Tasks().run(broken(), "the work", remembered=True)
+    await a_turn()
+    (record,) = caplog.records
+    assert record.levelno == logging.CRITICAL
+    with pytest.raises(ValueError, match="broken"):
+        await aio.result_of(remembered)
+
+
 async def test_a_broken_callback_is_not_lost(caplog: pytest.LogCaptureFixture) -> None:
     aio.report_lost_errors()
     before = FAILURES.bugs
