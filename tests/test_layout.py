@@ -26,11 +26,6 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "kernel/bus/endpoint.py": "tests/integration/bus/test_bus.py",
     "kernel/bus/worker.py": "tests/integration/bus/test_bus.py",
     "kernel/cli/": "tests/integration/cli/test_command_line.py",  # on a real daemon; what is pure has its own
-    # The image calls, with workers of paper.
-    "kernel/front/memory/image_memory.py": "tests/unit/kernel/front/images/test_pulls.py",
-    "kernel/front/responses/image_views.py": "tests/unit/kernel/front/images/test_image_service.py",
-    "kernel/front/requests/image_spec.py": "tests/unit/kernel/front/images/test_pull_flow.py",
-    "kernel/front/node/doctor.py": "tests/integration/cli/test_command_line.py",
     "kernel/stream/wires/channel.py": "tests/unit/kernel/stream/sessions/test_pump.py",  # an interface
     "kernel/stream/methods.py": "tests/integration/stream/test_remote_command.py",  # as the front calls it
     "kernel/stream/session.py": "tests/integration/stream/test_remote_command.py",  # what its two kinds share
