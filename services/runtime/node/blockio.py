@@ -1,8 +1,8 @@
-"""Block I/O classes: the administrator's file of weights and limits by device, as OCI's `blockIO`. Pure.
+"""Turns classes of block I/O into `linux.resources.blockIO` (config-linux.md, Block IO). Pure.
 
-The file is what goresctrl reads for the peers: `Classes`, each a list of parts. A part without `Devices` sets the
-weight for all devices; one with them (paths, `*` and `[a-z]` as a shell has them) sets weight and limits for those. A
-later part replaces what an earlier one said of a device.
+The classes are in a file of the administrator, in the format of goresctrl, which other runtimes read: `Classes`, each
+a list of parts. A part without `Devices` sets the weight for all devices; one with them (paths, with `*` and `[a-z]`
+as in a shell) sets weight and limits for those. A later part replaces an earlier one's values for a device.
 """
 
 from __future__ import annotations
@@ -18,18 +18,20 @@ from services.runtime.spec.additions import Json
 from services.runtime.spec.limits import Write
 
 BFQ = "blkio.bfq.weight"
+"""The file of cgroup v1 with the weight for the scheduler bfq."""
 _QUANTITY = re.compile(r"(\d{1,19})(?:\.(\d{1,9}))?(?:[eE](\d{1,2})|(Ki|Mi|Gi|Ti|Pi|Ei|m|k|M|G|T|P|E))?", re.ASCII)
 _UNITS = {
     **{unit: 1000 ** (power + 1) for power, unit in enumerate("kMGTPE")},
     **{f"{unit}i": 1024 ** (power + 1) for power, unit in enumerate("KMGTPE")},
 }
 _LEAST_WEIGHT, _MOST_WEIGHT = 10, 1000
+"""The range that the OCI specification gives a weight."""
 Number = tuple[int, int]
 """A device's major and minor number."""
 
 
-class _Written(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="pascal"):
-    """A part as the file has it."""
+class _FilePart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="pascal"):
+    """A part in the form that it has in the file."""
 
     devices: list[str] = []
     weight: str | int | float | None = None
@@ -39,35 +41,41 @@ class _Written(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     throttle_write_iops: str | int | float | None = msgspec.field(name="ThrottleWriteIOPS", default=None)
 
 
-class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="pascal"):
-    classes: dict[str, list[_Written]] = {}
+class _ClassesFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="pascal"):
+    """The file."""
+
+    classes: dict[str, list[_FilePart]] = {}
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
-    """What a class says of some devices, or of all where it names none."""
+    """What a class sets for some devices, or for all if it names none."""
 
     devices: tuple[str, ...] = ()
+    """Patterns of paths."""
     weight: int | None = None
     limits: dict[str, int] = {}
-    """By OCI's name, `throttleReadBpsDevice` and so on."""
+    """Bytes or operations per second, by the OCI field: `throttleReadBpsDevice` and so on."""
 
 
 def parse(content: bytes, path: str) -> dict[str, tuple[Part, ...]]:
-    """The classes of a file; FailedPrecondition names the part that cannot be."""
+    """Return the classes in a file, by name; FailedPrecondition names a part that is wrong."""
     try:
-        read = msgspec.convert(yaml.safe_load(content) or {}, _File)
+        document = msgspec.convert(yaml.safe_load(content) or {}, _ClassesFile)
     except (yaml.YAMLError, msgspec.ValidationError, UnicodeDecodeError) as error:
         raise FailedPrecondition(f"block I/O classes {path}: {error}") from error
     return {
         name: tuple(_part(written, f"block I/O classes {path}: class {name!r}, part {index}")
                     for index, written in enumerate(parts))
-        for name, parts in read.classes.items()
+        for name, parts in document.classes.items()
     }  # fmt: skip
 
 
 def plan(parts: Iterable[Part], numbers: Mapping[str, Iterable[Number]], *, weights: bool = True) -> Json:
-    """OCI's `blockIO` of a class. `numbers`: the devices that each of its patterns stands for; without `weights` it
-    has none, as the host could not hold them."""
+    """Return `linux.resources.blockIO` for a class.
+
+    `numbers`: the devices that match each of its patterns. `weights`: False leaves weights out, for a host that has
+    none.
+    """
     found: Json = {}
     by_device: dict[str, dict[Number, int]] = {}
     for part in parts:
@@ -84,7 +92,7 @@ def plan(parts: Iterable[Part], numbers: Mapping[str, Iterable[Number]], *, weig
 
 
 def bfq(parts: Iterable[Part], numbers: Mapping[str, Iterable[Number]]) -> tuple[Write, ...]:
-    """The weights of a class as files of cgroup v1's scheduler bfq."""
+    """Return the weights of a class as files of cgroup v1 for the scheduler bfq."""
     found = plan(parts, numbers)
     lines = [(BFQ, str(found["weight"]))] if "weight" in found else []
     by_device = found.get("weightDevice", [])
@@ -93,7 +101,7 @@ def bfq(parts: Iterable[Part], numbers: Mapping[str, Iterable[Number]]) -> tuple
     return tuple(Write(controller="blkio", file=file, value=value) for file, value in lines)
 
 
-def _part(written: _Written, what: str) -> Part:
+def _part(written: _FilePart, what: str) -> Part:
     given = {
         "throttleReadBpsDevice": written.throttle_read_bps,
         "throttleWriteBpsDevice": written.throttle_write_bps,
@@ -105,12 +113,12 @@ def _part(written: _Written, what: str) -> Part:
     if weight is not None and not _LEAST_WEIGHT <= weight <= _MOST_WEIGHT:
         raise FailedPrecondition(f"{what}: weight {weight} is not between {_LEAST_WEIGHT} and {_MOST_WEIGHT}")
     if limits and not written.devices:
-        raise FailedPrecondition(f"{what}: limits are by device, and it names no devices")
+        raise FailedPrecondition(f"{what}: limits are for devices, and it names none")
     return Part(devices=tuple(written.devices), weight=weight, limits=limits)
 
 
 def quantity(text: str | float | None, what: str) -> int:
-    """A whole number as Kubernetes writes it (`50M`, `1.5Gi`, `2e3`), rounded up."""
+    """Return a quantity as Kubernetes writes it (`50M`, `1.5Gi`, `2e3`) as a whole number, rounded up."""
     match = _QUANTITY.fullmatch(str(text).strip())
     if not match:
         raise FailedPrecondition(f"{what}: {str(text)[:40]!r} is not a number such as 500 or 50M")

@@ -1,8 +1,9 @@
-"""CDI devices: which specifications hold them, and what they add to a container. Pure.
+"""Finds CDI devices in specifications, and what they add to a container. Pure.
 
-Container Device Interface 0.3 to 0.8 and 1.0, JSON or YAML. A device is named `vendor.com/class=name`. A later
-folder's specifications come before an earlier one's; a device that two files of one folder hold is a conflict.
-A file that does not read costs only its own devices, and an error about a device says what was wrong with files.
+These are the Container Device Interface's versions 0.3 to 0.8 and 1.0 (CDI, SPEC.md), as JSON or YAML. A device is
+named `vendor.com/class=name`. A later folder's specifications come before an earlier one's; a device that is in two
+files of one folder is a conflict. A file that cannot be used costs only its own devices; an error about a device lists
+such files with their reasons.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from services.runtime.node.admin_files import AdminFile
 from services.runtime.spec.additions import STAGES, DeviceNode, Edits, Json
 
 ANNOTATION = "cdi.k8s.io/"
+"""How the keys of annotations begin whose values name devices."""
 SUFFIXES = (".json", ".yaml")
 _VERSION = re.compile(r"v?(0\.[3-8]|1\.0)\.\d+", re.ASCII)
 _KIND = re.compile(r"[A-Za-z]([A-Za-z0-9_.-]*[A-Za-z0-9])?/[A-Za-z]([A-Za-z0-9_-]*[A-Za-z0-9])?", re.ASCII)
@@ -26,10 +28,12 @@ _LONGEST = 512
 
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
-    """A part of a specification."""
+    """A part of a specification; an unknown field is an error."""
 
 
 class Node(_Part, kw_only=True, frozen=True):
+    """A device node."""
+
     path: str
     host_path: str = ""
     type: str = ""
@@ -42,6 +46,8 @@ class Node(_Part, kw_only=True, frozen=True):
 
 
 class Mount(_Part, kw_only=True, frozen=True):
+    """A mount."""
+
     host_path: str
     container_path: str
     options: list[str] = []
@@ -49,6 +55,8 @@ class Mount(_Part, kw_only=True, frozen=True):
 
 
 class Hook(_Part, kw_only=True, frozen=True):
+    """An OCI hook."""
+
     hook_name: str
     path: str
     args: list[str] = []
@@ -57,6 +65,8 @@ class Hook(_Part, kw_only=True, frozen=True):
 
 
 class ContainerEdits(_Part, kw_only=True, frozen=True):
+    """What is added to a container's OCI specification."""
+
     env: list[str] = []
     device_nodes: list[Node] = []
     mounts: list[Mount] = []
@@ -66,12 +76,16 @@ class ContainerEdits(_Part, kw_only=True, frozen=True):
 
 
 class Device(_Part, kw_only=True, frozen=True):
+    """A device, by the last part of its name."""
+
     name: str
     annotations: dict[str, str] = {}
     container_edits: ContainerEdits = ContainerEdits()
 
 
 class Specification(_Part, kw_only=True, frozen=True):
+    """A file: devices of one kind, and what all of them add."""
+
     cdi_version: str
     kind: str
     annotations: dict[str, str] = {}
@@ -79,8 +93,11 @@ class Specification(_Part, kw_only=True, frozen=True):
     container_edits: ContainerEdits = ContainerEdits()
 
 
-def asked(devices: Sequence[str], annotations: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    """Field and qualified name of each device that a request names, each once. InvalidInput for what is no name."""
+def requested(devices: Sequence[str], annotations: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Return field and qualified name of each device that a request names, each once; InvalidInput for a wrong name.
+
+    Devices are named in CDI_devices and in annotations.
+    """
     found: dict[str, str] = {}
     for index, name in enumerate(devices):
         found.setdefault(name, f"CDI_devices[{index}]")
@@ -96,13 +113,13 @@ def asked(devices: Sequence[str], annotations: Mapping[str, str]) -> tuple[tuple
 
 
 def resolve(wanted: Iterable[tuple[str, str]], files: Iterable[AdminFile]) -> Edits:
-    """What the devices add; InvalidInput names one that cannot be found."""
-    specifications, troubles = _parse_all(files)
+    """Return what the devices add; InvalidInput names one that cannot be found. `wanted`: as `requested` returns it."""
+    specifications, unusable = _parse_all(files)
     edits = Edits()
     used: set[str] = set()
     for field, name in wanted:
-        path, specification, device = _find(field, name, specifications, troubles)
-        if path not in used:  # what a file says for all of its devices comes once
+        path, specification, device = _find(field, name, specifications, unusable)
+        if path not in used:  # what a file adds for all of its devices is added once
             used.add(path)
             edits += _edits(specification.container_edits)
         edits += _edits(device.container_edits)
@@ -110,9 +127,9 @@ def resolve(wanted: Iterable[tuple[str, str]], files: Iterable[AdminFile]) -> Ed
 
 
 def parse(file: AdminFile) -> Specification:
-    """What a file says; ValueError says why it does not count."""
-    if file.trouble:
-        raise ValueError(file.trouble)
+    """Return the specification in a file; ValueError has the reason if it cannot be used."""
+    if file.reason:
+        raise ValueError(file.reason)
     try:
         data = yaml.safe_load(file.content) if file.name.endswith(".yaml") else msgspec.json.decode(file.content)
         specification = msgspec.convert(data, Specification)
@@ -134,20 +151,21 @@ def parse(file: AdminFile) -> Specification:
 
 
 _Parsed = list[tuple[AdminFile, Specification]]
+"""The files that can be used."""
 
 
 def _parse_all(files: Iterable[AdminFile]) -> tuple[_Parsed, list[str]]:
     found: _Parsed = []
-    troubles = []
+    unusable = []
     for file in files:
         try:
             found.append((file, parse(file)))
         except ValueError as error:
-            troubles.append(f"{file.path}: {error}")
-    return found, troubles
+            unusable.append(f"{file.path}: {error}")
+    return found, unusable
 
 
-def _find(field: str, name: str, specifications: _Parsed, troubles: Sequence[str]) -> tuple[str, Specification, Device]:
+def _find(field: str, name: str, specifications: _Parsed, unusable: Sequence[str]) -> tuple[str, Specification, Device]:
     kind, _, wanted = name.partition("=")
     held = [
         (file, specification, device)
@@ -157,8 +175,8 @@ def _find(field: str, name: str, specifications: _Parsed, troubles: Sequence[str
         if device.name == wanted
     ]
     if not held:
-        why = f"; files that do not count: {'; '.join(troubles)}"[:1000] if troubles else ""
-        raise InvalidInput(f"{field}: CDI device {name} is in no specification{why}")
+        note = f"; files that do not count: {'; '.join(unusable)}"[:1000] if unusable else ""
+        raise InvalidInput(f"{field}: CDI device {name} is in no specification{note}")
     last = held[-1][0].folder
     rivals = [file.path for file, _, _ in held if file.folder == last]
     if len(rivals) > 1:
@@ -168,6 +186,7 @@ def _find(field: str, name: str, specifications: _Parsed, troubles: Sequence[str
 
 
 def _check(edits: ContainerEdits) -> None:
+    """Raise ValueError for values that the types allow and a specification may not have."""
     for pair in edits.env:
         if not pair.partition("=")[0] or "=" not in pair or "\0" in pair:
             raise ValueError(f"env {pair[:80]!r} is not NAME=value")
@@ -192,7 +211,7 @@ def _edits(given: ContainerEdits) -> Edits:
         mounts=tuple(_mount(mount) for mount in given.mounts),
         devices=tuple(_node(node) for node in given.device_nodes),
         hooks=tuple((hook.hook_name, _hook(hook)) for hook in given.hooks),
-        additional_gids=tuple(gid for gid in given.additional_gids if gid),  # 0 gives nothing, and is left out
+        additional_gids=tuple(gid for gid in given.additional_gids if gid),  # CDI: 0 is ignored
         intel_rdt=given.intel_rdt,
     )
 

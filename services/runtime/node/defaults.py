@@ -1,7 +1,7 @@
-"""What the configuration gives to every container: ulimits, variables, sysctls, mounts, time zone, umask. Pure.
+"""Parses what the configuration gives to every container: ulimits, variables, sysctls, mounts, time zone, umask. Pure.
 
-What the configuration has wrong is FailedPrecondition and names the key: it is not the request's fault. Each is only
-a default: what image or request say comes instead.
+An error in the configuration is FailedPrecondition and names the key: the request is not to blame. All of this is
+only a default: the image's and the request's values replace it.
 """
 
 from __future__ import annotations
@@ -22,11 +22,15 @@ _ULIMIT = re.compile(
 _ZONE = re.compile(r"[A-Za-z0-9+_-]+(/[A-Za-z0-9+_-]+){0,3}", re.ASCII)
 _UNLIMITED = (1 << 64) - 1
 ZONES = "/usr/share/zoneinfo"
+"""The host's folder of time zones."""
 LOCALTIME = "/etc/localtime"
 
 
 def rlimits(given: tuple[str, ...], most: Mapping[str, int]) -> list[dict[str, object]]:
-    """`process.rlimits`; `most` bounds hard limits where the daemon may not raise its own (by name, as `nofile`)."""
+    """Return `process.rlimits` (config.md, POSIX process).
+
+    `most`: an upper bound by name (`nofile`), for a worker that may not raise its own hard limits.
+    """
     found = []
     for text in given:
         match = _ULIMIT.fullmatch(text)
@@ -42,7 +46,7 @@ def rlimits(given: tuple[str, ...], most: Mapping[str, int]) -> list[dict[str, o
 
 
 def env(given: tuple[str, ...]) -> dict[str, str]:
-    """Variables by name."""
+    """Return the variables by name."""
     found = {}
     for text in given:
         name, equals, value = text.partition("=")
@@ -53,7 +57,7 @@ def env(given: tuple[str, ...]) -> dict[str, str]:
 
 
 def umask(given: str) -> int | None:
-    """The process's umask; None for the OCI runtime's."""
+    """Return `process.user.umask`; None for the OCI runtime's own."""
     if not given:
         return None
     if not re.fullmatch(r"0?[0-7]{3}", given, re.ASCII):
@@ -62,7 +66,7 @@ def umask(given: str) -> int | None:
 
 
 def sysctls(given: Mapping[str, str], pod: PodRequest) -> dict[str, str]:
-    """Those that belong to a namespace of the pod: one that shares the host's gets none that would change the host."""
+    """Return the sysctls that belong to a namespace of the pod's own: any other would change the host."""
     found = {}
     for key, value in given.items():
         plain = PodRequest(sandbox=pod.sandbox, name="", namespace="", uid="", sysctls={key: value})
@@ -77,7 +81,7 @@ def sysctls(given: Mapping[str, str], pod: PodRequest) -> dict[str, str]:
 
 
 def time_zone(given: str) -> str:
-    """The host's file for /etc/localtime; empty where the container keeps the image's."""
+    """Return the host's file for /etc/localtime; empty if the container keeps the image's."""
     if not given:
         return ""
     if given.lower() == "local":
@@ -88,7 +92,7 @@ def time_zone(given: str) -> str:
 
 
 def mounts(text: str, path: str) -> list[tuple[str, str]]:
-    """Target and source of each line of a mounts.conf (mounts.conf(5) of containers/common)."""
+    """Return target and source of each line of a mounts.conf (containers-mounts.conf(5)). `path`: for errors."""
     found = []
     for number, line in enumerate(text.splitlines(), 1):
         plain = line.strip()

@@ -1,7 +1,7 @@
-"""The devices that a container gets, looked up on the host. Run by the runtime worker, in a throw-away thread.
+"""Looks up on the host the devices that a container gets. Run by the runtime worker, in a throw-away thread.
 
-Rules kept: a device must be a device node where its path's links end, or a folder of some; how many one request may
-bring is bounded, and so is what is read to find that out.
+Rules kept: the path of a device must lead, through its links, to a device node or to a folder of some. How many
+devices one request may have is bounded, and so is how much is read to count them.
 """
 
 from __future__ import annotations
@@ -22,27 +22,31 @@ from services.runtime.spec.inputs import DeviceNode
 from services.runtime.spec.security_context.user import User
 
 _LIMIT = 1024
-"""Of one device of a request."""
+"""Most device nodes of one entry of a request."""
 _READ_LIMIT = 16384
-"""Entries of folders that are looked at for one device."""
+"""Most entries of folders that are looked at for one of them."""
 _DEPTH = 8
+"""Most folders below each other."""
 _NOT_DEVICES = frozenset({"pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts", ".udev", "console"})
-"""Of /dev: made afresh in each container, or no devices."""
+"""Names in /dev that each container has of its own, or that are no devices."""
 _Kind = Literal["c", "b", "p"]
+_KINDS: dict[str, _Kind] = {"b": "b", "c": "c", "u": "c", "p": "p"}
+"""Types of devices, by the types of a CDI specification: `u` is an unbuffered character device."""
 
 
 def find(
     request: CreateRequest,
     additional: Iterable[str],
-    further: Iterable[additions.DeviceNode],
+    cdi_nodes: Iterable[additions.DeviceNode],
     owner: User | None,
     *,
     withhold: bool = False,
 ) -> tuple[DeviceNode, ...]:
-    """All of the host's for a privileged container, those of the configuration, of the request and of `further`.
+    """Return the devices of a container, each by its path in the container; a later one replaces an earlier one.
 
-    With `withhold` a privileged one gets none of the host's. A later one replaces an earlier one at its path. With
-    `owner`, all but the last sort belong to that user.
+    These are the host's for a privileged container (unless `withhold`), then those of the configuration
+    (`additional`), of the request (devices), and of CDI specifications (`cdi_nodes`). If there is an `owner`, all but
+    the last belong to that user.
     """
     found: dict[str, DeviceNode] = {}
     if request.security.privileged and not withhold:
@@ -51,16 +55,16 @@ def find(
     for text in additional:
         found.update((node.path, node) for node in _additional(text))
     for index, device in enumerate(request.devices):
-        found.update((node.path, node) for node in _asked(f"devices[{index}]", device))
+        found.update((node.path, node) for node in _requested(f"devices[{index}]", device))
     if owner is not None:
         found = {path: replace(node, uid=owner.uid, gid=owner.gid) for path, node in found.items()}
-    for wanted in further:
+    for wanted in cdi_nodes:
         found[wanted.path] = _complete(wanted, owner)
     return tuple(found.values())
 
 
 def parse_additional(text: str) -> Device:
-    """`HOST[:CONTAINER][:rwm]` of the configuration. Pure."""
+    """Return the device that `HOST[:CONTAINER][:rwm]` of the configuration names. Pure."""
     host, *rest = text.split(":")
     permissions = rest.pop() if rest and not rest[-1].startswith("/") else "rwm"
     container = rest.pop() if rest else host
@@ -71,12 +75,12 @@ def parse_additional(text: str) -> Device:
 
 def _additional(text: str) -> list[DeviceNode]:
     try:
-        return _asked("configuration: runtime.additional_devices", parse_additional(text))
-    except InvalidInput as error:  # not the request's fault
+        return _requested("configuration: runtime.additional_devices", parse_additional(text))
+    except InvalidInput as error:  # the configuration is wrong, not the request
         raise FailedPrecondition(error.message) from error
 
 
-def _asked(field: str, device: Device) -> list[DeviceNode]:
+def _requested(field: str, device: Device) -> list[DeviceNode]:
     if not set(device.permissions) <= set("rwm") or not device.permissions:
         raise InvalidInput(f"{field}.permissions: {device.permissions[:16]!r} is not made of r, w and m")
     if not device.container_path.startswith("/") or ".." in device.container_path.split("/"):
@@ -99,8 +103,8 @@ def _asked(field: str, device: Device) -> list[DeviceNode]:
 def _nodes(
     source: Path, path: str, permissions: str, skip: frozenset[str] = frozenset(), depth: int = 0
 ) -> Iterator[DeviceNode | None]:
-    """A device node, or all of those in a folder; None for each entry that is none."""
-    with suppress(FileNotFoundError):  # a node that went away while its folder was read
+    """Yield a device node, or each one in a folder; None for every entry that is none, so that all are counted."""
+    with suppress(FileNotFoundError):  # a node that was removed while its folder was read
         info = source.stat(follow_symlinks=False)
         if stat.S_ISDIR(info.st_mode):
             if depth < _DEPTH:
@@ -130,10 +134,10 @@ def _kind(mode: int) -> Literal["c", "b"] | None:
 
 
 def _complete(wanted: additions.DeviceNode, owner: User | None) -> DeviceNode:
-    """A device of a CDI specification, with what it does not say taken from the host's node."""
+    """Return a device of a CDI specification, with what it leaves out taken from the node on the host."""
     uid = wanted.uid if wanted.uid is not None else owner.uid if owner else None
     gid = wanted.gid if wanted.gid is not None else owner.gid if owner else None
-    kind: _Kind | None = {"b": "b", "c": "c", "u": "c", "p": "p"}.get(wanted.kind)  # type: ignore[assignment]
+    kind = _KINDS.get(wanted.kind)
     if kind == "p" or (kind and (wanted.major or wanted.minor)):
         return DeviceNode(
             path=wanted.path, kind=kind, major=wanted.major, minor=wanted.minor, permissions=wanted.permissions,

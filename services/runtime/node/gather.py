@@ -1,7 +1,8 @@
-"""What the node's configuration and its administrator's folders add to a container, read from the host.
+"""Reads from the host what the node's configuration and its administrator's folders add to a container.
 
-Run by the runtime worker, in a throw-away thread. `defaults`, `cdi` and `hooks_d` decide; this reads for them. The
-folders are read anew for each container: what is put there holds from the next one on, without a reload.
+Run by the runtime worker, in a throw-away thread. It reads for the modules that decide: `defaults`, `cdi`, `hooks_d`,
+`resource_class` and `blockio`. The folders are read again for each container: what is put there holds from the next
+container on, without a reload.
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ from services.runtime.spec.limits import Write
 
 _LOG = logging.getLogger(__name__)
 RESCTRL = "/sys/fs/resctrl"
+"""Where resctrl is mounted if the machine has RDT (Documentation/arch/x86/resctrl.rst)."""
 
 
 def of_every_container(config: RuntimeSection, pod: PodRequest, *, may_raise: bool) -> inputs.Defaults:
-    """The defaults of the configuration; `may_raise`: whether hard limits above the daemon's own can be set."""
+    """Return the defaults of the configuration. `may_raise`: whether hard limits above this worker's own can be set."""
     return inputs.Defaults(
         capabilities=config.default_capabilities,
         pids_limit=config.default_pids_limit,
@@ -42,7 +44,7 @@ def of_every_container(config: RuntimeSection, pod: PodRequest, *, may_raise: bo
 
 
 def mounts(config: RuntimeSection) -> tuple[tuple[str, str], ...]:
-    """Target and source of the default mounts and of the time zone; a source that is missing is left out, and told."""
+    """Return target and source of the default mounts and of the time zone. A missing source is logged and left out."""
     found = []
     path = config.default_mounts_file
     if path:
@@ -64,8 +66,8 @@ def mounts(config: RuntimeSection) -> tuple[tuple[str, str], ...]:
 
 
 def cdi_edits(config: RuntimeSection, request: CreateRequest) -> Edits:
-    """What the request's CDI devices add."""
-    wanted = cdi.asked(request.cdi_devices, request.annotations)
+    """Return what the request's CDI devices add."""
+    wanted = cdi.requested(request.cdi_devices, request.annotations)
     if not wanted:
         return Edits()
     return cdi.resolve(wanted, admin_files.read(config.cdi_spec_dirs, cdi.SUFFIXES))
@@ -73,16 +75,16 @@ def cdi_edits(config: RuntimeSection, request: CreateRequest) -> Edits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Classes:
-    """What the container's classes of block I/O and RDT add."""
+    """What a container's classes of block I/O and RDT add."""
 
     edits: Edits = field(default_factory=Edits)
     writes: tuple[Write, ...] = ()
-    """Weights of the kernel's newer scheduler, which not every OCI runtime knows to write on cgroup v1."""
+    """Weights for the scheduler bfq on cgroup v1, which not every OCI runtime can write."""
 
 
 def classes(config: RuntimeSection, pod: PodRequest, request: CreateRequest, found: Hierarchies) -> Classes:
-    """What a container's classes are on this host."""
-    io, rdt = resource_class.asked("blockio", pod, request), resource_class.asked("rdt", pod, request)
+    """Return what a container's classes add; what the host has no controller for is logged and left out."""
+    io, rdt = resource_class.requested("blockio", pod, request), resource_class.requested("rdt", pod, request)
     intel_rdt = resource_class.rdt(rdt, _groups(RESCTRL)) if rdt else {}
     if io is None:
         return Classes(edits=Edits(intel_rdt=intel_rdt))
@@ -101,17 +103,17 @@ def classes(config: RuntimeSection, pod: PodRequest, request: CreateRequest, fou
 
 
 def _block_io(
-    path: str, wanted: resource_class.Asked
+    path: str, wanted: resource_class.Requested
 ) -> tuple[tuple[blockio.Part, ...], dict[str, list[blockio.Number]]]:
-    """What the file says of a class, and the devices that its patterns stand for."""
+    """Return the parts of a class, and the devices that match each of its patterns. `path`: the file of classes."""
     if not path:
         raise FailedPrecondition(
             f"{wanted.field}: this node has no classes of block I/O",
             hint="name their file in runtime.blockio_config_file, or leave the annotation out",
         )
     file = admin_files.one(path)
-    if file.trouble:
-        raise FailedPrecondition(f"block I/O classes {path}: {file.trouble}")
+    if file.reason:
+        raise FailedPrecondition(f"block I/O classes {path}: {file.reason}")
     known = blockio.parse(file.content, path)
     if wanted.name not in known:
         raise resource_class.unknown(wanted, known)
@@ -124,10 +126,10 @@ def _block_io(
 
 
 def block_devices(pattern: str) -> list[blockio.Number]:
-    """The block devices that a path with wildcards leads to."""
+    """Return the block devices that match a path with wildcards."""
     found: dict[blockio.Number, None] = {}
     for path in sorted(glob.iglob(pattern)) if pattern.startswith("/") else ():
-        with suppress(OSError):  # it was taken off meanwhile
+        with suppress(OSError):  # it was removed meanwhile
             status = os.stat(path)
             if stat.S_ISBLK(status.st_mode):
                 found[os.major(status.st_rdev), os.minor(status.st_rdev)] = None
@@ -135,14 +137,14 @@ def block_devices(pattern: str) -> list[blockio.Number]:
 
 
 def _groups(resctrl: str) -> list[str] | None:
-    """The groups of resctrl; None where it is not mounted."""
+    """Return the groups of resctrl; None if it is not mounted."""
     if not os.path.exists(f"{resctrl}/schemata"):
         return None
     return [entry.name for entry in os.scandir(resctrl) if entry.is_dir(follow_symlinks=False)]
 
 
 def hook_edits(config: RuntimeSection, annotations: Mapping[str, str], spec: Spec, *, has_bind_mounts: bool) -> Edits:
-    """The hooks of the folders that are wanted for a container."""
+    """Return the hooks of the folders that apply to a container. `spec`: its OCI specification so far."""
     files = admin_files.read(config.hooks_dirs, (".json",))
     if not files:
         return Edits()
@@ -154,7 +156,7 @@ def hook_edits(config: RuntimeSection, annotations: Mapping[str, str], spec: Spe
 
 
 def _own_hard_limits() -> dict[str, int]:
-    """The daemon's own hard limits by name, where it has one."""
+    """Return this worker's own hard limits by name, those that are not unlimited."""
     found = {}
     for name in dir(resource):
         if name.startswith("RLIMIT_"):

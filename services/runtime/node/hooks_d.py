@@ -1,9 +1,8 @@
-"""OCI hooks from folders (hooks.d, schema 1.0.0): which apply to a container, and in which stages. Pure.
+"""Chooses the OCI hooks of a container from folders (oci-hooks(5), schema 1.0.0), with their stages. Pure.
 
-A file names a program, when it is wanted, and the stages in which the OCI runtime runs it. All conditions that a
-file gives must hold (any of them with `or`); one that gives none is never wanted. A later folder's file replaces an
-earlier one's of the same name. A file that does not read stops containers: a hook left out could be a protection
-left out.
+A file names a program, its conditions, and the stages in which the OCI runtime runs it. All conditions of a file must
+hold (any of them with `or`); a file without any never applies. A later folder's file replaces an earlier one's of the
+same name. If a file cannot be read, no container starts: to leave out a hook could be to leave out a protection.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ VERSION = "1.0.0"
 
 
 class Hook(msgspec.Struct, frozen=True, kw_only=True):
-    """The program, as config.json has it."""
+    """The program, in the form of config.json (config.md, POSIX-platform Hooks)."""
 
     path: str
     args: list[str] = []
@@ -30,19 +29,20 @@ class Hook(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class When(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
-    """Conditions."""
+    """The conditions of a file."""
 
     always: bool | None = None
     annotations: dict[str, str] = {}
-    """Regular expressions: some annotation must match both key and value of each."""
+    """Regular expressions for key and value: for each pair, some annotation must match both."""
     commands: list[str] = []
-    """Regular expressions: one must match the first word of the container's command."""
+    """Regular expressions: one of them must match the first word of the container's command."""
     has_bind_mounts: bool | None = None
+    """Whether the request has mounts."""
     or_: bool = msgspec.field(name="or", default=False)
 
 
 class HookFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One file."""
+    """A file of a hook."""
 
     version: str
     hook: Hook
@@ -51,7 +51,10 @@ class HookFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 def edits(files: Iterable[AdminFile], *, annotations: Mapping[str, str], command: str, has_bind_mounts: bool) -> Edits:
-    """The hooks of a container, in order of the files' names. FailedPrecondition names a file that does not read."""
+    """Return the hooks of a container, in order of the files' names; FailedPrecondition names a file that is wrong.
+
+    `command`: the first word of `process.args`.
+    """
     chosen = {file.name: file for file in files}
     found = []
     for _, file in sorted(chosen.items()):
@@ -66,9 +69,9 @@ def edits(files: Iterable[AdminFile], *, annotations: Mapping[str, str], command
 
 
 def parse(file: AdminFile) -> HookFile:
-    """What a file says; FailedPrecondition where it is not of the schema."""
-    if file.trouble:
-        raise FailedPrecondition(f"hook {file.path}: {file.trouble}")
+    """Return the hook in a file; FailedPrecondition if it does not follow the schema."""
+    if file.reason:
+        raise FailedPrecondition(f"hook {file.path}: {file.reason}")
     try:
         parsed = msgspec.json.decode(file.content, type=HookFile)
         for pattern in (*parsed.when.annotations.keys(), *parsed.when.annotations.values(), *parsed.when.commands):
@@ -88,16 +91,16 @@ def parse(file: AdminFile) -> HookFile:
 
 
 def wanted(when: When, *, annotations: Mapping[str, str], command: str, has_bind_mounts: bool) -> bool:
-    """Whether the conditions hold."""
-    held = []
+    """Return whether the conditions hold."""
+    results = []
     if when.always is not None:
-        held.append(when.always)
+        results.append(when.always)
     if when.has_bind_mounts is not None:
-        held.append(when.has_bind_mounts == has_bind_mounts)
+        results.append(when.has_bind_mounts == has_bind_mounts)
     if when.commands:
-        held.append(any(re.search(pattern, command) for pattern in when.commands))
-    held += [
+        results.append(any(re.search(pattern, command) for pattern in when.commands))
+    results += [
         any(re.search(key, name) and re.search(value, text) for name, text in annotations.items())
         for key, value in when.annotations.items()
     ]
-    return bool(held) and (any(held) if when.or_ else all(held))
+    return bool(results) and (any(results) if when.or_ else all(results))

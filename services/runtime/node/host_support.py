@@ -15,7 +15,7 @@ _CAP_SYS_RESOURCE = 24
 
 
 def read(found: Hierarchies) -> Host:
-    """What the host and this process allow."""
+    """Return what the host and this process allow. `found`: the host's cgroup hierarchies."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
     return Host(
         unified=found.only_v2,
@@ -25,14 +25,17 @@ def read(found: Hierarchies) -> Host:
         oom_score_adj=int(Path("/proc/self/oom_score_adj").read_text()),
         may_lower_oom_score=bool(int(status["CapEff"], 16) >> _CAP_SYS_RESOURCE & 1),
         hostname=socket.gethostname(),
-        cpus=_there("cpu", found),
-        mems=_there("node", found),
+        cpus=_available("cpu", found),
+        mems=_available("node", found),
     )
 
 
-def _there(kind: str, found: Hierarchies) -> frozenset[int] | None:
-    """CPUs or memory nodes that a cpuset may name: cgroup v1 takes only those that are on."""
-    with suppress(OSError):  # a kernel without NUMA tells of no nodes
+def _available(kind: str, found: Hierarchies) -> frozenset[int] | None:
+    """Return the CPUs or memory nodes that a cpuset may have; None if the kernel does not list them.
+
+    cgroup v1 accepts only those that are online.
+    """
+    with suppress(OSError):  # a kernel without NUMA lists no nodes
         return limits.numbers(
             Path(f"/sys/devices/system/{kind}/{'possible' if found.only_v2 else 'online'}").read_text()
         )
@@ -40,13 +43,13 @@ def _there(kind: str, found: Hierarchies) -> frozenset[int] | None:
 
 
 def host_name() -> str:
-    """The host's own name."""
+    """Return the host's own name."""
     return socket.gethostname()
 
 
 def resolv_conf() -> bytes:
-    """The host's resolv.conf, for pods that name no DNS servers; empty where there is none."""
+    """Return the host's resolv.conf, for pods without a dns_config; empty if there is none."""
     try:
         return Path("/etc/resolv.conf").read_bytes()
-    except OSError:  # none: the pod has none either
+    except OSError:  # then the pod has none either
         return b""

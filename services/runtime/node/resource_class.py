@@ -1,7 +1,8 @@
-"""Which class of a node's resources a container is in, by its own and its pod's annotations. Pure.
+"""Finds the class of block I/O or RDT that a container is in, by its own and its pod's annotations. Pure.
 
-Two kinds: block I/O (`blockio`, see there) and Intel RDT, whose classes are groups of resctrl. The container's own
-annotation comes first, then the pod's for this container, then the pod's for all. An empty name is no class.
+Classes of block I/O are in a file (see `blockio`); classes of RDT, Intel's control of caches and memory bandwidth, are
+groups of resctrl. The container's own annotation comes first, then the pod's for this container, then the pod's for
+all. An empty name is no class.
 """
 
 from __future__ import annotations
@@ -17,19 +18,21 @@ from services.runtime.spec.additions import Json
 
 Kind = Literal["blockio", "rdt"]
 _RDT_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}", re.ASCII)
-_RESCTRLS_OWN = frozenset({"info", "mon_data", "mon_groups"})
+_NOT_GROUPS = frozenset({"info", "mon_data", "mon_groups"})
+"""Folders of resctrl that are no groups."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """A class and the annotation that names it."""
+class Requested:
+    """A class, and the annotation that names it."""
 
     name: str
     field: str
+    """Path of the annotation in the CRI request, for errors."""
 
 
-def asked(kind: Kind, pod: PodRequest, request: CreateRequest) -> Asked | None:
-    """The class that counts for a container; None where it is in none."""
+def requested(kind: Kind, pod: PodRequest, request: CreateRequest) -> Requested | None:
+    """Return the class of a container; None if it is in none."""
     of_pod = f"{kind}.resources.beta.kubernetes.io"
     where = (
         (request.annotations, f"io.kubernetes.cri.{kind}-class", "config.annotations"),
@@ -38,24 +41,27 @@ def asked(kind: Kind, pod: PodRequest, request: CreateRequest) -> Asked | None:
     )
     for given, key, field in where:
         if key in given:
-            return Asked(name=given[key], field=f"{field}[{key}]") if given[key] else None
+            return Requested(name=given[key], field=f"{field}[{key}]") if given[key] else None
     return None
 
 
-def unknown(wanted: Asked, known: Collection[str]) -> InvalidInput:
-    """The refusal of a class that the node does not have."""
+def unknown(wanted: Requested, known: Collection[str]) -> InvalidInput:
+    """Return the error for a class that the node does not have. `known`: the classes that it has."""
     there = f"there are {', '.join(sorted(known)[:20])}" if known else "there is none"
     return InvalidInput(f"{wanted.field}: class {wanted.name[:80]!r} is unknown", hint=there)
 
 
-def rdt(wanted: Asked, groups: Collection[str] | None) -> Json:
-    """OCI's `linux.intelRdt` of a class; `groups`: those of resctrl, None where it is not mounted."""
+def rdt(wanted: Requested, groups: Collection[str] | None) -> Json:
+    """Return `linux.intelRdt` (config-linux.md, IntelRdt) for a class.
+
+    `groups`: those of resctrl; None if it is not mounted.
+    """
     if groups is None:
         raise FailedPrecondition(
             f"{wanted.field}: this host has no resctrl, so there are no RDT classes",
             hint="mount it at /sys/fs/resctrl on a machine with Intel RDT or AMD QoS, or leave the annotation out",
         )
-    known = {name for name in groups if _RDT_NAME.fullmatch(name)} - _RESCTRLS_OWN
+    known = {name for name in groups if _RDT_NAME.fullmatch(name)} - _NOT_GROUPS
     if wanted.name not in known:
         raise unknown(wanted, known)
     return {"closID": wanted.name}

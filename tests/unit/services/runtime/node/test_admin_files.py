@@ -14,7 +14,7 @@ def test_files_in_order(tmp_path: Path) -> None:
     for name in ("b.json", "a.json", "c.txt", ".d.json"):
         (tmp_path / name).write_text(name)
     found = admin_files.read([str(tmp_path / "none"), str(tmp_path)], (".json",))
-    assert [(file.name, file.content, file.trouble) for file in found] == [
+    assert [(file.name, file.content, file.reason) for file in found] == [
         ("a.json", b"a.json", ""), ("b.json", b"b.json", ""),
     ]  # fmt: skip
     assert found[0].path == f"{tmp_path}/a.json"
@@ -31,11 +31,11 @@ def test_only_roots_files_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (tmp_path / "folder").mkdir()
     found = {file.name: file for file in admin_files.read([str(tmp_path)], ("",))}
     assert set(found) == {"group", "owner", "large", "pipe", "link", "folder"}
-    assert all(file.trouble and not file.content for file in found.values())
+    assert all(file.reason and not file.content for file in found.values())
 
 
 def test_a_folder_that_others_can_write_counts_for_nothing(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("{}")
     tmp_path.chmod(0o777)
     (file,) = admin_files.read([str(tmp_path)], (".json",))
-    assert "folder" in file.trouble
+    assert "folder" in file.reason

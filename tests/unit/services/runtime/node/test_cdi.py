@@ -28,13 +28,13 @@ SPEC = {
 }
 
 
-def file(content: object, name: str = "a.json", folder: str = "/etc/cdi", trouble: str = "") -> AdminFile:
+def file(content: object, name: str = "a.json", folder: str = "/etc/cdi", reason: str = "") -> AdminFile:
     text = content if isinstance(content, str) else json.dumps(content)
-    return AdminFile(folder=folder, name=name, content=text.encode(), trouble=trouble)
+    return AdminFile(folder=folder, name=name, content=text.encode(), reason=reason)
 
 
 def resolve(*names: str, files: list[AdminFile] | None = None):
-    return cdi.resolve(cdi.asked(names, {}), files if files is not None else [file(SPEC)])
+    return cdi.resolve(cdi.requested(names, {}), files if files is not None else [file(SPEC)])
 
 
 def test_what_devices_add() -> None:
@@ -55,7 +55,7 @@ def test_yaml_is_read_too() -> None:
 
 def test_fields_and_annotations_name_devices_once() -> None:
     annotations = {"cdi.k8s.io/a": "v.com/c=1,v.com/c=2", "other": "v.com/c=3"}
-    assert cdi.asked(["v.com/c=1"], annotations) == (
+    assert cdi.requested(["v.com/c=1"], annotations) == (
         ("CDI_devices[0]", "v.com/c=1"), ("annotations['cdi.k8s.io/a']", "v.com/c=2"),
     )  # fmt: skip
 
@@ -65,9 +65,9 @@ def test_fields_and_annotations_name_devices_once() -> None:
 )
 def test_what_is_no_name_is_refused(name: str) -> None:
     with pytest.raises(InvalidInput, match=r"CDI_devices\[0\]"):
-        cdi.asked([name], {})
+        cdi.requested([name], {})
     with pytest.raises(InvalidInput, match=r"cdi\.k8s\.io/a"):
-        cdi.asked([], {"cdi.k8s.io/a": name})
+        cdi.requested([], {"cdi.k8s.io/a": name})
 
 
 def test_a_later_folder_comes_first() -> None:
@@ -82,7 +82,7 @@ def test_rivals_in_a_folder_are_a_conflict() -> None:
 
 
 def test_a_device_that_is_nowhere_says_which_files_do_not_count() -> None:
-    files = [file("{", "bad.json"), file("", "loose.json", trouble="can be written by others than root")]
+    files = [file("{", "bad.json"), file("", "loose.json", reason="can be written by others than root")]
     with pytest.raises(InvalidInput, match=r"v\.com/gpu=0 is in no spec.*bad\.json.*loose\.json: can be written"):
         resolve("v.com/gpu=0", files=files)
 

@@ -12,9 +12,9 @@ from services.runtime.node.hooks_d import When
 HOOK = {"version": "1.0.0", "hook": {"path": "/bin/h"}, "when": {"always": True}, "stages": ["prestart"]}
 
 
-def file(content: object, name: str = "a.json", folder: str = "/hooks.d", trouble: str = "") -> AdminFile:
+def file(content: object, name: str = "a.json", folder: str = "/hooks.d", reason: str = "") -> AdminFile:
     text = content if isinstance(content, str) else json.dumps(content)
-    return AdminFile(folder=folder, name=name, content=text.encode(), trouble=trouble)
+    return AdminFile(folder=folder, name=name, content=text.encode(), reason=reason)
 
 
 def wanted(when: When, command: str = "/bin/sleep", bind: bool = False, **annotations: str) -> bool:
@@ -81,4 +81,4 @@ def test_a_file_that_is_wrong_is_named(wrong: object) -> None:
 
 def test_a_file_that_others_can_write_is_named() -> None:
     with pytest.raises(FailedPrecondition, match=r"/hooks\.d/a\.json: can be written"):
-        edits(file(HOOK, trouble="can be written by others than root"))
+        edits(file(HOOK, reason="can be written by others than root"))
