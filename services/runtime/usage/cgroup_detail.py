@@ -1,6 +1,6 @@
-"""The files of a cgroup that only metrics show: throttling, limits, devices, huge pages, failures. Pure.
+"""Reads the files of a cgroup that only metrics show: throttling, limits, devices, huge pages, failures. Pure.
 
-As in `cgroup_stats`, each controller is read in its own version, and a file that is not there says None.
+As in `cgroup_stats`, each controller is read in its own version, and a value whose file does not exist is None.
 """
 
 from __future__ import annotations
@@ -14,16 +14,21 @@ from kernel.contracts.stats import Detail, DeviceUsage, PageSizeUsage
 from services.runtime.usage.cgroup_stats import UNIFIED, Read, limit, number, table
 
 _TICKS = 10_000_000
-"""Nanoseconds of a clock tick in cpuacct.stat: USER_HZ is 100 on every architecture of ours."""
+"""Nanoseconds of a clock tick in cpuacct.stat: USER_HZ is 100 on every architecture that crisp runs on."""
 _IO_V1 = (("blkio.throttle.io_service_bytes_recursive", "read_bytes", "write_bytes"),
           ("blkio.throttle.io_serviced_recursive", "reads", "writes"))  # fmt: skip
+"""Files of v1, each with the fields for its lines Read and Write."""
 _IO_V2 = {"rbytes": "read_bytes", "wbytes": "write_bytes", "rios": "reads", "wios": "writes"}
+"""Fields by the keys in io.stat of v2."""
 Names = Mapping[tuple[int, int], str]
-"""Block devices' names by their numbers."""
+"""Names of block devices by their major and minor numbers."""
 
 
 def detail(read: Read, v1: frozenset[str], page_sizes: Iterable[str], names: Names) -> Detail:
-    """All but what /proc says of the processes."""
+    """Return all that cgroup files have; what /proc has of the processes is left out.
+
+    `v1`: the controllers of version 1. `page_sizes`: sizes of huge pages, as cgroup files spell them.
+    """
     fields: dict[str, int | None] = {
         **(_cpu_v1(read) if "cpuacct" in v1 else _cpu_times_v2(read)),
         **(_cfs_v1(read) if "cpu" in v1 else _cfs_v2(read)),
@@ -36,17 +41,17 @@ def detail(read: Read, v1: frozenset[str], page_sizes: Iterable[str], names: Nam
         threads_limit=number(read(pids, "pids.max")),
         devices=devices_v1(read, names) if "blkio" in v1 else devices_v2(read(UNIFIED, "io.stat"), names),
         huge_pages=tuple(_huge_pages(read, huge, page_sizes)),
-        **fields,  # type: ignore[arg-type]  # the numbers among the fields
+        **fields,  # type: ignore[arg-type]  # these are the fields that are numbers
     )
 
 
 def shares_of_weight(weight: int | None) -> int | None:
-    """v1's cpu.shares for v2's cpu.weight: what the OCI runtimes turn into each other."""
+    """Return cpu.shares of v1 for cpu.weight of v2, as the OCI runtimes convert them."""
     return None if weight is None else 2 + math.ceil((weight - 1) * 262142 / 9999)
 
 
 def devices_v1(read: Read, names: Names) -> tuple[DeviceUsage, ...]:
-    """blkio's throttling layer, which counts whatever the scheduler is."""
+    """Return the counters of v1: those of blkio's throttling layer, which counts with every scheduler."""
     found: dict[tuple[int, int], DeviceUsage] = {}
     for file, reads, writes in _IO_V1:
         for line in (read("blkio", file) or "").splitlines():
@@ -58,7 +63,7 @@ def devices_v1(read: Read, names: Names) -> tuple[DeviceUsage, ...]:
 
 
 def devices_v2(text: str | None, names: Names) -> tuple[DeviceUsage, ...]:
-    """io.stat."""
+    """Return the counters in v2's io.stat."""
     found: dict[tuple[int, int], DeviceUsage] = {}
     for line in (text or "").splitlines():
         device, *pairs = line.split() or [""]

@@ -1,6 +1,7 @@
-"""Files of cgroup v1 and v2 that say what a cgroup uses: which to read, and what they mean. Pure.
+"""Reads the files of cgroup v1 and v2 with the statistics of the CRI: which files, and what they mean. Pure.
 
-On a hybrid host each controller is v1 or v2 by itself; pressure is always v2's. A file that is not there is None.
+On a hybrid host each controller is v1 or v2 by itself; pressure is in v2 alone. A value whose file does not exist is
+None.
 """
 
 from __future__ import annotations
@@ -11,14 +12,16 @@ from kernel.contracts.stats import CgroupUsage
 from services.runtime.usage import pressure
 
 Read = Callable[[str, str], str | None]
-"""The text of a file of a v1 controller (`cpuacct`, `cpuacct.usage`) or of v2 (empty, `cpu.stat`); None without it."""
+"""Returns the text of a file: of a v1 controller (`cpuacct`, `cpuacct.usage`) or of v2 (empty, `cpu.stat`). None if it
+does not exist."""
 UNIFIED = ""
+"""What stands for v2 in place of a controller."""
 UNLIMITED = 1 << 60
-"""What v1 gives for no limit is just below 2^63; nothing has this much."""
+"""From here on a number of bytes is no limit: v1 has one just below 2^63 for none."""
 
 
 def usage(read: Read, v1: frozenset[str], at: int) -> CgroupUsage:
-    """What a cgroup uses, where the controllers `v1` are version 1."""
+    """Return what a cgroup uses. `v1`: the controllers of version 1. `at`: nanoseconds since 1970."""
     memory = _memory_v1(read) if "memory" in v1 else _memory_v2(read)
     return CgroupUsage(
         at=at,
@@ -31,7 +34,7 @@ def usage(read: Read, v1: frozenset[str], at: int) -> CgroupUsage:
 
 
 def number(text: str | None) -> int | None:
-    """A file that is one number; v2's `max` is 0, which stands for no limit."""
+    """Return the number in a file that has only one; 0 for v2's `max`, which is no limit."""
     text = (text or "").strip()
     if text == "max":
         return 0
@@ -39,7 +42,7 @@ def number(text: str | None) -> int | None:
 
 
 def table(text: str | None) -> dict[str, int]:
-    """A file of lines `key number`."""
+    """Return the numbers by key in a file of lines `key number`."""
     found = {}
     for line in (text or "").splitlines():
         key, _, value = line.partition(" ")
@@ -49,7 +52,7 @@ def table(text: str | None) -> dict[str, int]:
 
 
 def limit(value: int | None) -> int | None:
-    """A v1 limit; 0 for none."""
+    """Return a limit of v1 in bytes; 0 for none."""
     return value if value is None or value < UNLIMITED else 0
 
 
@@ -89,5 +92,5 @@ def _memory_v2(read: Read) -> dict[str, int | None]:
 
 
 def _working_set(used: int | None, inactive_file: int | None) -> int | None:
-    """The counters are not read in one moment: never less than nothing."""
+    """Return memory without inactive files, as the kubelet counts it; never below 0, as files are read one by one."""
     return None if used is None else max(used - (inactive_file or 0), 0)

@@ -1,4 +1,4 @@
-"""/proc/net/dev, as proc(5) describes it: the counters of a network namespace's interfaces. Pure."""
+"""Parses /proc/net/dev (proc(5)): the counters of a network namespace's interfaces. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _COLUMNS = 16
 
 
 def parse(text: str) -> tuple[InterfaceUsage, ...]:
-    """Every interface but `lo`, in the kernel's order."""
+    """Return every interface but `lo`, in the kernel's order."""
     found = []
     for line in text.splitlines():
         name, colon, counters = line.rpartition(":")

@@ -1,4 +1,4 @@
-"""Pressure stall files (cpu.pressure and its like), as Documentation/accounting/psi.rst describes them. Pure."""
+"""Parses files of pressure stall information such as cpu.pressure (Documentation/accounting/psi.rst). Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ _NONE = Stall(total=0, avg10=0.0, avg60=0.0, avg300=0.0)
 
 
 def parse(text: str | None) -> Pressure | None:
-    """What a pressure file says; None where there is none. Older kernels say nothing of all tasks waiting for CPU."""
+    """Return the values in a pressure file; None if there is none.
+
+    Older kernels have no line `full` in cpu.pressure: its values are 0 then.
+    """
     lines = {
         kind: Stall(total=int(total) * 1000, avg10=float(avg10), avg60=float(avg60), avg300=float(avg300))
         for kind, avg10, avg60, avg300, total in _LINE.findall(text or "")

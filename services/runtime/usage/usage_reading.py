@@ -1,7 +1,7 @@
 """Reads what pods and containers use: cgroup files, /proc and the pods' network namespaces.
 
-Run by the runtime worker, on request only, in a thread of its own that walks through the pods' network namespaces
-and is never used again. No process is started. What has gone since it was listed is left out.
+Run by the runtime worker, on request only, in a throw-away thread, because it enters the network namespace of each pod.
+No process is started. A pod, container or process that has gone since it was listed is left out.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ from services.runtime.cgroups.hierarchies import Hierarchies
 from services.runtime.usage import cgroup_detail, cgroup_stats, net_dev
 
 _GONE = frozenset({errno.ENOENT, errno.ENODEV, errno.ESRCH, errno.EOPNOTSUPP, errno.EINVAL, errno.EACCES, errno.EPERM})
-"""What reading says of a cgroup or process that ends just now, and of a file that this kernel does not serve."""
+"""Errors of reading a cgroup or process that ends meanwhile, or a file that this kernel does not have."""
 _READ_BYTES = 1 << 20
+"""Most bytes of a file that are read."""
 _DEVICES = Path("/sys/dev/block")
 _PAGE_SIZES = Path("/sys/kernel/mm/hugepages")
 
@@ -41,25 +42,29 @@ _PAGE_SIZES = Path("/sys/kernel/mm/hugepages")
 class ContainerPlace:
     """A container that has a process."""
 
-    container: ContainerId
+    container_id: ContainerId
     cgroup: str
+    """Path from the root of each hierarchy."""
     pid: int
+    """The container's first process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodPlace:
-    """Where a pod's numbers are found."""
+    """A pod, and where its statistics are found."""
 
-    sandbox: SandboxId
+    sandbox_id: SandboxId
     cgroup: str
+    """Path from the root of each hierarchy."""
     netns: Path | None
-    """None on the host's network."""
+    """Pin of its network namespace; None if it is in the host's network."""
     pause_pid: int
+    """0 if it has no pause process."""
     containers: tuple[ContainerPlace, ...]
 
 
 class Reader:
-    """Reads; made once. It changes the network namespace of the thread that calls `read`."""
+    """Reads usage on this host. `read` changes the network namespace of the thread that calls it for good."""
 
     def __init__(self, hierarchies: Hierarchies, paths: Paths) -> None:
         self._roots: dict[str, str] = {name: str(path) for name, path in hierarchies.v1.items()}
@@ -70,7 +75,7 @@ class Reader:
         self._processes_root = (roots or [str(root) for root in hierarchies.roots])[0]
 
     def read(self, pods: Iterable[PodPlace], *, detail: bool) -> Stats:
-        """Every pod that is still there."""
+        """Return the usage of those pods that still exist. `detail`: with what only metrics show."""
         names = _device_names() if detail else {}
         sizes = _page_sizes() if detail else ()
         found = []
@@ -78,7 +83,7 @@ class Reader:
             containers = tuple(self._container(one, detail, sizes, names) for one in place.containers)
             found.append(
                 PodUsage(
-                    sandbox=place.sandbox,
+                    sandbox=place.sandbox_id,
                     usage=cgroup_stats.usage(self._files(place.cgroup), self._v1, time.time_ns()),
                     processes=sum(one.processes for one in containers) + (place.pause_pid > 0),
                     containers=containers,
@@ -96,7 +101,7 @@ class Reader:
             more = cgroup_detail.detail(read, self._v1, sizes, names)
             more = _with_processes(more, pids, place.pid)
         return ContainerUsage(
-            container=place.container,
+            container=place.container_id,
             usage=cgroup_stats.usage(read, self._v1, time.time_ns()),
             processes=len(pids),
             detail=more,
@@ -110,7 +115,7 @@ class Reader:
         return read
 
     def _pids(self, folder: str) -> list[int]:
-        """The processes of a cgroup and of those below it; 0 is how v1 shows one of another PID namespace."""
+        """Return the processes of a cgroup and of those below it; v1 shows one of another PID namespace as 0."""
         pids = [int(pid) for pid in (_text(f"{folder}/cgroup.procs") or "").split()]
         try:
             if os.stat(folder).st_nlink > 2:  # it has cgroups below it
@@ -134,7 +139,7 @@ class Reader:
 
 
 def _text(path: str) -> str | None:
-    """A file of the kernel's; None where it is not there (any more)."""
+    """Return the content of a kernel's file; None if it does not exist (any more)."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -148,7 +153,7 @@ def _text(path: str) -> str | None:
 
 
 def _interfaces(netns: Path) -> tuple[InterfaceUsage, ...]:
-    """The interfaces of a pinned namespace, which the thread enters and stays in."""
+    """Return the interfaces of a pinned namespace, which the thread enters and stays in."""
     try:
         fd = os.open(netns, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -156,13 +161,14 @@ def _interfaces(netns: Path) -> tuple[InterfaceUsage, ...]:
         finally:
             os.close(fd)
     except OSError as error:
-        if error.errno in _GONE:  # the pod is being taken down: its pin is gone, or a plain file
+        if error.errno in _GONE:  # the pod is being removed: its pin is gone, or a plain file
             return ()
         raise
     return net_dev.parse(_text("/proc/thread-self/net/dev") or "")
 
 
 def _with_processes(detail: Detail, pids: list[int], first: int) -> Detail:
+    """Add what /proc has of the processes. `first`: the one with the container's own limits."""
     descriptors = sockets = 0
     for pid in pids:
         links = _links(f"/proc/{pid}/fd")
@@ -178,7 +184,7 @@ def _with_processes(detail: Detail, pids: list[int], first: int) -> Detail:
 
 
 def _links(folder: str) -> list[str]:
-    """Where the links of a folder lead, of those that are still there."""
+    """Return where the links in a folder lead; links that are gone meanwhile are left out."""
     found = []
     try:
         for name in os.listdir(folder):
@@ -193,7 +199,7 @@ def _links(folder: str) -> list[str]:
 
 
 def _device_names() -> cgroup_detail.Names:
-    """Block devices by number: the links in /sys/dev/block end in their names."""
+    """Return the names of block devices by their numbers: the links in /sys/dev/block end in them."""
     found: dict[tuple[int, int], str] = {}
     if _DEVICES.is_dir():
         for name in os.listdir(_DEVICES):
@@ -204,14 +210,14 @@ def _device_names() -> cgroup_detail.Names:
 
 
 def _page_sizes() -> tuple[str, ...]:
-    """Huge page sizes as cgroup files spell them: `hugepages-2048kB` is 2MB."""
+    """Return the host's sizes of huge pages as cgroup files spell them: `hugepages-2048kB` is 2MB."""
     if not _PAGE_SIZES.is_dir():
         return ()
     return tuple(page_size(int(re.sub(r"\D", "", name))) for name in sorted(os.listdir(_PAGE_SIZES)))
 
 
 def page_size(kilobytes: int) -> str:
-    """A size of huge pages as cgroup files spell it."""
+    """Return a size of huge pages as cgroup files spell it. Pure."""
     for unit, factor in (("GB", 1 << 20), ("MB", 1 << 10)):
         if kilobytes >= factor:
             return f"{kilobytes // factor}{unit}"

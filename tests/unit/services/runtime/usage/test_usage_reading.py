@@ -35,8 +35,8 @@ def reader(unified: Path, tmp_path: Path) -> Reader:
 
 
 def place(netns: Path | None = None) -> PodPlace:
-    inside = ContainerPlace(container=CONTAINER, cgroup="/pod/container", pid=os.getpid())
-    return PodPlace(sandbox=POD, cgroup="/pod", netns=netns, pause_pid=7, containers=(inside,))
+    inside = ContainerPlace(container_id=CONTAINER, cgroup="/pod/container", pid=os.getpid())
+    return PodPlace(sandbox_id=POD, cgroup="/pod", netns=netns, pause_pid=7, containers=(inside,))
 
 
 def test_a_pod_is_read_with_its_containers(unified: Path, tmp_path: Path) -> None:
