@@ -96,7 +96,7 @@ class Containers:
         for container in self._containers.values():
             if container.state.process is not None and not container.exited.is_set():
                 pid, cgroup = container.state.process.pid, container.state.limits_cgroup
-                place = ContainerPlace(container=container.id, cgroup=cgroup, pid=pid)
+                place = ContainerPlace(container_id=container.id, cgroup=cgroup, pid=pid)
                 found.setdefault(container.state.sandbox_id, []).append(place)
         return found
 

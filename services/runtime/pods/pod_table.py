@@ -74,7 +74,7 @@ class Pods:
         paths = self._context.config.paths
         return [
             PodPlace(
-                sandbox=pod.id,
+                sandbox_id=pod.id,
                 cgroup=pod.cgroup.path,
                 netns=None if pod.request.network is NamespaceMode.NODE else paths.netns(pod.id),
                 pause_pid=pod.pause_pid,
