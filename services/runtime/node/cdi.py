@@ -167,21 +167,21 @@ def _parse_all(files: Iterable[AdminFile]) -> tuple[_Parsed, list[str]]:
 
 def _find(field: str, name: str, specifications: _Parsed, unusable: Sequence[str]) -> tuple[str, Specification, Device]:
     kind, _, wanted = name.partition("=")
-    held = [
+    matches = [
         (file, specification, device)
         for file, specification in specifications
         if specification.kind == kind
         for device in specification.devices
         if device.name == wanted
     ]
-    if not held:
+    if not matches:
         note = f"; files that do not count: {'; '.join(unusable)}"[:1000] if unusable else ""
         raise InvalidInput(f"{field}: CDI device {name} is in no specification{note}")
-    last = held[-1][0].folder
-    rivals = [file.path for file, _, _ in held if file.folder == last]
+    last = matches[-1][0].folder
+    rivals = [file.path for file, _, _ in matches if file.folder == last]
     if len(rivals) > 1:
         raise InvalidInput(f"{field}: CDI device {name} is in several specifications: {', '.join(rivals)}")
-    file, specification, device = held[-1]
+    file, specification, device = matches[-1]
     return file.path, specification, device
 
 

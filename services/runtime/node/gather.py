@@ -92,15 +92,11 @@ def classes(config: RuntimeSection, pod: PodRequest, request: CreateRequest, fou
     parts, numbers = _block_io(config.blockio_config_file, io)
     pod_id = short(pod.sandbox)
     if not found.limits_block_io():
-        _LOG.warning(
-            "pod %s: left out: block I/O class %s: the host has no such controller", short(pod.sandbox), io.name
-        )
+        _LOG.warning("pod %s: left out: block I/O class %s: the host has no such controller", pod_id, io.name)
         return Classes(edits=Edits(intel_rdt=intel_rdt))
     weight = found.block_io_weight()
     if not weight and any(part.weight is not None for part in parts):
-        _LOG.warning(
-            "pod %s: left out: weights of block I/O class %s: the kernel has none", short(pod.sandbox), io.name
-        )
+        _LOG.warning("pod %s: left out: weights of block I/O class %s: the kernel has none", pod_id, io.name)
     late = weight == blockio.BFQ
     block_io = blockio.plan(parts, numbers, weights=bool(weight) and not late)
     return Classes(

@@ -34,12 +34,12 @@ class Requested:
 def requested(kind: Kind, pod: PodRequest, request: CreateRequest) -> Requested | None:
     """Return the class of a container; None if it is in none."""
     of_pod = f"{kind}.resources.beta.kubernetes.io"
-    where = (
+    sources = (
         (request.annotations, f"io.kubernetes.cri.{kind}-class", "config.annotations"),
         (pod.annotations, f"{of_pod}/container.{request.name}", "sandbox_config.annotations"),
         (pod.annotations, f"{of_pod}/pod", "sandbox_config.annotations"),
     )
-    for given, key, field in where:
+    for given, key, field in sources:
         if key in given:
             return Requested(name=given[key], field=f"{field}[{key}]") if given[key] else None
     return None

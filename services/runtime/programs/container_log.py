@@ -139,7 +139,7 @@ async def _renamed(watch: int, name: str, conmon: pidfd.Watched) -> None:
     forget = conmon.on_end(lambda: settle(False))
     try:
         if not await done:
-            raise FailedPrecondition(f"conmon ended before it opened the log {name} anew")
+            raise FailedPrecondition(f"conmon ended before it opened the log {name} again")
     finally:
         forget()
         loop.remove_reader(watch)
