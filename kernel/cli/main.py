@@ -122,6 +122,13 @@ def _remove(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="+", metavar="NAME", help="pod or container: id, beginning of an id, or name")
 
 
+def _top(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--once", action="store_true", help="print once; so with --json, or where there is no terminal")
+    parser.add_argument(
+        "-n", "--interval", type=_interval, default=2.0, metavar="SECONDS", help="between two readings; %(default)g"
+    )
+
+
 def _image(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(metavar="COMMAND", required=True, title="commands")
     for command in IMAGE_COMMANDS:
@@ -141,6 +148,16 @@ def _seconds(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or int(text) >= 2**31:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
     return int(text)
+
+
+def _interval(text: str) -> float:
+    try:
+        found = float(text)
+    except ValueError:
+        found = 0.0
+    if not 0.5 <= found <= 3600:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0.5 to 3600")
+    return found
 
 
 IMAGE_COMMANDS = (
@@ -167,6 +184,7 @@ IMAGE_COMMANDS = (
 COMMANDS = (
     Command("status", "whether the node is ready for pods, and why not", "workers:status"),
     Command("workers", "the daemon's processes and their privileges, as /proc has them", "workers:workers"),
+    Command("top", "watch CPU, memory and more of the daemon's processes, pods and containers", "top:top", _top),
     Command(
         "restart", "restart one process of the daemon; no container notices", "workers:restart",
         _argument("name", metavar="NAME", help="as `crisp workers` shows it"),

@@ -9,8 +9,12 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from kernel.ids import short
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 Row = Mapping[str, object]
 
@@ -47,7 +51,9 @@ class Output:
         if self.json:
             self.document(list(rows))
         elif self.terminal:
-            _rich_table(columns, rows)
+            from rich.console import Console
+
+            Console().print(rich_table(columns, rows))
         else:
             sys.stdout.write(plain(columns, rows))
 
@@ -84,8 +90,8 @@ def plain(columns: Sequence[Column], rows: Sequence[Row]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _rich_table(columns: Sequence[Column], rows: Sequence[Row]) -> None:
-    from rich.console import Console
+def rich_table(columns: Sequence[Column], rows: Sequence[Row]) -> Table:
+    """Return rows as a table for a terminal."""
     from rich.table import Table
     from rich.text import Text
 
@@ -99,7 +105,7 @@ def _rich_table(columns: Sequence[Column], rows: Sequence[Row]) -> None:
                 for column in columns
             )
         )
-    Console().print(table)
+    return table
 
 
 def short_id(value: object) -> str:

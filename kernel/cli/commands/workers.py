@@ -15,6 +15,7 @@ from kernel.cli.connection import ask_supervisor
 from kernel.cli.context import Session
 from kernel.cli.exits import Exit
 from kernel.cli.output import Column, Row, duration, size, state_style
+from kernel.cli.usage.processes import figures
 from kernel.contracts.contract import Nothing
 from kernel.contracts.supervisor import RELOAD, RESTART, SHUTDOWN, WORKERS, RestartRequest, WorkerStatus
 from kernel.errors import CrispError, DeadlineExceeded
@@ -52,8 +53,16 @@ COLUMNS = (
 
 
 def row(worker: WorkerStatus) -> Row:
-    """A worker as the table and JSON show it."""
-    return {**structs.asdict(worker), "capabilities": list(worker.capabilities)}
+    """Return a worker as the table and JSON show it; JSON also has CPU time in seconds, threads and open files, null
+    if the process has ended."""
+    found = figures(worker.pid)
+    return {
+        **structs.asdict(worker),
+        "capabilities": list(worker.capabilities),
+        "cpu_seconds": found.cpu if found else None,
+        "threads": found.threads if found else None,
+        "open_files": found.open_files if found else None,
+    }
 
 
 def workers(session: Session, _: Namespace) -> Exit:

@@ -6,6 +6,7 @@ import json
 import os
 
 import pytest
+from msgspec import structs
 
 from kernel.cli.commands.workers import COLUMNS, row, wait_for_ends
 from kernel.cli.output import Output, plain
@@ -50,6 +51,16 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     (found,) = json.loads(capsys.readouterr().out)
     assert (found["name"], found["pid"], found["capabilities"]) == ("image", 42, ["CHOWN"])
     assert found["memory"] == 12_000_000
+
+
+def test_json_has_what_proc_shows_now(capsys: pytest.CaptureFixture[str]) -> None:
+    Output(json=True, terminal=False).table(COLUMNS, [row(structs.replace(worker(), pid=os.getpid()))])
+    (found,) = json.loads(capsys.readouterr().out)
+    assert found["cpu_seconds"] > 0
+    assert found["threads"] >= 1
+    assert found["open_files"] >= 3
+    down = row(structs.replace(worker(), pid=0))
+    assert (down["cpu_seconds"], down["threads"], down["open_files"]) == (None, None, None)
 
 
 def test_the_ends_of_processes_are_awaited() -> None:

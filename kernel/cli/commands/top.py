@@ -1,0 +1,89 @@
+"""`crisp top`: CPU, memory and more of the daemon's processes, of pods and of containers.
+
+On a terminal it is a live view; otherwise two readings are made and printed once.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kernel.cli.connection import ask_supervisor
+from kernel.cli.context import Session
+from kernel.cli.exits import Exit
+from kernel.cli.usage import pods, processes, rows, screen
+from kernel.cli.usage.view import POD_COLUMNS, PROCESS_COLUMNS, View
+from kernel.contracts.contract import Nothing
+from kernel.contracts.supervisor import WORKERS
+from kernel.cri.generated import cri_pb2
+from kernel.errors import CrispError
+
+_SECONDS = 10
+"""How long the front may take to answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What was read at one moment."""
+
+    processes: Sequence[rows.ProcessReading] = ()
+    pods: Sequence[rows.PodReading] = ()
+    problem: str = ""
+    """Why a part of it is missing."""
+
+
+def top(session: Session, options: Namespace) -> Exit:
+    """Show usage until the user ends it, or print it once."""
+    last = read(session)
+    live = session.out.terminal and os.isatty(0) and not options.once and not session.out.json
+
+    def again() -> screen.Rows:
+        nonlocal last
+        before, last = last, read(session, began=True)
+        return _rows(before, last)
+
+    if live:
+        first: list[screen.Rows] = [_rows(Reading(), last)]  # at once, without the rates that need two readings
+        screen.run(lambda: first.pop() if first else again(), options.interval, 0)
+        return Exit.OK
+    threading.Event().wait(options.interval)  # never set: only its waiting, which a signal ends
+    found = again()
+    if session.out.json:
+        session.out.document({"processes": list(found.processes), "pods": list(found.pods)})
+    else:
+        session.out.table(PROCESS_COLUMNS, found.processes)
+        session.out.line("")
+        session.out.table(POD_COLUMNS, View().pods(found.pods))
+    if found.problem:
+        session.out.note(f"crisp: {found.problem}")
+    return Exit.UNHEALTHY if found.problem else Exit.OK
+
+
+def read(session: Session, *, began: bool = False) -> Reading:
+    """Read once. If the front does not answer, the reading has its reason and no pods; likewise if the supervisor does
+    not, once the view has `began`. Before, that is an error: NotReachable without a daemon."""
+    problems: list[str] = []
+    workers: Sequence[rows.ProcessReading] = ()
+    found: Sequence[rows.PodReading] = ()
+    try:
+        workers = tuple(processes.readings(ask_supervisor(session.paths, WORKERS, Nothing()).workers))
+    except CrispError as error:
+        if not began:
+            raise
+        problems.append(str(error))
+    try:
+        daemon = session.daemon
+        request = cri_pb2.ListPodSandboxStatsRequest()
+        found = pods.readings(daemon.call(daemon.runtime.ListPodSandboxStats, request, _SECONDS).stats)
+    except CrispError as error:
+        problems.append(str(error))
+    return Reading(workers, found, "; ".join(problems))
+
+
+def _rows(before: Reading, now: Reading) -> screen.Rows:
+    return screen.Rows(
+        rows.process_rows(before.processes, now.processes), rows.pod_rows(before.pods, now.pods), now.problem
+    )
