@@ -23,7 +23,6 @@ from dataclasses import dataclass
 
 from kernel.contracts.records import Intent, IntentKind, Sandbox
 from kernel.contracts.supervisor import Snapshot
-from kernel.ids import DiffId
 
 
 class Course(enum.Enum):
@@ -42,8 +41,6 @@ class Flow:
     intent: Intent
     course: Course
     why: str
-    drop_layers: tuple[DiffId, ...] = ()
-    """Undoing a pull: layers that no image and no other pull needs."""
 
     def describe(self) -> str:
         """Return it in words, for the log."""
@@ -81,12 +78,7 @@ def _flow(intent: Intent, snapshot: Snapshot, boot_id: str) -> Flow:
         case IntentKind.CREATE_CONTAINER:
             course, why = _create_container(intent.id, snapshot, boot_id)
         case IntentKind.PULL_IMAGE:
-            return Flow(
-                intent=intent,
-                course=Course.UNDO,
-                why="a pull is not repeated without its credentials",
-                drop_layers=_unneeded(intent, snapshot),
-            )
+            course, why = Course.UNDO, "a pull is not repeated without its credentials"
         case (
             IntentKind.STOP_SANDBOX | IntentKind.REMOVE_SANDBOX | IntentKind.REMOVE_CONTAINER | IntentKind.REMOVE_IMAGE
         ):
@@ -118,12 +110,6 @@ def _create_container(wanted: str, snapshot: Snapshot, boot_id: str) -> tuple[Co
     if all(image.id != container.image_id for image in snapshot.images):
         return Course.UNDO, "its image is gone"
     return Course.FINISH, "its record holds the whole request"
-
-
-def _unneeded(intent: Intent, snapshot: Snapshot) -> tuple[DiffId, ...]:
-    """Return the layers that no image has: every pull found at start-up is undone, so no pull needs them."""
-    needed = {layer.diff_id for image in snapshot.images for layer in image.layers}
-    return tuple(diff_id for diff_id in intent.layers if diff_id not in needed)
 
 
 def _sandbox(snapshot: Snapshot, wanted: str) -> Sandbox | None:

@@ -122,10 +122,6 @@ class Repairs:
             put_containers=tuple(repair.container for repair in self.containers),
         )
 
-    def to_sweep(self) -> tuple[OrphanFound, ...]:
-        """Return the orphans that start-up removes."""
-        return tuple(orphan for orphan in self.orphans if orphan.sweep)
-
 
 def plan_repairs(snapshot: Snapshot, evidence: Evidence) -> Repairs:
     """Compare the records with the host."""

@@ -34,7 +34,6 @@ from kernel.contracts.records import GONE_SECONDS, Container, Exit, Gone, Image,
 from kernel.contracts.supervisor import Commit, Snapshot
 from kernel.errors import CrispError, FailedPrecondition, Internal, ResourceExhausted
 from kernel.host import files
-from kernel.ids import ContainerId
 
 MIGRATIONS: tuple[str, ...] = (
     """
@@ -148,11 +147,6 @@ class Store:
                 return done.rowcount > 0
         except sqlite3.DatabaseError as error:
             raise _translated(error, self._path) from error
-
-    def known_containers(self) -> frozenset[ContainerId]:
-        """Return the ids of containers that have a record."""
-        rows = self._connection.execute("SELECT id FROM records WHERE kind = 'container'")
-        return frozenset(ContainerId(id_) for (id_,) in rows)
 
     def copy(self) -> bool:
         """Copy the database, if it has changed since the last copy. Return whether it had."""

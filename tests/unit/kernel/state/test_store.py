@@ -89,7 +89,7 @@ def test_an_exit_is_kept_once_and_only_for_a_container_with_a_record(path: Path)
     assert not store.record_exit(replace(END, exit_code=4))
     assert not store.record_exit(replace(END, container="f" * 64))
     assert store.load().exits == (END,)
-    assert store.known_containers() == {BOX.id}
+    assert [container.id for container in store.load().containers] == [BOX.id]
     store.close()
 
 
