@@ -14,13 +14,12 @@ from kernel.contracts.runtime import (
     ContainerRequest,
     Created,
     CreateRequest,
-    NamespaceMode,
     Started,
     StopRequest,
     Updated,
     UpdateRequest,
 )  # fmt: skip
-from kernel.errors import FailedPrecondition, InvalidInput, NotFound
+from kernel.errors import FailedPrecondition, NotFound
 from kernel.host.aio import Deadline, KeyedLock
 from kernel.ids import ContainerId, SandboxId
 from services.runtime.checkpoints import restore
@@ -131,7 +130,8 @@ class Containers:
             if known is not None and known.state.created is not None:
                 return known.state.created
             await self._undo(request.container)
-            pid_namespace = await self._pid_namespace(pod, request, deadline)
+            target = self._containers.get(request.security.target) if request.security.target else None
+            pid_namespace = await plan.pid_namespace(self._pods, pod, request, target, deadline)
             planned = await plan.prepare(self._context, self._profiles, pod, runtime, request, pid_namespace, deadline)
             try:
                 enter = self._enter(runtime, pod, planned.state.conmon_cgroup)
@@ -226,20 +226,6 @@ class Containers:
         await self.checkpoints.thaw(container)
         if container.waits_for_restore and not container.exited.is_set():
             self._ends.end_unstarted(container)
-
-    async def _pid_namespace(self, pod: Pod, request: CreateRequest, deadline: Deadline) -> str:
-        """Return the path of the PID namespace to join; empty for a fresh one or the host's."""
-        field = "linux.security_context.namespace_options"
-        if request.security.pid is NamespaceMode.POD:
-            return f"/proc/{await self._pods.pause(pod, deadline)}/ns/pid"
-        if request.security.pid is NamespaceMode.TARGET:
-            target = self._containers.get(request.security.target) if request.security.target else None
-            if target is None or target.state.sandbox_id != request.sandbox:
-                raise InvalidInput(f"{field}.target_id: container {request.security.target} is not in this pod")
-            if target.exited.is_set() or target.state.process is None:
-                raise FailedPrecondition(f"{field}.target_id: container {target.id} is not running")
-            return f"/proc/{target.state.process.pid}/ns/pid"
-        return ""
 
     async def _undo(self, container_id: ContainerId) -> None:
         """Leave nothing of a container, however far it came."""

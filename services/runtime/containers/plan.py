@@ -23,8 +23,10 @@ from services.runtime.exits import stop_signal
 from services.runtime.namespaces import declared_volumes, mapped_mounts, mount_sources, namespace_pins, slow_sources
 from services.runtime.node import devices, gather, host_support
 from services.runtime.pods.pod import Pod
+from services.runtime.pods.pod_table import Pods
 from services.runtime.programs.oci_runtime import OciRuntime
 from services.runtime.records.bundle import ContainerState
+from services.runtime.records.container import Container
 from services.runtime.security.profiles import Profiles
 from services.runtime.spec import additions, handler_rules, inputs, limits, oci_mounts, oci_spec, user_namespace_spec
 from services.runtime.spec.security_context import user
@@ -58,20 +60,40 @@ class _Wanted:
     """The path of the PID namespace to join; empty for a fresh one or the host's."""
 
 
+async def pid_namespace(
+    pods: Pods, pod: Pod, request: CreateRequest, target: Container | None, deadline: Deadline
+) -> str:
+    """Return the path of the PID namespace to join; empty for a fresh one or the host's.
+
+    `target`: the container that the request names, if it exists. InvalidInput or FailedPrecondition if its namespace
+    cannot be joined.
+    """
+    if request.security.pid is NamespaceMode.POD:
+        return f"/proc/{await pods.pause(pod, deadline)}/ns/pid"
+    if request.security.pid is not NamespaceMode.TARGET:
+        return ""
+    field = "linux.security_context.namespace_options.target_id"
+    if target is None or target.state.sandbox_id != request.sandbox:
+        raise InvalidInput(f"{field}: container {request.security.target} is not in this pod")
+    if target.exited.is_set() or target.state.process is None:
+        raise FailedPrecondition(f"{field}: container {target.id} is not running")
+    return f"/proc/{target.state.process.pid}/ns/pid"
+
+
 async def prepare(
-    context: Context, profiles: Profiles, pod: Pod, runtime: OciRuntime, request: CreateRequest, pid_namespace: str,
+    context: Context, profiles: Profiles, pod: Pod, runtime: OciRuntime, request: CreateRequest, pid_path: str,
     deadline: Deadline,
 ) -> Plan:  # fmt: skip
     """Check a request, work out what its container will be, and relabel what is mounted for it.
 
-    `pid_namespace`: the path of the PID namespace to join; empty for a fresh one or the host's. InvalidInput (naming
-    the field) or FailedPrecondition if the container cannot be; then nothing of the host is changed.
+    `pid_path` is what `pid_namespace` has returned. InvalidInput (naming the field) or FailedPrecondition if the
+    container cannot be; then nothing of the host is changed.
     """
     oci_mounts.check(request)
     await _check_read_only_mounts(request, runtime, deadline)
     await slow_sources.wait_answers(request, deadline)
     confinement = await profiles.find(pod.request, request, deadline)
-    wanted = _Wanted(pod=pod, request=request, runtime=runtime, confinement=confinement, pid_namespace=pid_namespace)
+    wanted = _Wanted(pod=pod, request=request, runtime=runtime, confinement=confinement, pid_namespace=pid_path)
     plan = await thread.run(
         lambda: _make(context, wanted, profiles), deadline, f"container {request.container}: create"
     )

@@ -1,5 +1,4 @@
-"""The reaper: parent of the commands of exec sessions, so that their exit codes are reported even if every other crisp
-process is killed.
+"""The reaper: parent of the commands of exec sessions, so that their exit codes are reported whoever else is killed.
 
 A process of its own, root, single-threaded, of the standard library alone: it starts quickly and stays small. A runtime
 worker starts it with the first session; it ends once it has no session and no worker keeps it. Rules kept: it has no
