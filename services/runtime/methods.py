@@ -180,8 +180,8 @@ class Runtime:
 
     async def open_exec(self, request: OpenExecRequest, call: Call) -> Nothing:
         container = self._containers.get(request.container)
-        runtime, ids = self._containers.runtime(container), self._user_namespace(container)
-        await self._sessions.exec(container, runtime, ids, request, call.deadline)
+        runtime, id_map = self._containers.runtime(container), self._user_namespace(container)
+        await self._sessions.exec(container, runtime, id_map, request, call.deadline)
         return Nothing()
 
     def _user_namespace(self, container: Container) -> IdMap | None:

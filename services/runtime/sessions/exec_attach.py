@@ -17,13 +17,14 @@ from pathlib import Path
 
 import msgspec
 
+from kernel import ids
 from kernel.contracts.oci import IdMap
 from kernel.contracts.runtime import ExecRequest, Executed, OpenExecRequest
 from kernel.contracts.stream import Passed, Role
 from kernel.errors import FailedPrecondition, Internal
 from kernel.host import fdpass, proc, process
 from kernel.host.aio import Deadline
-from kernel.ids import SessionId, container_id, new_session, session_id
+from kernel.ids import SessionId
 from services.runtime.context import Context
 from services.runtime.programs import oci_runtime
 from services.runtime.programs.oci_runtime import OciRuntime
@@ -65,35 +66,36 @@ class Sessions:
         self._reaper.let_go()
 
     async def exec(
-        self, container: Container, runtime: OciRuntime, ids: IdMap | None, request: OpenExecRequest, deadline: Deadline
-    ) -> None:
+        self, container: Container, runtime: OciRuntime, id_map: IdMap | None, request: OpenExecRequest,
+        deadline: Deadline,
+    ) -> None:  # fmt: skip
         """Start a command in a container and hand its descriptors to the stream process.
 
-        `ids` are those of the pod's user namespace. FailedPrecondition if the container does not run, Internal with
+        `id_map` is that of the pod's user namespace. FailedPrecondition if the container does not run, Internal with
         the OCI runtime's message if the command cannot be started, Unavailable if the descriptors are not taken.
         """
-        session_id(request.session)
+        ids.session_id(request.session)
         exec_spec.check(request.cmd)
         container.check_running()
         config = await asyncio.to_thread(_config, container.bundle)
         with ExitStack() as opened:
-            descriptors = _descriptors(opened, request, _owner(container.bundle, config, ids))
+            descriptors = _descriptors(opened, request, _owner(container.bundle, config, id_map))
             async with self._starts:
                 await self._start(container, runtime, request, config, descriptors, deadline)
             await self._hand_over(request.session, descriptors, deadline)
 
     async def run(
-        self, container: Container, runtime: OciRuntime, ids: IdMap | None, request: ExecRequest, limit: Deadline
+        self, container: Container, runtime: OciRuntime, id_map: IdMap | None, request: ExecRequest, limit: Deadline
     ) -> Executed:
         """Run a command to its end, as the reaper's child, and return its output.
 
         Raises TimeoutError at the limit, when the command and everything that came of it is killed.
         """
-        session = new_session()
-        wanted = OpenExecRequest(session=session, container=container.id, cmd=request.cmd, stdout=True, stderr=True)
+        session_id = ids.new_session()
+        wanted = OpenExecRequest(session=session_id, container=container.id, cmd=request.cmd, stdout=True, stderr=True)
         config = await asyncio.to_thread(_config, container.bundle)
         with ExitStack() as opened:
-            descriptors = _descriptors(opened, wanted, _owner(container.bundle, config, ids))
+            descriptors = _descriptors(opened, wanted, _owner(container.bundle, config, id_map))
             status, out, err = (opened.enter_context(closing(Output(os.dup(fd)))) for fd in descriptors.stream)
             try:
                 async with asyncio.timeout(max(limit.remaining(), 0)):
@@ -102,7 +104,7 @@ class Sessions:
                     descriptors.close_given()
                     await status.over.wait()
             except BaseException:
-                await self.close(session)
+                await self.close(session_id)
                 raise
             if not status.kept:
                 raise Internal(f"container {container.id}: exec: its reaper was killed")
@@ -110,13 +112,13 @@ class Sessions:
             err.close()
             return Executed(stdout=bytes(out.kept), stderr=bytes(err.kept), exit_code=int(status.kept))
 
-    async def attach(self, container: Container, session: SessionId, deadline: Deadline) -> None:
+    async def attach(self, container: Container, session_id: SessionId, deadline: Deadline) -> None:
         """Connect to a container's own input and output, and hand the connection to the stream process.
 
         FailedPrecondition if the container or its conmon does not run, ResourceExhausted if that has too many
         attaches, Unavailable if the connection is not taken.
         """
-        session_id(session)
+        ids.session_id(session_id)
         container.check_running()
         if container.monitor_lost or container.conmon is None or not container.conmon.alive:
             raise FailedPrecondition(f"container {container.id}: its conmon is gone, nothing takes an attach")
@@ -133,12 +135,12 @@ class Sessions:
             descriptors.pass_on(Role.ATTACH, connection.fileno())
             if made_from.tty:
                 descriptors.pass_on(Role.CONTROL, descriptors.hold(monitor_socket.open_control(container.bundle)))
-            await self._hand_over(session, descriptors, deadline)
+            await self._hand_over(session_id, descriptors, deadline)
 
-    async def close(self, session: SessionId) -> None:
+    async def close(self, session_id: SessionId) -> None:
         """Kill what is left of a session's command, even if its reaper has died; no such session is success."""
-        session_id(session)
-        for pid_file in list(self._context.root.glob(f"containers/*/session-{session}.pid")):
+        ids.session_id(session_id)
+        for pid_file in list(self._context.root.glob(f"containers/*/session-{session_id}.pid")):
             await self._end(pid_file)
 
     async def _start(
@@ -163,11 +165,11 @@ class Sessions:
         descriptors.pass_on(Role.TERMINAL, terminal)
 
     async def _run(
-        self, container: Container, runtime: OciRuntime, words: list[str], session: SessionId,
+        self, container: Container, runtime: OciRuntime, words: list[str], session_id: SessionId,
         descriptors: Descriptors, deadline: Deadline,
     ) -> None:  # fmt: skip
         """Have the reaper run the OCI runtime, which starts the command."""
-        pid_file = container.bundle.path / f"session-{session}.pid"
+        pid_file = container.bundle.path / f"session-{session_id}.pid"
         log_fd = os.memfd_create("log", os.MFD_CLOEXEC)
         log = Path(f"/proc/self/fd/{descriptors.add_for_runtime(log_fd)}")
         argv = runtime.command(*words, "--pid-file", str(pid_file), container.id, log=log)
@@ -177,13 +179,13 @@ class Sessions:
             container.check_running()  # if it has just ended, that is the better reason
             raise Internal(f"container {container.id}: {reason}")
 
-    async def _hand_over(self, session: SessionId, descriptors: Descriptors, deadline: Deadline) -> None:
-        passed = Passed(session=session, roles=tuple(descriptors.roles))
+    async def _hand_over(self, session_id: SessionId, descriptors: Descriptors, deadline: Deadline) -> None:
+        passed = Passed(session=session_id, roles=tuple(descriptors.roles))
         await fdpass.send(self._stream_socket, passed.encode(), descriptors.stream, deadline)
 
     async def _end(self, pid_file: Path) -> None:
         """Kill everything that came of a command and is in its container."""
-        folder = ContainerBundle(self._context.root, container_id(pid_file.parent.name))
+        folder = ContainerBundle(self._context.root, ids.container_id(pid_file.parent.name))
         state = await asyncio.to_thread(folder.state.read)
         roots = await asyncio.to_thread(_roots, pid_file)
         if state is not None and roots:
@@ -226,8 +228,8 @@ def _config(folder: ContainerBundle) -> bytes:
         raise Internal(f"{folder.config} cannot be read: {error.strerror}") from error
 
 
-def _owner(folder: ContainerBundle, config: bytes, ids: IdMap | None) -> tuple[int, int]:
+def _owner(folder: ContainerBundle, config: bytes, id_map: IdMap | None) -> tuple[int, int]:
     try:
-        return exec_spec.owner(config, ids)
+        return exec_spec.owner(config, id_map)
     except msgspec.DecodeError as error:
         raise Internal(f"{folder.config} cannot be read: {error}") from error
