@@ -167,6 +167,10 @@ async def test_a_start_that_was_cut_short_is_looked_up(node: Node) -> None:
         bundle.state.write(msgspec.structs.replace(state, phase="starting", started_at=5))
         node.service = await methods.create(node.config)
         assert (await node.start(request.container) == 5) is started_before
+    async with asyncio.timeout(10):
+        while not node.log(sandbox, request.container):  # conmon writes it a moment later
+            await asyncio.sleep(0.01)
+    await node.stop(request.container, 0)
     assert len(node.log(sandbox, request.container)) == 1
 
 
