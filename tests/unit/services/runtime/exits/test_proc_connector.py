@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import struct
 import sys
@@ -109,3 +110,20 @@ async def test_what_the_kernel_keeps_is_read_when_somebody_wants_it() -> None:
             assert await connector.exit_code(early.pid, since) == 5
             assert await connector.exit_code(late.pid, since) == 6
     assert not connector._reading
+
+
+class Broken:
+    """A socket whose every reading fails, up to a last one."""
+
+    def __init__(self, *errors: OSError) -> None:
+        self.errors = [*errors, BlockingIOError()]
+
+    def recv(self, _size: int) -> bytes:
+        raise self.errors.pop(0)
+
+
+def test_lost_events_are_passed_over_and_a_broken_socket_is_an_error() -> None:
+    connector = ProcConnector()
+    connector._on_events(Broken(OSError(errno.ENOBUFS, ""), OSError(errno.ENOBUFS, "")))  # type: ignore[arg-type]
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        connector._on_events(Broken(OSError(errno.EBADF, "Bad file descriptor")))  # type: ignore[arg-type]
