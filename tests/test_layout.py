@@ -26,6 +26,8 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "kernel/bus/endpoint.py": "tests/integration/bus/test_bus.py",
     "kernel/bus/worker.py": "tests/integration/bus/test_bus.py",
     "kernel/cli/": "tests/integration/cli/test_command_line.py",  # on a real daemon; what is pure has its own
+    "kernel/stream/wires/spdy/errors.py": "tests/unit/kernel/stream/wires/spdy/test_connection.py",  # declarations
+    "kernel/stream/wires/spdy/events.py": "tests/unit/kernel/stream/wires/spdy/test_connection.py",
     "kernel/stream/wires/channel.py": "tests/unit/kernel/stream/sessions/test_pump.py",  # an interface
     "kernel/stream/methods.py": "tests/integration/stream/test_remote_command.py",  # as the front calls it
     "kernel/stream/session.py": "tests/integration/stream/test_remote_command.py",  # what its two kinds share

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from kernel.config.sections import StreamSection
-from kernel.errors import FailedPrecondition, Unavailable
+from kernel.errors import FailedPrecondition, Internal, Unavailable
 from kernel.stream.wires import spdy
 
 _PIECE = 128 << 10
@@ -67,22 +67,28 @@ class SpdyClient:
 
     def reset(self, stream: int) -> None:
         """Give a stream up."""
-        self._writer.write(self._spdy.reset(stream, spdy.CANCEL))
+        self._writer.write(self._spdy.reset(stream, spdy.Status.CANCEL))
 
-    async def receive(self, heard: Callable[[int, memoryview, bool], None]) -> None:
-        """Call `heard` with each piece of a stream, and whether it is the last, until the server ends. It says when it
-        has done with a piece (`consumed`): more of each stream than a window does not come before."""
+    async def receive(self, on_data: Callable[[int, memoryview, bool], None]) -> None:
+        """Call `on_data` with each piece of a stream, and whether it is the last, until the server ends.
+
+        `on_data` calls `consumed` when it is done with a piece: the server sends no more than a window of each stream
+        before.
+        """
         while data := await self._reader.read(_PIECE):
-            for event in self._spdy.receive(memoryview(data), time.monotonic()):
-                match event:
-                    case spdy.Data(stream, piece, fin):
-                        heard(stream, piece, fin)
-                    case spdy.GoneAway():
-                        return
-                    case spdy.Reset(stream):
-                        heard(stream, memoryview(b""), True)
-                    case _:
-                        pass
+            try:
+                for event in self._spdy.receive(memoryview(data), time.monotonic()):
+                    match event:
+                        case spdy.Data(stream, piece, fin):
+                            on_data(stream, piece, fin)
+                        case spdy.GoneAway():
+                            return
+                        case spdy.Reset(stream):
+                            on_data(stream, memoryview(b""), True)
+                        case _:
+                            pass
+            except spdy.ProtocolError as error:
+                raise Internal(f"the stream process broke the SPDY protocol: {error}") from error
             self._flush()
             await self._writer.drain()
 

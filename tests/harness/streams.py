@@ -108,8 +108,8 @@ class Spdy:
 
     def room(self, stream: int) -> int:
         """What the server's windows leave."""
-        known = self.spdy._streams[stream]
-        return max(min(known.window, self.spdy._window), 0)
+        streams = self.spdy._streams
+        return max(min(streams.get(stream).window, streams._window), 0)
 
     def pump(self) -> bool:
         """Take what the server sends next; False at its end."""

@@ -1,10 +1,13 @@
-"""How often something may happen: a burst, and so many a second afterwards. Pure."""
+"""How often something may happen: a burst at once, and a number a second afterwards. Pure."""
 
 from __future__ import annotations
 
+PINGS = (200.0, 20.0)
+"""Pings that a client may send: at once, and a second. Each is answered."""
+
 
 class Rate:
-    """A bucket of leaves, full at first."""
+    """A token bucket, full at first."""
 
     __slots__ = ("_a_second", "_at", "_burst", "_left")
 
@@ -15,7 +18,7 @@ class Rate:
         self._at = 0.0
 
     def take(self, now: float) -> bool:
-        """Take one at the time `now` (seconds, never back); False where none is left."""
+        """Take one at the time `now` (seconds of a clock that only runs forward). Returns False if none is left."""
         self._left = min(self._burst, self._left + (now - self._at) * self._a_second)
         self._at = now
         if self._left < 1:

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from kernel.errors import InvalidInput
 from kernel.stream.client.link import Link
+from kernel.stream.client.rate import PINGS, Rate
 from kernel.stream.wires import spdy
 from kernel.stream.wires.carrier import Backlog, Owner
 from kernel.stream.wires.channel import Channel
@@ -78,7 +78,7 @@ class SpdyWire:
         self.link = link
         self.end: Callable[[], None] = link.close
         """Ends what carries this wire."""
-        self.spdy = spdy.Connection(server=True)
+        self.spdy = spdy.Connection(server=True, allow_ping=Rate(*PINGS).take)
         self.backlog = Backlog(link)
         self._owner = owner
         self._write = write
@@ -91,8 +91,8 @@ class SpdyWire:
         try:
             for event in self.spdy.receive(view, time.monotonic()):
                 self._on_event(event)
-        except InvalidInput as error:
-            _LOG.info("a client broke the SPDY protocol: %s", error.message)
+        except spdy.ProtocolError as error:
+            _LOG.info("a client broke the SPDY protocol: %s", error)
             self._write(self.spdy.go_away(error=True))
             self.end()
             self._owner.lost()
@@ -131,7 +131,7 @@ class SpdyWire:
     def reset(self, stream: int) -> None:
         """Give a stream up."""
         self._channels.pop(stream, None)
-        if frame := self.spdy.reset(stream, spdy.CANCEL):
+        if frame := self.spdy.reset(stream, spdy.Status.CANCEL):
             self._write(frame)
 
     def _flush(self) -> None:
@@ -170,7 +170,7 @@ class SpdyWire:
         why = self._owner.opened(channel, headers)
         if why:
             _LOG.info("a client's stream is refused: %s", why)
-            self._write(self.spdy.reset(stream, spdy.REFUSED_STREAM))
+            self._write(self.spdy.reset(stream, spdy.Status.REFUSED_STREAM))
             return
         self._channels[stream] = channel
         self._write(self.spdy.reply(stream))

@@ -18,7 +18,7 @@ from websockets.typing import Subprotocol
 
 from kernel.errors import InvalidInput
 from kernel.stream.client.link import Link
-from kernel.stream.client.rate import Rate
+from kernel.stream.client.rate import PINGS, Rate
 
 MOST_MESSAGE = 1 << 20
 """Bytes of one message."""
@@ -50,7 +50,7 @@ class WebSocket:
         self.on_lost: Callable[[], None]
         self.on_writable: Callable[[], None]
         self._text = False
-        self._pings = Rate(200, 20)
+        self._pings = Rate(*PINGS)
         self._protocol = _Protocol(subprotocol)
         self._protocol.receive_data(head)
         requests = self._protocol.events_received()

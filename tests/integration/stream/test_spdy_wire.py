@@ -12,6 +12,7 @@ import pytest
 from kernel.contracts.stream import Ended, Opened
 from kernel.stream.wires import spdy
 from kernel.stream.wires.channel import MOST_BACKLOG
+from kernel.stream.wires.spdy.frames import Kind
 from tests.harness.streams import Command
 
 
@@ -38,7 +39,7 @@ async def test_a_client_whose_windows_stay_shut_gets_nothing_and_costs_nothing(s
     command.socket.sendall(command.spdy.ping(1))
     session = next(iter(stream.service._sessions.values()))
     async with asyncio.timeout(20):
-        while session.wire.spdy._initial_window:
+        while session.wire.spdy._streams._initial_window:
             await asyncio.sleep(0.01)
     before = len(command.output())
     command.socket.sendall(command.spdy.ping(3))
@@ -55,12 +56,12 @@ async def test_a_client_whose_windows_stay_shut_gets_nothing_and_costs_nothing(s
 @pytest.mark.parametrize(
     "frame",
     [
-        struct.pack(">HHI", 0x8003, spdy.SYN_STREAM, 0xFFFFFF),
-        struct.pack(">HHI", 0x8003, spdy.SETTINGS, 8) + struct.pack(">II", 0xFFFFFFFF, 0),
-        struct.pack(">HHI", 0x8003, spdy.SYN_STREAM, 20) + struct.pack(">IIH", 99, 0, 0) + os.urandom(10),
-        struct.pack(">HHI", 0x8003, spdy.WINDOW_UPDATE, 8) + bytes(8),
-        (struct.pack(">HHI", 0x8003, spdy.PING, 4) + struct.pack(">I", 1)) * 1000,
-        struct.pack(">HHI", 0x8002, spdy.PING, 4) + bytes(4),
+        struct.pack(">HHI", 0x8003, Kind.SYN_STREAM, 0xFFFFFF),
+        struct.pack(">HHI", 0x8003, Kind.SETTINGS, 8) + struct.pack(">II", 0xFFFFFFFF, 0),
+        struct.pack(">HHI", 0x8003, Kind.SYN_STREAM, 20) + struct.pack(">IIH", 99, 0, 0) + os.urandom(10),
+        struct.pack(">HHI", 0x8003, Kind.WINDOW_UPDATE, 8) + bytes(8),
+        (struct.pack(">HHI", 0x8003, Kind.PING, 4) + struct.pack(">I", 1)) * 1000,
+        struct.pack(">HHI", 0x8002, Kind.PING, 4) + bytes(4),
     ],
     ids=["length", "settings", "headers", "window", "pings", "version"],
 )

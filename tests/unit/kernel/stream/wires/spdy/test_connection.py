@@ -9,9 +9,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernel.errors import InvalidInput
+from kernel.stream.client.rate import PINGS, Rate
 from kernel.stream.wires import spdy
-from kernel.stream.wires.spdy import Connection, Data, GoneAway, Opened, Replied, Reset, Window
+from kernel.stream.wires.spdy import (
+    Connection,
+    Data,
+    GoneAway,
+    Opened,
+    ProtocolError,
+    Replied,
+    Reset,
+    Status,
+    Window,
+)
+from kernel.stream.wires.spdy.frames import FIN, Kind
 
 
 def events(connection: Connection, data: bytes, now: float = 1000.0) -> list[spdy.Event]:
@@ -37,7 +48,7 @@ def client() -> Connection:
 
 @pytest.fixture
 def server() -> Connection:
-    return Connection(server=True)
+    return Connection(server=True, allow_ping=Rate(*PINGS).take)
 
 
 def opened(client: Connection, server: Connection) -> int:
@@ -90,7 +101,7 @@ def test_anything_is_events_or_refused(frames: list[bytes]) -> None:
     try:
         for frame in frames:
             events(server, frame)
-    except InvalidInput:
+    except ProtocolError:
         pass
     assert len(server.replies()) < 4096
 
@@ -110,39 +121,39 @@ def test_a_large_frame_is_not_gathered(client: Connection, server: Connection) -
     ("frame", "why"),
     [
         (struct.pack(">II", 0, 4) + b"xxxx", "stream 0"),
-        (control(spdy.PING, b"xxxx", version=2), "version 2"),
-        (struct.pack(">HHI", 0x8003, spdy.SYN_STREAM, 1 << 20), "1048576 bytes, more than"),
-        (control(spdy.SETTINGS, struct.pack(">I", 0xFFFFFFFF)), "4294967295 entries"),
-        (control(spdy.SETTINGS, struct.pack(">I", 0x20000000) + bytes(8)), "entries"),
-        (control(spdy.SETTINGS, b""), "entries"),
-        (control(spdy.SETTINGS, struct.pack(">III", 1, 7, 1 << 31)), "initial window"),
-        (control(spdy.PING, b""), "PING has 0 bytes"),
-        (control(spdy.RST_STREAM, b"123"), "RST_STREAM has 3"),
-        (control(spdy.WINDOW_UPDATE, b""), "WINDOW_UPDATE has 0"),
-        (control(spdy.WINDOW_UPDATE, struct.pack(">II", 0, 0)), "cannot grow by 0"),
-        (control(spdy.WINDOW_UPDATE, struct.pack(">II", 0, 0x7FFFFFFF)), "cannot grow by 2147483647"),
-        (control(spdy.SYN_STREAM, b"123"), "too short"),
-        (control(spdy.SYN_REPLY, b"1"), "too short"),
+        (control(Kind.PING, b"xxxx", version=2), "version 2"),
+        (struct.pack(">HHI", 0x8003, Kind.SYN_STREAM, 1 << 20), "1048576 bytes, more than"),
+        (control(Kind.SETTINGS, struct.pack(">I", 0xFFFFFFFF)), "4294967295 entries"),
+        (control(Kind.SETTINGS, struct.pack(">I", 0x20000000) + bytes(8)), "entries"),
+        (control(Kind.SETTINGS, b""), "entries"),
+        (control(Kind.SETTINGS, struct.pack(">III", 1, 7, 1 << 31)), "initial window"),
+        (control(Kind.PING, b""), "PING has 0 bytes"),
+        (control(Kind.RST_STREAM, b"123"), "RST_STREAM has 3"),
+        (control(Kind.WINDOW_UPDATE, b""), "WINDOW_UPDATE has 0"),
+        (control(Kind.WINDOW_UPDATE, struct.pack(">II", 0, 0)), "cannot grow by 0"),
+        (control(Kind.WINDOW_UPDATE, struct.pack(">II", 0, 0x7FFFFFFF)), "cannot grow by 2147483647"),
+        (control(Kind.SYN_STREAM, b"123"), "too short"),
+        (control(Kind.SYN_REPLY, b"1"), "too short"),
     ],
 )
 def test_a_hostile_frame_ends_the_connection(server: Connection, frame: bytes, why: str) -> None:
-    with pytest.raises(InvalidInput, match=why):
+    with pytest.raises(ProtocolError, match=why):
         events(server, frame)
 
 
 @pytest.mark.parametrize("wrong", [0, 2])
 def test_a_stream_id_is_one_of_the_peers(client: Connection, server: Connection, wrong: int) -> None:
     client._next = wrong
-    with pytest.raises(InvalidInput, match=f"stream {wrong} is not a new one"):
+    with pytest.raises(ProtocolError, match=f"stream {wrong} is not a new one"):
         events(server, client.open({})[1])
 
 
 def test_an_id_is_not_used_again_after_its_end(client: Connection, server: Connection) -> None:
     stream, frame = client.open({})
     events(server, frame)
-    server.reset(stream, spdy.CANCEL)
+    server.reset(stream, Status.CANCEL)
     client._next = stream
-    with pytest.raises(InvalidInput, match="not a new one"):
+    with pytest.raises(ProtocolError, match="not a new one"):
         events(server, client.open({})[1])
 
 
@@ -150,11 +161,14 @@ def test_a_flood_of_pings_ends_the_connection(client: Connection, server: Connec
     for number in range(200):
         events(server, client.ping(2 * number + 1))
     assert len(server.replies()) == 200 * 12
-    with pytest.raises(InvalidInput, match="pings"):
+    with pytest.raises(ProtocolError, match="pings"):
         events(server, client.ping(1))
-    other = Connection(server=True)
+    other = Connection(server=True, allow_ping=Rate(*PINGS).take)
     for number in range(1000):  # one every two seconds
         events(other, client.ping(1), now=1000.0 + 2 * number)
+    unbounded = Connection(server=True)
+    for _ in range(1000):
+        events(unbounded, client.ping(1))
 
 
 def test_an_answer_to_a_ping_is_not_answered(client: Connection, server: Connection) -> None:
@@ -170,7 +184,7 @@ def test_more_streams_than_anybody_needs_are_refused(server: Connection) -> None
         events(server, client.open({})[1])
     stream, frame = client.open({})
     assert events(server, frame) == []
-    assert events(client, server.replies()) == [Reset(stream, spdy.REFUSED_STREAM)]
+    assert events(client, server.replies()) == [Reset(stream, Status.REFUSED_STREAM)]
 
 
 def test_a_peer_that_shows_no_windows_has_none(client: Connection, server: Connection) -> None:
@@ -185,18 +199,18 @@ def test_a_peers_windows_are_kept_to(client: Connection, server: Connection) -> 
     assert server.room(stream) == 1000
     server.data(stream, 1000)
     assert server.room(stream) == 0
-    events(server, control(spdy.WINDOW_UPDATE, struct.pack(">II", stream, 70000)))
+    events(server, control(Kind.WINDOW_UPDATE, struct.pack(">II", stream, 70000)))
     assert server.room(stream) == spdy.WINDOW - 1000  # the connection's own
     events(server, client.settings(500))
     assert server.room(stream) == spdy.WINDOW - 1000
-    assert events(server, control(spdy.WINDOW_UPDATE, struct.pack(">II", 0, 70000))) == [Window(0)]
+    assert events(server, control(Kind.WINDOW_UPDATE, struct.pack(">II", 0, 70000))) == [Window(0)]
     assert server.room(stream) == 69500
 
 
 @pytest.mark.parametrize("delta", [0, 0x7FFFFFFF])
 def test_a_wrong_update_ends_its_stream(client: Connection, server: Connection, delta: int) -> None:
     stream = opened(client, server)
-    found = events(server, control(spdy.WINDOW_UPDATE, struct.pack(">II", stream, delta)))
+    found = events(server, control(Kind.WINDOW_UPDATE, struct.pack(">II", stream, delta)))
     assert [type(event) for event in found] == [Reset]
     assert not server.knows(stream)
     assert [type(event) for event in events(client, server.replies())] == [Reset]
@@ -215,8 +229,8 @@ def test_what_is_read_is_acknowledged(client: Connection, server: Connection) ->
 
 def test_what_comes_for_a_stream_that_was_given_up_is_thrown_away(client: Connection, server: Connection) -> None:
     stream = opened(client, server)
-    server.reset(stream, spdy.CANCEL)
-    assert server.reset(stream, spdy.CANCEL) == b""
+    server.reset(stream, Status.CANCEL)
+    assert server.reset(stream, Status.CANCEL) == b""
     assert events(server, client.data(stream, spdy.WINDOW) + bytes(spdy.WINDOW)) == []
     assert server.replies() != b""  # the connection's window is free again
 
@@ -228,6 +242,6 @@ def test_unknown_control_frames_are_passed_over(server: Connection) -> None:
 def test_headers_may_end_a_stream(client: Connection, server: Connection) -> None:
     stream = opened(client, server)
     body = struct.pack(">I", stream) + client._block({"a": "b"})
-    assert events(server, control(spdy.HEADERS, body)) == []
+    assert events(server, control(Kind.HEADERS, body)) == []
     body = struct.pack(">I", stream) + client._block({})
-    assert events(server, control(spdy.HEADERS, body, spdy.FIN)) == [Data(stream, b"", fin=True)]  # type: ignore[arg-type]
+    assert events(server, control(Kind.HEADERS, body, FIN)) == [Data(stream, b"", fin=True)]  # type: ignore[arg-type]

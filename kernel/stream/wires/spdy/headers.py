@@ -1,7 +1,7 @@
-"""Header blocks of SPDY/3: names and values with their lengths, in one zlib stream for each direction. Pure.
+"""Header blocks (section 2.6.10): names and values with their lengths, in one zlib stream for each direction. Pure.
 
-Every length and count is held against what is there before anything is made of it. The decompressed block is bounded,
-so a block of a few bytes that would become gigabytes is refused after the first of them.
+Every length and count is compared with what is there before anything is made of it. The decompressed block is bounded,
+so a block of a few bytes that would become gigabytes is refused after the first 16 KiB of them.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ import struct
 import zlib
 from collections.abc import Mapping
 
-from kernel.errors import InvalidInput
+from kernel.stream.wires.spdy.errors import ProtocolError
 
 MOST_BYTES = 16 << 10
-"""Of one decompressed block: the streams of exec and port-forward have two or three short headers."""
+"""The longest decompressed block: the streams of exec and port-forward have two or three short headers."""
 MOST_HEADERS = 64
 _NUMBER = struct.Struct(">I")
 _WINDOW_BITS = 11
 _MEMORY = 1
-"""What is sent in blocks is a few bytes: the least of zlib's memory for each connection does."""
+"""zlib's least memory for a connection is enough, as blocks of a few bytes are sent."""
 
 _WORDS = (
     "options head post put delete trace accept accept-charset accept-encoding accept-language accept-ranges age allow "
@@ -46,7 +46,7 @@ _REST = (
 
 
 def _dictionary() -> bytes:
-    """Of section 2.6.10.1 of the specification: words as they stand in a block, then text without lengths."""
+    """Return the dictionary of section 2.6.10.1: words as they stand in a block, then text without lengths."""
     words = b"".join(_NUMBER.pack(len(word)) + word.encode() for word in (*_WORDS.split(), *_MORE_WORDS))
     return words + (_CODES + "".join(_REASONS) + _REST).encode()
 
@@ -55,13 +55,13 @@ DICTIONARY = _dictionary()
 
 
 class Compressor:
-    """What this side sends."""
+    """Makes the header blocks that this side sends."""
 
     def __init__(self) -> None:
         self._stream = zlib.compressobj(1, zlib.DEFLATED, _WINDOW_BITS, _MEMORY, zlib.Z_DEFAULT_STRATEGY, DICTIONARY)
 
     def block(self, headers: Mapping[str, str]) -> bytes:
-        """A header block; names in lower case."""
+        """Return a header block; names become lower case."""
         parts = [_NUMBER.pack(len(headers))]
         for name, value in headers.items():
             for text in (name.lower().encode(), value.encode()):
@@ -70,49 +70,49 @@ class Compressor:
 
 
 class Decompressor:
-    """What the peer sends. After an error its state is lost, and the connection with it."""
+    """Reads the header blocks that the peer sends. After an error its state is lost, and the connection with it."""
 
     def __init__(self) -> None:
         self._stream = zlib.decompressobj(zdict=DICTIONARY)
 
     def headers(self, block: bytes) -> dict[str, str]:
-        """The headers of a block; InvalidInput where it is malformed or too large."""
+        """Return the headers of a block; ProtocolError if it is malformed or too large."""
         try:
             plain = self._stream.decompress(block, MOST_BYTES + 1)
         except zlib.error as error:
-            raise InvalidInput(f"a header block is not in zlib's format: {error}") from error
+            raise ProtocolError(f"a header block is not in zlib's format: {error}") from error
         if len(plain) > MOST_BYTES or self._stream.unconsumed_tail:
-            raise InvalidInput(f"a header block has more than {MOST_BYTES} bytes")
+            raise ProtocolError(f"a header block has more than {MOST_BYTES} bytes")
         return parse(plain)
 
 
 def parse(plain: bytes) -> dict[str, str]:
-    """The headers of a block that is decompressed."""
+    """Return the headers of a decompressed block."""
     count, at = _number(plain, 0)
     if count > MOST_HEADERS:
-        raise InvalidInput(f"a header block has {count} headers, at most {MOST_HEADERS} are taken")
+        raise ProtocolError(f"a header block has {count} headers, at most {MOST_HEADERS} are taken")
     found: dict[str, str] = {}
     for _ in range(count):
         name, at = _text(plain, at)
         value, at = _text(plain, at)
         if not name or name != name.lower():
-            raise InvalidInput(f"header name {name[:80]!a} is empty or not in lower case")
+            raise ProtocolError(f"header name {name[:80]!a} is empty or not in lower case")
         if name in found:
-            raise InvalidInput(f"header {name[:80]!a} is given twice")
+            raise ProtocolError(f"header {name[:80]!a} is given twice")
         found[name] = value
     if at != len(plain):
-        raise InvalidInput(f"a header block has {len(plain) - at} bytes too many")
+        raise ProtocolError(f"a header block has {len(plain) - at} bytes too many")
     return found
 
 
 def _number(plain: bytes, at: int) -> tuple[int, int]:
     if len(plain) - at < _NUMBER.size:
-        raise InvalidInput("a header block ends within a length")
+        raise ProtocolError("a header block ends within a length")
     return _NUMBER.unpack_from(plain, at)[0], at + _NUMBER.size
 
 
 def _text(plain: bytes, at: int) -> tuple[str, int]:
     size, at = _number(plain, at)
     if size > len(plain) - at:
-        raise InvalidInput(f"a header of {size} bytes is longer than its block")
+        raise ProtocolError(f"a header of {size} bytes is longer than its block")
     return plain[at : at + size].decode("latin-1"), at + size
