@@ -44,7 +44,7 @@ def pinned(path: Path) -> bool:
         return False
 
 
-def name(uts: Path, hostname: str) -> None:
+def set_hostname(uts: Path, hostname: str) -> None:
     """Set the host name of a pinned UTS namespace. It changes the calling thread for good."""
     try:
         fd = os.open(uts, os.O_RDONLY | os.O_CLOEXEC)

@@ -91,7 +91,7 @@ def plan(parts: Iterable[Part], numbers: Mapping[str, Iterable[Number]], *, weig
     return found if weights else {key: value for key, value in found.items() if not key.startswith("weight")}
 
 
-def bfq(parts: Iterable[Part], numbers: Mapping[str, Iterable[Number]]) -> tuple[Write, ...]:
+def bfq_writes(parts: Iterable[Part], numbers: Mapping[str, Iterable[Number]]) -> tuple[Write, ...]:
     """Return the weights of a class as files of cgroup v1 for the scheduler bfq."""
     found = plan(parts, numbers)
     lines = [(BFQ, str(found["weight"]))] if "weight" in found else []

@@ -16,7 +16,7 @@ import yaml
 
 from kernel.errors import InvalidInput
 from services.runtime.node.admin_files import AdminFile
-from services.runtime.spec.additions import STAGES, DeviceNode, Edits, Json
+from services.runtime.spec.additions import STAGES, CdiNode, Edits, Json
 
 ANNOTATION = "cdi.k8s.io/"
 """How the keys of annotations begin whose values name devices."""
@@ -224,8 +224,8 @@ def _mount(mount: Mount) -> Json:
     return {"destination": mount.container_path, "type": kind, "source": mount.host_path, "options": options}
 
 
-def _node(node: Node) -> DeviceNode:
-    return DeviceNode(
+def _node(node: Node) -> CdiNode:
+    return CdiNode(
         path=node.path, host_path=node.host_path or node.path, kind=node.type, major=node.major, minor=node.minor,
         mode=node.file_mode, uid=node.uid, gid=node.gid, permissions=node.permissions or "rwm",
     )  # fmt: skip

@@ -17,7 +17,7 @@ from typing import Literal
 
 from kernel.contracts.runtime import CreateRequest, Device
 from kernel.errors import FailedPrecondition, InvalidInput
-from services.runtime.spec import additions
+from services.runtime.spec.additions import CdiNode
 from services.runtime.spec.inputs import DeviceNode
 from services.runtime.spec.security_context.user import User
 
@@ -37,7 +37,7 @@ _KINDS: dict[str, _Kind] = {"b": "b", "c": "c", "u": "c", "p": "p"}
 def find(
     request: CreateRequest,
     additional: Iterable[str],
-    cdi_nodes: Iterable[additions.DeviceNode],
+    cdi_nodes: Iterable[CdiNode],
     owner: User | None,
     *,
     withhold: bool = False,
@@ -133,7 +133,7 @@ def _kind(mode: int) -> Literal["c", "b"] | None:
     return "b" if stat.S_ISBLK(mode) else None
 
 
-def _complete(wanted: additions.DeviceNode, owner: User | None) -> DeviceNode:
+def _complete(wanted: CdiNode, owner: User | None) -> DeviceNode:
     """Return a device of a CDI specification, with what it leaves out taken from the node on the host."""
     uid = wanted.uid if wanted.uid is not None else owner.uid if owner else None
     gid = wanted.gid if wanted.gid is not None else owner.gid if owner else None

@@ -32,7 +32,7 @@ RESCTRL = "/sys/fs/resctrl"
 """Where resctrl is mounted if the machine has RDT (Documentation/arch/x86/resctrl.rst)."""
 
 
-def of_every_container(config: RuntimeSection, pod: PodRequest, *, may_raise: bool) -> inputs.Defaults:
+def container_defaults(config: RuntimeSection, pod: PodRequest, *, may_raise: bool) -> inputs.Defaults:
     """Return the defaults of the configuration. `may_raise`: whether hard limits above this worker's own can be set."""
     return inputs.Defaults(
         capabilities=config.default_capabilities,
@@ -100,7 +100,7 @@ def classes(config: RuntimeSection, pod: PodRequest, request: CreateRequest, fou
     late = weight == blockio.BFQ
     block_io = blockio.plan(parts, numbers, weights=bool(weight) and not late)
     return Classes(
-        edits=Edits(intel_rdt=intel_rdt, block_io=block_io), writes=blockio.bfq(parts, numbers) if late else ()
+        edits=Edits(intel_rdt=intel_rdt, block_io=block_io), writes=blockio.bfq_writes(parts, numbers) if late else ()
     )
 
 

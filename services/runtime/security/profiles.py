@@ -24,7 +24,7 @@ from services.runtime.spec import limits, resources
 from services.runtime.spec.inputs import Host
 from services.runtime.spec.security_context import capabilities, confinement, seccomp_rules
 from services.runtime.spec.security_context.confinement import Confinement
-from services.runtime.spec.security_context.seccomp_profile import Profile
+from services.runtime.spec.security_context.seccomp_profile import SeccompProfile
 
 _LOG = logging.getLogger(__name__)
 
@@ -81,12 +81,12 @@ class Profiles:
         shared = await self.mount_label(pod, None, privileged=False)
         for path in files:
             if path.exists():
-                await selinux.change(f"pod {pod.sandbox}", str(path), shared, deadline)
+                await selinux.label_tree(f"pod {pod.sandbox}", str(path), shared, deadline)
         for index, mount in enumerate(request.mounts):
             if mount.selinux_relabel and mount.host_path:
                 await selinux.relabel(index, mount.host_path, found.mount_label, deadline)
 
-    def tell(self, request: CreateRequest, host: Host) -> None:
+    def log_missing(self, request: CreateRequest, host: Host) -> None:
         """Log what the request asks for and this worker or this host cannot give; each kind once."""
         security, score = request.security, request.resources.oom_score_adj
         lacking = capabilities.lacking(
@@ -106,7 +106,9 @@ class Profiles:
             self._logged.add(text)
             _LOG.warning("%s", text)
 
-    def _seccomp(self, source: confinement.SeccompSource, pod: PodRequest, request: CreateRequest) -> Profile | None:
+    def _seccomp(
+        self, source: confinement.SeccompSource, pod: PodRequest, request: CreateRequest
+    ) -> SeccompProfile | None:
         config, requested = self._config, request.security.seccomp
         match source:
             case "default":

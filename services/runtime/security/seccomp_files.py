@@ -14,7 +14,7 @@ from pathlib import Path
 from kernel.errors import FailedPrecondition, InvalidInput
 from kernel.host import files, syscalls
 from services.runtime.spec.security_context import seccomp_profile
-from services.runtime.spec.security_context.seccomp_profile import Profile
+from services.runtime.spec.security_context.seccomp_profile import SeccompProfile
 
 HOST_DEFAULT = Path("/usr/share/containers/seccomp.json")
 """The profile that the distribution has for containers (containers/common)."""
@@ -22,7 +22,7 @@ BUILTIN = Path(__file__).with_name("seccomp_default.json")
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
 
 
-def localhost(root: str, ref: str, field: str) -> Profile:
+def localhost(root: str, ref: str, field: str) -> SeccompProfile:
     """Return the profile that a request names as Localhost; InvalidInput names the field.
 
     With a `root`, `ref` is a file below that folder, by its whole path or its path from there, and no link leads to
@@ -65,9 +65,9 @@ class SeccompFiles:
     """The profiles that the configuration names; each is read again only if its file has changed."""
 
     def __init__(self) -> None:
-        self._read: dict[Path, tuple[tuple[int, int, int], Profile]] = {}
+        self._read: dict[Path, tuple[tuple[int, int, int], SeccompProfile]] = {}
 
-    def default(self, configured: str) -> Profile:
+    def default(self, configured: str) -> SeccompProfile:
         """Return the RuntimeDefault profile: that of the configuration, or of the distribution, or the built-in one."""
         if configured == "builtin":
             return self.get(BUILTIN)
@@ -75,7 +75,7 @@ class SeccompFiles:
             return self.get(Path(configured))
         return self.get(HOST_DEFAULT if HOST_DEFAULT.is_file() else BUILTIN)
 
-    def get(self, path: Path) -> Profile:
+    def get(self, path: Path) -> SeccompProfile:
         """Return the profile in a file; FailedPrecondition if it is missing or wrong, or others than root can write it.
 
         The built-in one belongs to whoever installed crisp.

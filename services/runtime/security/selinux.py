@@ -61,7 +61,7 @@ def labels(node: Policy, options: SelinuxOptions | None, level: str, *, privileg
     return process_label, f"{user}:{role}:{kind}:{level}"
 
 
-def pair(number: int) -> str:
+def numbered_level(number: int) -> str:
     """Return the level with a number: two different categories of the lowest sensitivity. Pure."""
     low, high = 0, number % _PAIRS
     while high >= _CATEGORIES - 1 - low:
@@ -74,7 +74,7 @@ def draw(sandbox_id: str, taken: frozenset[str]) -> str:
     """Return a level for a pod that is not `taken` by another. Pure."""
     first = int.from_bytes(hashlib.sha256(sandbox_id.encode()).digest()[:8])
     for step in range(len(taken) + 1):
-        if (level := pair(first + step)) not in taken:
+        if (level := numbered_level(first + step)) not in taken:
             return level
     raise AssertionError("more levels than taken ones were tried")
 
@@ -135,10 +135,10 @@ async def relabel(index: int, host_path: str, label: str, deadline: Deadline) ->
     """Give the source of mounts[index], and everything below it, the label."""
     source = os.path.realpath(host_path)
     check_relabel(index, source)
-    await change(f"mounts[{index}].selinux_relabel", source, label, deadline)
+    await label_tree(f"mounts[{index}].selinux_relabel", source, label, deadline)
 
 
-async def change(what: str, path: str, label: str, deadline: Deadline) -> None:
+async def label_tree(what: str, path: str, label: str, deadline: Deadline) -> None:
     """Give a tree a label by chcon(1); Internal begins with `what`."""
     done = await process.run(["chcon", "--recursive", "--no-dereference", "-P", label, "--", path], deadline=deadline)
     if done.returncode:

@@ -14,8 +14,8 @@ STAGES = ("prestart", "createRuntime", "createContainer", "startContainer", "pos
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceNode:
-    """A device node to add; what it leaves out is taken from the node on the host."""
+class CdiNode:
+    """A device node of a CDI specification; what it leaves out is taken from the node on the host."""
 
     path: str
     """In the container."""
@@ -38,7 +38,7 @@ class Edits:
     env: tuple[str, ...] = ()
     """`process.env`: NAME=value."""
     mounts: tuple[Json, ...] = ()
-    devices: tuple[DeviceNode, ...] = ()
+    devices: tuple[CdiNode, ...] = ()
     """`node.devices` looks these up on the host, for `linux.devices`; `apply` leaves them out."""
     hooks: tuple[tuple[str, Json], ...] = ()
     """`hooks`: each with its stage."""

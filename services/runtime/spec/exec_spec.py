@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from kernel.contracts.oci import IdMap
@@ -38,13 +40,18 @@ class _ProcessSpec(msgspec.Struct):
 
 
 def check(cmd: tuple[str, ...]) -> None:
-    """Raise InvalidInput for words that cannot be a command."""
+    """Raise InvalidInput for words that cannot be a command (ExecSyncRequest.cmd, ExecRequest.cmd)."""
     if not cmd or not cmd[0]:
         raise InvalidInput("cmd: is empty")
-    if any("\0" in word for word in cmd):
-        raise InvalidInput("cmd: contains a NUL byte")
-    if sum(len(word) for word in cmd) > _ARGUMENTS_LIMIT:
-        raise InvalidInput(f"cmd: is longer than {_ARGUMENTS_LIMIT} bytes")
+    check_words("cmd", cmd)
+
+
+def check_words(field: str, words: Sequence[str]) -> None:
+    """Raise InvalidInput, which names the field, for words that no process can get."""
+    if any("\0" in word for word in words):
+        raise InvalidInput(f"{field}: contains a NUL byte")
+    if sum(len(word) for word in words) > _ARGUMENTS_LIMIT:
+        raise InvalidInput(f"{field}: is longer than {_ARGUMENTS_LIMIT} bytes")
 
 
 def process(config: bytes, cmd: tuple[str, ...], *, tty: bool = False, size: tuple[int, int] = (0, 0)) -> bytes:

@@ -17,7 +17,7 @@ def check(request: CreateRequest, name: str, handler: Handler) -> None:
     limits.check_least(request.resources, handler.least_memory, name)
 
 
-def settle(spec: Spec, pod: PodRequest, request: CreateRequest, handler: Handler) -> Spec:
+def apply(spec: Spec, pod: PodRequest, request: CreateRequest, handler: Handler) -> Spec:
     """Return the specification for this handler: its `annotations` are completed."""
     return {**spec, "annotations": merge(spec.get("annotations"), pod, request, handler)}
 

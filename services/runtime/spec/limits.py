@@ -132,28 +132,28 @@ def _ranges(text: str) -> list[tuple[int, int]]:
         raise InvalidInput(f"{_FIELD}: {text[:64]!r} is not a list of numbers and ranges") from error
 
 
-def spec(requested: Resources, support: Support) -> dict[str, object]:
+def section(requested: Resources, support: Support) -> dict[str, object]:
     """Return the parts of the OCI `linux.resources` that are limits of the CRI; what the host lacks is left out."""
-    section: dict[str, object] = {}
+    found: dict[str, object] = {}
     cpu: dict[str, object] = {}
     if "cpu" in support.controllers:  # linux.resources.cpu: cpu_shares, cpu_quota, cpu_period
         cpu |= {"shares": requested.cpu_shares, "quota": requested.cpu_quota, "period": requested.cpu_period}
     if "cpuset" in support.controllers:  # cpuset_cpus, cpuset_mems
         cpu |= {"cpus": requested.cpuset_cpus, "mems": requested.cpuset_mems}
     if given := {name: value for name, value in cpu.items() if value}:
-        section["cpu"] = given
+        found["cpu"] = given
     if requested.memory_limit_in_bytes and "memory" in support.controllers:
         memory = {"limit": requested.memory_limit_in_bytes}  # linux.resources.memory.limit: memory_limit_in_bytes
         if support.swap:
             memory["swap"] = _swap(requested)  # linux.resources.memory.swap: memory_swap_limit_in_bytes
-        section["memory"] = memory
+        found["memory"] = memory
     if requested.hugepage_limits and "hugetlb" in support.controllers:  # hugepage_limits
         pages = requested.hugepage_limits.items()
-        section["hugepageLimits"] = [{"pageSize": size, "limit": limit} for size, limit in pages]
+        found["hugepageLimits"] = [{"pageSize": size, "limit": limit} for size, limit in pages]
     if requested.unified:  # unified
-        section["unified"] = dict(requested.unified)
+        found["unified"] = dict(requested.unified)
         _check_unified(support)
-    return section
+    return found
 
 
 def left_out(requested: Resources, support: Support) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 
 from kernel.contracts.runtime import CreateRequest, NamespaceMode, PodRequest
 from kernel.errors import InvalidInput
+from services.runtime.spec import exec_spec
 from services.runtime.spec.inputs import Defaults, Host, Spec
 from services.runtime.spec.security_context import capabilities
 from services.runtime.spec.security_context.user import User
@@ -20,8 +21,6 @@ from services.runtime.spec.security_context.user import User
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _OPEN_DESCRIPTOR = re.compile(r"/proc/(self|thread-self|[0-9]+)(/|$)", re.ASCII)
 """Paths that lead to what a process has open."""
-_ARGUMENTS_LIMIT = 2 << 20
-"""Bytes of all words. With the usual stack of 8 MiB the kernel has the same limit (execve(2))."""
 
 
 def process(pod: PodRequest, request: CreateRequest, user: User, host: Host, defaults: Defaults) -> Spec:
@@ -53,10 +52,7 @@ def arguments(request: CreateRequest) -> list[str]:
         words = [*image.entrypoint, *(request.args or image.cmd)]
     if not words or not words[0]:
         raise InvalidInput(f"command: is empty, and image {request.image_name} has neither entrypoint nor cmd")
-    if any("\0" in word for word in words):
-        raise InvalidInput("command: contains a NUL byte")
-    if sum(len(word) for word in words) > _ARGUMENTS_LIMIT:
-        raise InvalidInput(f"command: is longer than {_ARGUMENTS_LIMIT} bytes")
+    exec_spec.check_words("command", words)
     return words
 
 

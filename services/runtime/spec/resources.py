@@ -26,7 +26,7 @@ def section(requested: Resources, place: Place, host: Host, defaults: Defaults, 
     check(requested)
     limits.check_sets(requested, host.cpus, host.mems)
     found: Spec = {"devices": _device_rules(place.devices, privileged=privileged)}
-    found.update(limits.spec(requested, support(host)))
+    found.update(limits.section(requested, support(host)))
     if defaults.pids_limit and "pids" in host.controllers:
         found["pids"] = {"limit": defaults.pids_limit}  # config-linux.md, PIDs
     return found

@@ -53,7 +53,7 @@ def check(pod: PodRequest, request: CreateRequest, user: User) -> None:
             )
 
 
-def settle(spec: Spec, pod: PodRequest, pin: str) -> Spec:
+def apply(spec: Spec, pod: PodRequest, pin: str) -> Spec:
     """Return the specification for a container of the pod. `pin`: path of the pinned user namespace."""
     if pod.user_namespace is None:
         return spec

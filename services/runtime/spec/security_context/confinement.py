@@ -13,7 +13,7 @@ from typing import Literal
 from kernel.config.sections import RuntimeSection
 from kernel.contracts.runtime import Profile
 from services.runtime.spec.security_context import seccomp_rules
-from services.runtime.spec.security_context.seccomp_profile import Profile as SeccompProfile
+from services.runtime.spec.security_context.seccomp_profile import SeccompProfile
 from services.runtime.spec.security_context.seccomp_rules import Machine, Section
 
 SeccompSource = Literal["none", "default", "privileged", "localhost"]

@@ -80,7 +80,7 @@ class ArchMap(_Document):
     sub_architectures: list[str] | None = None
 
 
-class Profile(_Document):
+class SeccompProfile(_Document):
     """A profile that was read and checked, not yet resolved for a container."""
 
     default_action: Action
@@ -94,12 +94,12 @@ class Profile(_Document):
     syscalls: list[Rule] | None = None
 
 
-def parse(content: bytes, what: str) -> Profile:
+def parse(content: bytes, what: str) -> SeccompProfile:
     """Return the profile that a JSON document has; InvalidInput begins with `what` and tells where it is wrong."""
     if len(content) > LIMIT:
         raise InvalidInput(f"{what}: is larger than {LIMIT} bytes")
     try:
-        profile = msgspec.json.decode(content, type=Profile)
+        profile = msgspec.json.decode(content, type=SeccompProfile)
         _check(profile)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise InvalidInput(f"{what}: is not a seccomp profile: {error}") from error
@@ -130,7 +130,7 @@ def kernel_release(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def _check(profile: Profile) -> None:
+def _check(profile: SeccompProfile) -> None:
     """Raise ValueError for values that the types allow and a profile may not have."""
     error_number(profile.default_action, profile.default_errno_ret, profile.default_errno)
     for name in [*(profile.architectures or ()), *(profile.flags or ())]:

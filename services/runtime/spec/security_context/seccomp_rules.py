@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.runtime.spec.security_context.seccomp_profile import Profile, Rule, error_number, kernel_release
+from services.runtime.spec.security_context.seccomp_profile import Rule, SeccompProfile, error_number, kernel_release
 
 Section = dict[str, object]
 _ARCHITECTURES = {
@@ -34,7 +34,7 @@ def machine(architecture: str, release: str) -> Machine:
     return Machine(architecture=architecture, kernel=kernel_release(release))
 
 
-def resolve(profile: Profile, machine: Machine, capabilities: frozenset[str]) -> Section:
+def resolve(profile: SeccompProfile, machine: Machine, capabilities: frozenset[str]) -> Section:
     """Return `linux.seccomp` for a container that has `capabilities` (each as CAP_NAME) on this machine."""
     default = error_number(profile.default_action, profile.default_errno_ret, profile.default_errno)
     section: Section = {"defaultAction": profile.default_action}
@@ -57,7 +57,7 @@ def resolve(profile: Profile, machine: Machine, capabilities: frozenset[str]) ->
     return section
 
 
-def _architectures(profile: Profile, host: Machine) -> list[str]:
+def _architectures(profile: SeccompProfile, host: Machine) -> list[str]:
     """Return the machine's architecture and those that it runs too; those named by the profile if it has no archMap."""
     if profile.arch_map is None:
         return list(profile.architectures or ())

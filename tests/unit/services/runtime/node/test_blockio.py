@@ -47,7 +47,7 @@ def test_weights_can_be_left_out_and_devices_be_missing() -> None:
 
 def test_weights_of_the_scheduler_bfq() -> None:
     classes = blockio.parse(FILE, "f")
-    written = blockio.bfq(classes["slow"], {"/dev/vda": [(254, 0)]})
+    written = blockio.bfq_writes(classes["slow"], {"/dev/vda": [(254, 0)]})
     assert [(one.file, one.value) for one in written] == [
         ("blkio.bfq.weight", "80"), ("blkio.bfq.weight_device", "254:0 50"),
     ]  # fmt: skip

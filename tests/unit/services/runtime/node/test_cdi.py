@@ -7,7 +7,7 @@ import pytest
 from kernel.errors import InvalidInput
 from services.runtime.node import cdi
 from services.runtime.node.admin_files import AdminFile
-from services.runtime.spec.additions import DeviceNode
+from services.runtime.spec.additions import CdiNode
 
 SPEC = {
     "cdiVersion": "0.6.0",
@@ -41,9 +41,7 @@ def test_what_devices_add() -> None:
     found = resolve("v.com/gpu=0", "v.com/gpu=1")
     assert found.env == ("ALL=1", "A=0")  # what is said for all devices comes once
     assert found.additional_gids == (7,)
-    assert found.devices == (
-        DeviceNode(path="/dev/g0", host_path="/dev/g0", kind="c", major=3, minor=4, mode=432, uid=5),
-    )
+    assert found.devices == (CdiNode(path="/dev/g0", host_path="/dev/g0", kind="c", major=3, minor=4, mode=432, uid=5),)
     assert found.hooks == (("prestart", {"path": "/bin/h", "args": ["h"], "timeout": 3}),)
     assert found.mounts == ({"destination": "/b", "type": "bind", "source": "/a", "options": ["ro", "bind"]},)
 

@@ -54,17 +54,15 @@ def test_the_owner_of_the_security_context() -> None:
 
 
 def test_a_device_of_a_specification() -> None:
-    whole = additions.DeviceNode(
-        path="/dev/v", host_path="/nowhere", kind="c", major=9, minor=8, permissions="r", gid=5
-    )
-    found = additions.DeviceNode(path="/dev/w", host_path="/dev/null", mode=0o600)
+    whole = additions.CdiNode(path="/dev/v", host_path="/nowhere", kind="c", major=9, minor=8, permissions="r", gid=5)
+    found = additions.CdiNode(path="/dev/w", host_path="/dev/null", mode=0o600)
     first, second = devices.find(request(), (), (whole, found), OWNER)
     assert (first.major, first.minor, first.uid, first.gid, first.permissions) == (9, 8, 1000, 5, "r")
     assert (second.major, second.minor, second.mode) == (1, 3, 0o600)
     with pytest.raises(InvalidInput, match="/nowhere"):
-        devices.find(request(), (), (additions.DeviceNode(path="/dev/x", host_path="/nowhere"),), None)
+        devices.find(request(), (), (additions.CdiNode(path="/dev/x", host_path="/nowhere"),), None)
     with pytest.raises(InvalidInput, match="type"):
-        devices.find(request(), (), (additions.DeviceNode(path="/dev/x", host_path="/dev/null", kind="b"),), None)
+        devices.find(request(), (), (additions.CdiNode(path="/dev/x", host_path="/dev/null", kind="b"),), None)
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,10 @@ POD = PodRequest(sandbox=SandboxId("a" * 64), name="pod", namespace="ns", uid="u
 
 def test_every_containers_defaults() -> None:
     config = RuntimeSection(default_env=("A=1",), default_ulimits=("nofile=1:-1",), umask="022")
-    found = gather.of_every_container(config, POD, may_raise=True)
+    found = gather.container_defaults(config, POD, may_raise=True)
     assert (dict(found.env), found.umask) == ({"A": "1"}, 0o22)
     assert found.rlimits[0]["hard"] == (1 << 64) - 1
-    bounded = gather.of_every_container(config, POD, may_raise=False)
+    bounded = gather.container_defaults(config, POD, may_raise=False)
     assert bounded.rlimits[0]["hard"] <= found.rlimits[0]["hard"]  # type: ignore[operator]
 
 

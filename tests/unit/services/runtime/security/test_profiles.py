@@ -104,11 +104,11 @@ def test_what_the_daemon_cannot_give_is_told_once(tmp_path: Path, caplog: pytest
     caplog.set_level(logging.WARNING)
     found = profiles(tmp_path)
     able = request(add_capabilities=("CHOWN",), resources=Resources(oom_score_adj=5))
-    found.tell(able, host())
-    found.tell(request(resources=Resources(oom_score_adj=-5)), host(may_lower_oom_score=True))
+    found.log_missing(able, host())
+    found.log_missing(request(resources=Resources(oom_score_adj=-5)), host(may_lower_oom_score=True))
     assert not caplog.messages
     for _ in range(3):
-        found.tell(request(add_capabilities=("KILL",)), host())
-        found.tell(request(resources=Resources(oom_score_adj=-5)), host())
+        found.log_missing(request(add_capabilities=("KILL",)), host())
+        found.log_missing(request(resources=Resources(oom_score_adj=-5)), host())
     assert ["CAP_KILL" in caplog.messages[0], "oom_score_adj" in caplog.messages[1]] == [True, True]
     assert len(caplog.messages) == 2

@@ -40,11 +40,11 @@ def test_labels(options: SelinuxOptions | None, privileged: bool, process: str, 
 
 
 def test_each_number_is_another_pair_of_two_categories() -> None:
-    assert selinux.pair(0) == "s0:c0,c1"
-    assert selinux.pair(1022) == "s0:c0,c1023"
-    assert selinux.pair(1023) == "s0:c1,c2"
-    assert selinux.pair(1024 * 1023 // 2 - 1) == "s0:c1022,c1023"
-    assert len({selinux.pair(number) for number in range(20_000)}) == 20_000
+    assert selinux.numbered_level(0) == "s0:c0,c1"
+    assert selinux.numbered_level(1022) == "s0:c0,c1023"
+    assert selinux.numbered_level(1023) == "s0:c1,c2"
+    assert selinux.numbered_level(1024 * 1023 // 2 - 1) == "s0:c1022,c1023"
+    assert len({selinux.numbered_level(number) for number in range(20_000)}) == 20_000
 
 
 def test_no_two_pods_share_a_level() -> None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from services.runtime.spec import additions
-from services.runtime.spec.additions import DeviceNode, Edits
+from services.runtime.spec.additions import CdiNode, Edits
 
 SPEC: additions.Spec = {
     "process": {"env": ["A=1", "B=2"], "user": {"uid": 1, "additionalGids": [5]}},
@@ -33,7 +33,7 @@ def test_what_is_added() -> None:
 
 
 def test_edits_add_up() -> None:
-    node = DeviceNode(path="/d", host_path="/d")
+    node = CdiNode(path="/d", host_path="/d")
     both = Edits(env=("A=1",), devices=(node,)) + Edits(env=("A=2",), hooks=(("prestart", {"path": "/h"}),))
     assert both.env == ("A=1", "A=2")
     assert both.devices == (node,)

@@ -76,7 +76,7 @@ def test_what_the_host_lacks_is_left_out_and_named() -> None:
     asked = Resources(hugepage_limits={"2MB": 1}, memory_limit_in_bytes=MIB, memory_swap_limit_in_bytes=2 * MIB)
     poor = Support(unified=False, controllers=frozenset({"cpu"}), swap=False)
     assert files(asked, None, poor) == {}
-    assert limits.spec(asked, V1) == {"memory": {"limit": MIB, "swap": 2 * MIB}}
+    assert limits.section(asked, V1) == {"memory": {"limit": MIB, "swap": 2 * MIB}}
     assert [note.partition(":")[0] for note in limits.left_out(asked, poor)] == [
         "hugepage_limits", "memory_swap_limit_in_bytes", "memory",
     ]  # fmt: skip

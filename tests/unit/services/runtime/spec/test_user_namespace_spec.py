@@ -34,13 +34,13 @@ def request(**fields: object) -> CreateRequest:
 
 def test_nothing_changes_without_one() -> None:
     plain = PodRequest(sandbox=SANDBOX, name="n", namespace="s", uid="u")
-    assert user_namespace_spec.settle(SPEC, plain, "/pin") is SPEC
+    assert user_namespace_spec.apply(SPEC, plain, "/pin") is SPEC
     user_namespace_spec.check_pod(plain)
     user_namespace_spec.check(plain, request(), User(uid=99999, gid=0, supplemental_groups=()))
 
 
 def test_the_namespace_is_joined_and_its_maps_are_said() -> None:
-    found = user_namespace_spec.settle(SPEC, pod(), "/pin")
+    found = user_namespace_spec.apply(SPEC, pod(), "/pin")
     linux = found["linux"]
     assert isinstance(linux, dict)
     assert linux["namespaces"] == [{"type": "mount"}, {"type": "user", "path": "/pin"}]
@@ -50,12 +50,12 @@ def test_the_namespace_is_joined_and_its_maps_are_said() -> None:
 
 
 def test_terminals_belong_to_no_group_that_is_not_there() -> None:
-    found = user_namespace_spec.settle(SPEC, pod(length=5), "/pin")["mounts"]
+    found = user_namespace_spec.apply(SPEC, pod(length=5), "/pin")["mounts"]
     assert found == [{**TTY, "options": ["mode=0620"]}, SYS]
 
 
 def test_sysfs_is_the_hosts_on_its_network() -> None:
-    found = user_namespace_spec.settle(SPEC, pod(network=NamespaceMode.NODE), "/pin")["mounts"]
+    found = user_namespace_spec.apply(SPEC, pod(network=NamespaceMode.NODE), "/pin")["mounts"]
     assert isinstance(found, list)
     assert found[1] == {"destination": "/sys", "type": "bind", "source": "/sys",
                         "options": ["rbind", "rslave", "nosuid", "ro"]}  # fmt: skip
