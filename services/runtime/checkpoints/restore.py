@@ -96,7 +96,7 @@ async def start(
         raise Internal(f"container {container.id}: {error.message}{f': {reason}' if reason else ''}") from error
     if pod.network is not NamespaceMode.NODE:
         uts = PodBundle(context.root, pod.sandbox).uts
-        await thread.run(lambda: namespace_pins.name(uts, pod_request.host_name(pod)), deadline, "host name")
+        await thread.run(lambda: namespace_pins.set_hostname(uts, pod_request.host_name(pod)), deadline, "host name")
     process = pidfd.identify(pid)
     return Restored(
         process=process,

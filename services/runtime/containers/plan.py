@@ -124,8 +124,8 @@ def _make(context: Context, wanted: _Wanted, profiles: Profiles) -> Plan:
         confinement=wanted.confinement,
     )
     host = host_support.read(context.cgroups.hierarchies)
-    profiles.tell(request, host)
-    defaults = gather.of_every_container(config, pod.request, may_raise=host.may_lower_oom_score)
+    profiles.log_missing(request, host)
+    defaults = gather.container_defaults(config, pod.request, may_raise=host.may_lower_oom_score)
     spec = oci_spec.plan(pod.request, request, who, host, place, defaults)
     hooks = gather.hook_edits(
         config, {**pod.request.annotations, **request.annotations}, spec, has_bind_mounts=bool(request.mounts)
@@ -135,10 +135,10 @@ def _make(context: Context, wanted: _Wanted, profiles: Profiles) -> Plan:
         made = replace(place.sources, mounts=mapped_mounts.plan(context.root, request, sources.paths)[0])
         spec = oci_spec.plan(pod.request, request, who, host, replace(place, sources=made), defaults)
     spec = additions.apply(spec, cdi_edits + classes.edits + hooks)
-    spec = user_namespace_spec.settle(spec, pod.request, str(pod.folder.user))
+    spec = user_namespace_spec.apply(spec, pod.request, str(pod.folder.user))
     restore.check_mounts(request, spec)
     return Plan(
-        spec=handler_rules.settle(spec, pod.request, request, runtime.settings),
+        spec=handler_rules.apply(spec, pod.request, request, runtime.settings),
         created=Created(
             pid=0, uid=who.uid, gid=who.gid, supplemental_groups=who.supplemental_groups, stop_signal=stop_with
         ),

@@ -55,7 +55,7 @@ async def change_limits(
 
     held = await thread.run(work, deadline, f"{what}: update")
     if runtime.systemd:
-        wanted = msgspec.json.encode(limits.spec(held, support))
+        wanted = msgspec.json.encode(limits.section(held, support))
         await runtime.update(container.id, wanted, container.bundle.path / "update.json", deadline)
     return held
 
@@ -88,7 +88,7 @@ def _keep(folder: ContainerBundle, held: Resources, support: Support) -> None:
     try:
         spec: dict[str, dict[str, dict[str, object]]] = msgspec.json.decode(folder.config.read_bytes())
         resources = spec["linux"]["resources"]
-        resources.update(limits.spec(held, support))
+        resources.update(limits.section(held, support))
         files.replace(folder.config, msgspec.json.encode(spec), durable=False)
     except (OSError, msgspec.DecodeError, KeyError, TypeError) as error:
         raise Internal(f"{folder.config} cannot be changed: {error}") from error

@@ -44,7 +44,7 @@ def make(context: Context, made_cgroups: MadeCgroups, pod: Pod) -> None:
         os.chown(folder.path, 0, owner[1])
         folder.path.chmod(0o710)  # for the root of the pause process
         if "uts" in pod.pins:
-            namespace_pins.name(folder.uts, host_name)
+            namespace_pins.set_hostname(folder.uts, host_name)
         return
     namespace_pins.pin(
         None if request.ipc is NamespaceMode.NODE else folder.ipc,

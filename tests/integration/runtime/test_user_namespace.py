@@ -64,7 +64,7 @@ async def test_the_host_name_is_set_in_it(pins: dict[str, Path]) -> None:
     await user_namespace.pin(pins, IDS, Deadline.after(20))
 
     def named() -> str:
-        namespace_pins.name(pins["uts"], "mapped")
+        namespace_pins.set_hostname(pins["uts"], "mapped")
         return os.uname().nodename
 
     assert await thread.run(named, Deadline.after(20), "name") == "mapped"
