@@ -28,9 +28,11 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "kernel/cli/": "tests/integration/cli/test_command_line.py",  # on a real daemon; what is pure has its own
     "kernel/stream/wires/spdy/errors.py": "tests/unit/kernel/stream/wires/spdy/test_connection.py",  # declarations
     "kernel/stream/wires/spdy/events.py": "tests/unit/kernel/stream/wires/spdy/test_connection.py",
-    "kernel/stream/wires/channel.py": "tests/unit/kernel/stream/sessions/test_pump.py",  # an interface
+    "kernel/stream/wires/channel.py": "tests/unit/kernel/stream/sessions/test_descriptor_io.py",  # an interface
     "kernel/stream/methods.py": "tests/integration/stream/test_remote_command.py",  # as the front calls it
-    "kernel/stream/session.py": "tests/integration/stream/test_remote_command.py",  # what its two kinds share
+    "kernel/stream/sessions/client_session.py": "tests/integration/stream/test_remote_command.py",
+    "kernel/stream/sessions/exec_session.py": "tests/integration/stream/test_remote_command.py",
+    "kernel/stream/sessions/attach_session.py": "tests/integration/stream/test_remote_command.py",
     "services/image/documents/media_types.py": "tests/unit/services/image/documents/test_manifest.py",  # constants
     "services/runtime/spec/inputs.py": "tests/unit/services/runtime/spec/test_oci_spec.py",  # declarations
     "kernel/host/syscalls.py": "tests/integration/",  # one wrapper per call, no policy: the real parts use each

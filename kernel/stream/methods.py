@@ -1,8 +1,8 @@
 """The stream process's entry point and its methods on the bus.
 
-Runs as a user of its own without capabilities; may bind its TCP port and write in its own folder. It parses what
-anybody sends who reaches its port, so it holds nothing but open sessions: it calls nobody, starts nothing and opens
-no file but its certificate. Descriptors come to it from root's processes alone.
+It runs as a user of its own without capabilities; it may bind its TCP port and write in its own folder. It parses what
+anybody sends who reaches its port, so it holds nothing but open sessions: it calls no other process, starts none and
+opens no file but its certificate. Descriptors come to it from root's processes alone.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import resource
+import time
 from contextlib import suppress
 
 from kernel.bus.worker import Call
@@ -19,10 +20,10 @@ from kernel.contracts.stream import Dial, Ended, Expected, ExpectRequest, Kind, 
 from kernel.errors import InvalidInput
 from kernel.host import fdpass
 from kernel.ids import SessionId, session_id
-from kernel.stream.client.link import PIECE
+from kernel.stream.client.client_connection import PIECE
 from kernel.stream.client.tokens import Tokens
-from kernel.stream.server import Server, boot_ns
-from kernel.stream.session import Session
+from kernel.stream.server import Server
+from kernel.stream.sessions.client_session import ClientSession
 
 _LOG = logging.getLogger(__name__)
 _Event = Waiting | Opened | Dial | Ended
@@ -32,9 +33,9 @@ class StreamService:
     """Serves `kernel.contracts.stream`."""
 
     def __init__(self, config: Config) -> None:
-        self.pieces = memoryview(bytearray(PIECE))
+        self.buffer = memoryview(bytearray(PIECE))
         self._tokens = Tokens()
-        self._sessions: dict[SessionId, Session] = {}
+        self._sessions: dict[SessionId, ClientSession] = {}
         self._watchers: set[asyncio.Queue[_Event]] = set()
         self._server = Server(config.stream, config.paths.stream_port, self, self._take, self._on_session)
         self._receiver = fdpass.Receiver(config.paths.stream_fds, self._on_descriptors)
@@ -47,23 +48,23 @@ class StreamService:
     # The bus.
 
     async def expect(self, request: ExpectRequest, call: Call) -> Expected:
-        """A client may come for a session."""
+        """Expect the client of a session. ResourceExhausted if too many are expected."""
         session_id(request.session)
         if request.session not in self._sessions:
-            self._tokens.expect(request, boot_ns())
+            self._tokens.expect(request, _boot_ns())
         return Expected(base_url=self._server.base_url)
 
     async def refuse(self, request: RefuseRequest, call: Call) -> Nothing:
-        """What a session waits for does not come."""
+        """End what a session waits for: it does not come."""
         session = self._sessions.get(request.session)
         if session is not None:
             session.refused(request.connection, request.message)
         return Nothing()
 
     async def watch(self, request: Nothing, call: Call) -> Nothing:
-        """All that is waited for, then what happens."""
+        """Send all that sessions wait for, then each event."""
         events: asyncio.Queue[_Event] = asyncio.Queue()
-        waiting = [event for session in self._sessions.values() for event in session.waiting()]
+        waiting = [event for session in self._sessions.values() for event in session.pending()]
         events.put_nowait(
             Waiting(
                 opened=tuple(event for event in waiting if isinstance(event, Opened)),
@@ -79,24 +80,24 @@ class StreamService:
 
     # Sessions.
 
-    def tell(self, event: Opened | Dial) -> None:
-        """Tell the front what a session waits for."""
-        self._tell(event)
+    def report(self, event: Opened | Dial) -> None:
+        """Send to the front what a session waits for."""
+        self._send(event)
 
-    def ended(self, session: Session) -> None:
-        """A session is over."""
+    def ended(self, session: ClientSession) -> None:
+        """Forget a session that is over, and report its end."""
         if self._sessions.get(session.request.session) is session:
             del self._sessions[session.request.session]
-            self._tell(session.ended_event())
+            self._send(session.ended_event())
 
-    def _tell(self, event: _Event) -> None:
+    def _send(self, event: _Event) -> None:
         for events in self._watchers:
             events.put_nowait(event)
 
     def _take(self, kind: Kind, token: str) -> ExpectRequest | None:
-        return self._tokens.take(kind, token, boot_ns())
+        return self._tokens.take(kind, token, _boot_ns())
 
-    def _on_session(self, session: Session) -> None:
+    def _on_session(self, session: ClientSession) -> None:
         self._sessions[session.request.session] = session
 
     def _on_descriptors(self, message: bytes, fds: list[int]) -> bool:
@@ -112,8 +113,13 @@ class StreamService:
 
 
 async def create(config: Config) -> StreamService:
-    """The service, listening."""
+    """Return the service, which listens."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):  # each session has up to eight
+    with suppress(ValueError, OSError):  # each session has up to eight descriptors
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     return StreamService(config)
+
+
+def _boot_ns() -> int:
+    """Return the boot-time clock, in nanoseconds: a clock that is set, or a machine that sleeps, prolongs no token."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)

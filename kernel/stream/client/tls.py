@@ -11,15 +11,16 @@ from kernel.errors import FailedPrecondition
 
 _LOG = logging.getLogger(__name__)
 _Stamp = tuple[tuple[int, int, int], ...]
+"""Inode, time of modification and size of each file: another one means other files."""
 
 
 class Tls:
-    """The context for new connections; those that stand keep the one that they began with."""
+    """The context for new connections; existing ones keep the one that they began with."""
 
     def __init__(self, section: StreamSection) -> None:
-        """FailedPrecondition where the files do not make a context."""
+        """Read the files; FailedPrecondition if they make no context."""
         self._section = section
-        self._stamp = self._look()
+        self._stamp = self._current_stamp()
         try:
             self._context = self._load()
         except OSError as error:  # ssl.SSLError is one
@@ -29,8 +30,8 @@ class Tls:
             ) from error
 
     def context(self) -> ssl.SSLContext:
-        """Of the files as they are now; of the last good ones where they are bad."""
-        stamp = self._look()
+        """Return a context for the current files, or for the last valid ones if these do not load."""
+        stamp = self._current_stamp()
         if stamp != self._stamp:
             self._stamp = stamp
             try:
@@ -44,7 +45,7 @@ class Tls:
         section = self._section
         return [path for path in (section.tls_cert, section.tls_key, section.tls_ca) if path]
 
-    def _look(self) -> _Stamp:
+    def _current_stamp(self) -> _Stamp:
         found: list[tuple[int, int, int]] = []
         for path in self._files():
             try:

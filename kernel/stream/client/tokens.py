@@ -1,4 +1,4 @@
-"""Sessions whose clients are to come: each token counts once, for one kind of session and until it expires. Pure."""
+"""Sessions whose clients have not come yet: a token is valid once, for one kind of session, until it expires. Pure."""
 
 from __future__ import annotations
 
@@ -7,16 +7,20 @@ from kernel.errors import ResourceExhausted
 from kernel.ids import SessionId
 
 MOST = 1000
+"""How many sessions may wait for their clients."""
 
 
 class Tokens:
-    """Times are CLOCK_BOOTTIME in nanoseconds: a clock that is set, or a machine that sleeps, prolongs nothing."""
+    """The expected sessions by token.
+
+    Times are nanoseconds of CLOCK_BOOTTIME: neither a clock that is set nor a machine that sleeps prolongs anything.
+    """
 
     def __init__(self) -> None:
         self._expected: dict[SessionId, ExpectRequest] = {}
 
     def expect(self, request: ExpectRequest, now_ns: int) -> None:
-        """From now on; ResourceExhausted where too many are still to come."""
+        """Expect a client from now on; ResourceExhausted if too many are expected already."""
         if len(self._expected) >= MOST and request.session not in self._expected:
             self._forget(now_ns)
             if len(self._expected) >= MOST:
@@ -24,8 +28,8 @@ class Tokens:
         self._expected[request.session] = request
 
     def take(self, kind: Kind, token: str, now_ns: int) -> ExpectRequest | None:
-        """What a client with this token came for; None where there is nothing, or nothing of this kind. The token of
-        another kind stays good for its own."""
+        """Return what a client with this token came for; None if there is nothing of this kind. A token of another kind
+        stays valid for its own."""
         found = self._expected.get(SessionId(token))
         if found is None or found.kind is not kind or found.expires_ns <= now_ns:
             return None

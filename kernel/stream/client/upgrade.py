@@ -1,7 +1,7 @@
-"""The HTTP request that begins a session, and what it is answered with. Pure.
+"""The HTTP request that begins a session, and the answer to it. Pure.
 
-A session is known by the last part of its URL's path. Host and Origin say nothing: the kubelet passes on those of its
-own clients, and whoever has no token gets no further whatever they are.
+A session is identified by the last part of its URL's path. Host and Origin are ignored: the kubelet passes on those of
+its own clients, and a client without a token is refused whatever they are.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from urllib.parse import parse_qs
 from kernel.contracts.stream import Kind
 
 MOST_HEAD = 16 << 10
-"""Bytes of a request."""
+"""The longest request, in bytes."""
 MOST_PORTS = 64
 _PATH = re.compile(r"/(exec|attach|portforward)/([A-Za-z0-9_-]{22})", re.ASCII)
 _REQUEST = re.compile(r"(GET|POST) (/[!-~]*) HTTP/1\.1")
@@ -31,7 +31,7 @@ _WEBSOCKET_FORWARDS = (TUNNEL, "v4.channel.k8s.io", "v4.base64.channel.k8s.io", 
 
 
 class Refused(Exception):
-    """What an HTTP request is refused with; goes no further than the server."""
+    """An HTTP request is refused: its status code and reason. Raised and caught inside this process alone."""
 
     def __init__(self, code: int, message: str, headers: tuple[tuple[str, str], ...] = ()) -> None:
         super().__init__(message)
@@ -41,19 +41,20 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class UpgradeRequest:
     """A request for a session."""
 
     kind: Kind
     token: str
     websocket: bool
     protocol: str
-    """The one agreed on; empty for a WebSocket client that offers none."""
+    """The protocol that was agreed on; empty for a WebSocket client that offers none."""
     ports: tuple[int, ...]
+    """The ports in the URL's query, for a port-forward."""
 
     @property
     def plain(self) -> bool:
-        """Whether the protocol is of before version 4, which knows no exit codes."""
+        """Whether the protocol is older than version 4: it has no exit codes, and errors are plain text."""
         return not self.protocol.startswith(("v4.", "v5."))
 
     @property
@@ -67,8 +68,8 @@ class Request:
         return "base64" in self.protocol
 
 
-def parse(head: bytes) -> Request:
-    """The request of a head that ends with an empty line; Refused says what it is answered with."""
+def parse(head: bytes) -> UpgradeRequest:
+    """Return the request of a head that ends with an empty line; Refused has the answer if it is not acceptable."""
     first, *lines = head.decode("latin-1").split("\r\n")
     found = _REQUEST.fullmatch(first)
     if not found:
@@ -82,10 +83,10 @@ def parse(head: bytes) -> Request:
         raise Refused(400, "the request does not ask for an upgrade")
     websocket = _has(headers, "upgrade", "websocket")
     if websocket and found.group(1) != "GET":
-        raise Refused(405, "a WebSocket is asked for by GET", (("Allow", "GET"),))
+        raise Refused(405, "a WebSocket is requested by GET", (("Allow", "GET"),))
     if not websocket and not _has(headers, "upgrade", "spdy/3.1"):
         raise Refused(400, "the request asks for neither SPDY/3.1 nor WebSocket")
-    return Request(
+    return UpgradeRequest(
         kind=kind,
         token=named.group(2),
         websocket=websocket,
@@ -95,12 +96,12 @@ def parse(head: bytes) -> Request:
 
 
 def refusal(refused: Refused) -> bytes:
-    """The answer to a request that is refused."""
+    """Return the answer to a request that is refused."""
     return _response(refused.code, f"{refused.message}\n", refused.headers)
 
 
 def switching(protocol: str) -> bytes:
-    """The answer that begins SPDY."""
+    """Return the answer that begins SPDY."""
     return (
         "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n"
         f"X-Stream-Protocol-Version: {protocol}\r\n\r\n"
@@ -173,7 +174,7 @@ def _ports(query: str) -> tuple[int, ...]:
 
 
 def port(text: str) -> int:
-    """A port's number; Refused where it is none."""
+    """Return a port's number; Refused if it is none."""
     number = int(text) if _PORT.fullmatch(text) else 0
     if not 1 <= number <= 65535:
         raise Refused(400, f"port {text[:80]!a} is not between 1 and 65535")

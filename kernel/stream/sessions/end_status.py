@@ -1,5 +1,5 @@
-"""What a client is told at the end of a command: a Kubernetes Status on the error channel, or plain words before
-version 4 of the protocol. Pure."""
+"""What a client gets at the end of a command: a Kubernetes Status on the error channel, or plain text before version 4
+of the protocol. Pure."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import json
 
 
 def success(*, plain: bool) -> bytes:
-    """The command has ended with 0, or what was attached to has ended."""
+    """Return the status for exit code 0, and for the end of an attach."""
     return b"" if plain else _status({"metadata": {}, "status": "Success"})
 
 
 def exited(code: int, *, plain: bool) -> bytes:
-    """The command has ended with another code."""
+    """Return the status for another exit code."""
     message = f"command terminated with non-zero exit code: {code}"
     if plain:
         return message.encode()
@@ -25,22 +25,22 @@ def exited(code: int, *, plain: bool) -> bytes:
     })  # fmt: skip
 
 
-def failed(why: str, *, plain: bool) -> bytes:
-    """There was no command, or nobody knows how it ended."""
+def failed(reason: str, *, plain: bool) -> bytes:
+    """Return the status if there was no command, or if its exit code is not known."""
     if plain:
-        return why.encode()
+        return reason.encode()
     return _status({
         "metadata": {},
         "status": "Failure",
-        "message": f"Internal error occurred: {why}",
+        "message": f"Internal error occurred: {reason}",
         "reason": "InternalError",
-        "details": {"causes": [{"message": why}]},
+        "details": {"causes": [{"message": reason}]},
         "code": 500,
     })  # fmt: skip
 
 
 def ended(code: int, *, plain: bool) -> bytes:
-    """By exit code."""
+    """Return the status for an exit code."""
     return exited(code, plain=plain) if code else success(plain=plain)
 
 

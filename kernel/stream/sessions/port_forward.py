@@ -1,8 +1,8 @@
 """Port-forward: connections into a pod, each a pair of channels, `data` both ways and `error` to the client.
 
-Each pair is a connection with a number of its own; the front is told to dial, and the connection comes by `passed`, or
-words by `refused`. A client that speaks SPDY makes pairs as it likes; one with a WebSocket has them all from the
-beginning, and each of its channels begins with the port.
+Each pair has a number. The front gets the event to dial, and the connection comes by `passed`, or a reason why not by
+`refused`. A client that speaks SPDY makes pairs as it likes; one with a WebSocket has them all from the beginning, and
+each of its channels begins with the port.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ import struct
 from contextlib import suppress
 
 from kernel.contracts.stream import Dial, ExpectRequest, Opened, Passed, Role
-from kernel.stream.client.upgrade import TUNNEL, Refused, Request, port
-from kernel.stream.session import DESCRIPTORS_SECONDS, STREAMS_SECONDS, Host, Session
-from kernel.stream.sessions.pump import Sink, Source
+from kernel.stream.client.upgrade import TUNNEL, Refused, UpgradeRequest, port
+from kernel.stream.sessions.client_session import DESCRIPTORS_SECONDS, STREAMS_SECONDS, ClientSession, Service
+from kernel.stream.sessions.descriptor_io import Sink, Source
 from kernel.stream.wires.channel import Channel
 
 _LOG = logging.getLogger(__name__)
 MOST_CONNECTIONS = 1024
-"""Of one session at once."""
+"""How many one session may have at once."""
 
 
-class _Connection:
-    """A pair of channels, and what they lead to."""
+class _Pair:
+    """A pair of channels, and the connection that they lead to."""
 
     __slots__ = ("data", "error", "number", "port", "sink", "source")
 
@@ -38,17 +38,18 @@ class _Connection:
         self.source: Source | None = None
 
 
-class PortForward(Session):
+class PortForward(ClientSession):
     """A port-forward."""
 
-    def __init__(self, request: ExpectRequest, asked: Request, host: Host) -> None:
-        super().__init__(request, asked, host)
-        self._at_once = asked.websocket and asked.protocol != TUNNEL
-        """All connections are there from the beginning."""
+    def __init__(self, request: ExpectRequest, http_request: UpgradeRequest, service: Service) -> None:
+        super().__init__(request, http_request, service)
+        self._at_once = http_request.websocket and http_request.protocol != TUNNEL
+        """Whether all connections are there from the beginning."""
         self._numbers = 0
-        self._pairs: dict[str, _Connection] = {}
-        """Those of which a channel is missing, by the client's own id."""
-        self._connections: dict[int, _Connection] = {}
+        self._pairs: dict[str, _Pair] = {}
+        """Those that lack a channel, by the client's own id."""
+        self._connections: dict[int, _Pair] = {}
+        """Whole pairs by their number."""
 
     def opened(self, channel: Channel, headers: dict[str, str]) -> str:
         kind = headers.get("streamtype", "")
@@ -66,7 +67,7 @@ class PortForward(Session):
         pair = self._pairs.get(name)
         if pair is None:
             self._numbers += 1
-            pair = self._pairs[name] = _Connection(self._numbers, number)
+            pair = self._pairs[name] = _Pair(self._numbers, number)
             self._limit(f"pair {name}", STREAMS_SECONDS, lambda: self._on_half_a_pair(name))
         if getattr(pair, kind) is not None:
             return f"request {name[:80]!a} has its {kind} stream already"
@@ -84,7 +85,7 @@ class PortForward(Session):
 
     @staticmethod
     def _pseudo_name(kind: str, channel: Channel) -> str:
-        """Clients without request ids make the error stream first, and the data stream next."""
+        """Return an id for a client that gives none: it makes the error stream first and the data stream next."""
         stream = getattr(channel, "stream", 0)
         return f"stream {stream if kind == 'error' else stream - 2}"
 
@@ -94,7 +95,7 @@ class PortForward(Session):
             if channel is not None:
                 channel.reset()
 
-    def _begin(self, pair: _Connection) -> None:
+    def _begin(self, pair: _Pair) -> None:
         self._connections[pair.number] = pair
         if self._at_once:
             for channel in (pair.data, pair.error):
@@ -103,13 +104,13 @@ class PortForward(Session):
         self._limit(
             f"dial {pair.number}", DESCRIPTORS_SECONDS, lambda: self.refused(pair.number, "nothing came of it in time")
         )
-        self.host.tell(self._dial(pair))
+        self.service.report(self._dial(pair))
 
-    def _dial(self, pair: _Connection) -> Dial:
+    def _dial(self, pair: _Pair) -> Dial:
         given = self.request
         return Dial(session=given.session, connection=pair.number, target=given.target, port=pair.port)
 
-    def waiting(self) -> tuple[Opened | Dial, ...]:
+    def pending(self) -> tuple[Opened | Dial, ...]:
         return tuple(self._dial(pair) for pair in self._connections.values() if pair.source is None)
 
     def passed(self, message: Passed, fds: list[int]) -> bool:
@@ -120,28 +121,28 @@ class PortForward(Session):
         assert pair.sink is not None
         self._stop(f"dial {pair.number}")
         os.set_blocking(fds[0], False)
-        pair.source = Source(fds[0], self.host.pieces, pair.data.room, pair.data.send, lambda: self._on_end(pair))
+        pair.source = Source(fds[0], self.service.buffer, pair.data.room, pair.data.send, lambda: self._on_end(pair))
         pair.data.on_room = pair.source.resume
         pair.sink.open(os.dup(fds[0]), _end_input)
         return True
 
-    def refused(self, connection: int, why: str) -> None:
+    def refused(self, connection: int, reason: str) -> None:
         pair = self._connections.get(connection)
         if pair is None or pair.source is not None:
             return
         assert pair.error is not None  # the pair is whole
-        message = f"error forwarding port {pair.port} to pod {self.request.target}, uid : {why}"
+        message = f"error forwarding port {pair.port} to pod {self.request.target}, uid : {reason}"
         pair.error.send(memoryview(message.encode()))
         self._on_end(pair)
 
-    def _on_end(self, pair: _Connection) -> None:
-        """The pod sends no more: the client is told, and leaves."""
+    def _on_end(self, pair: _Pair) -> None:
+        """End the channels, as the pod sends no more."""
         for channel in (pair.data, pair.error):
             assert channel is not None  # the pair is whole
             channel.finish()
         self._forget(pair)
 
-    def _forget(self, pair: _Connection) -> None:
+    def _forget(self, pair: _Pair) -> None:
         self._connections.pop(pair.number, None)
         self._stop(f"dial {pair.number}")
         if pair.source is not None:

@@ -1,4 +1,4 @@
-"""Sizes of a terminal, as clients send them: JSON objects one after the other. Pure."""
+"""Sizes of a terminal as clients send them: JSON objects, one after the other. Pure."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import json
 import re
 
 _MOST = 4096
-"""Bytes of an object that has not ended yet."""
+"""How many bytes of an object that has not ended are kept."""
 _OBJECT = re.compile(rb"[^{}]*(\{[^{}]*\})")
 _HIGHEST = 65535
 
 
 class Sizes:
-    """Puts objects together. Of many sizes at once only the last one counts."""
+    """Puts objects together. Only the last of several sizes counts."""
 
     def __init__(self) -> None:
         self._rest = b""
 
     def feed(self, data: memoryview) -> tuple[int, int] | None:
-        """Width and height of the last whole object that is a size; None where there is none."""
+        """Return width and height of the last whole object that is a size; None if there is none."""
         found: tuple[int, int] | None = None
         text, at = self._rest + data, 0
         while match := _OBJECT.match(text, at):

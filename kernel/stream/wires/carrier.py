@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from kernel.stream.client.link import Link
+from kernel.stream.client.client_connection import ClientConnection
 from kernel.stream.wires.channel import MOST_BACKLOG, Channel
 
 MOST_WAITING = 4 << 20
-"""Bytes that may wait for the readers of all channels together before no more is read."""
+"""How many bytes may wait for the readers of all channels together before reading from the client stops."""
 
 
 class Owner(Protocol):
@@ -17,42 +17,42 @@ class Owner(Protocol):
     wire: Wire
 
     def opened(self, channel: Channel, headers: dict[str, str]) -> str:
-        """The client wants a channel: empty where it is taken, else why not."""
+        """Accept a channel that the client wants. Returns the reason if it is refused, else an empty string."""
 
     def lost(self) -> None:
-        """The client has gone, or has broken the protocol."""
+        """End the session: the client has gone, or has broken the protocol."""
 
     def active(self) -> None:
-        """Bytes of the session went in or out."""
+        """Note that bytes of the session went in or out."""
 
 
 class Wire(Protocol):
     """The session's side of a wire."""
 
-    link: Link
+    client: ClientConnection
 
     def close(self) -> None:
-        """The session is over: say so to the client, after all that was sent."""
+        """Tell the client that the session is over, after all that was sent."""
 
 
 class Backlog:
-    """What waits for the readers of a wire's channels, and stops the client before it becomes much."""
+    """Counts what waits for the readers of a wire's channels, and stops reading before it is too much."""
 
-    def __init__(self, link: Link) -> None:
-        self._link = link
+    def __init__(self, client: ClientConnection) -> None:
+        self._client = client
         self._waiting: dict[object, int] = {}
         self._all = 0
 
     def set(self, channel: object, size: int) -> None:
-        """So many bytes wait for the channel's reader now."""
+        """Note that `size` bytes wait for the channel's reader now."""
         self._all += size - self._waiting.pop(channel, 0)
         if size:
             self._waiting[channel] = size
         if size > MOST_BACKLOG:
-            self._link.hold(channel)
+            self._client.hold(channel)
         else:
-            self._link.release(channel)
+            self._client.release(channel)
         if self._all > MOST_WAITING:
-            self._link.hold(self)
+            self._client.hold(self)
         else:
-            self._link.release(self)
+            self._client.release(self)

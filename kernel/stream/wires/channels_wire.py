@@ -1,4 +1,4 @@
-"""A session's channels as messages of a WebSocket: the first byte says which channel a message is of.
+"""A session's channels as messages of a WebSocket: the first byte is the number of the message's channel.
 
 In the `base64` subprotocols messages are text, the channel's number a digit and the rest base64. With `v5` a message
 of two bytes, 255 and a channel's number, ends that channel's input.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 
-from kernel.stream.client.link import PIECE
+from kernel.stream.client.client_connection import PIECE
 from kernel.stream.wires.carrier import Backlog, Owner
 from kernel.stream.wires.channel import Channel
 from kernel.stream.wires.websocket import WebSocket
@@ -19,7 +19,7 @@ _UNSUPPORTED_DATA, _INVALID_DATA = 1003, 1007
 
 
 class WebSocketChannel(Channel):
-    """One number."""
+    """The channel of one number."""
 
     def __init__(self, wire: ChannelsWire, number: int) -> None:
         super().__init__()
@@ -29,52 +29,52 @@ class WebSocketChannel(Channel):
         self._prefix = bytes([number])
 
     def room(self) -> int:
-        return 0 if self._wire.link.congested else PIECE
+        return 0 if self._wire.client.congested else PIECE
 
     def send(self, data: memoryview) -> None:
         self._wire.send(self._prefix, self.number, data)
 
     def finish(self) -> None:
-        """Nothing: the protocol ends all channels at once."""
+        """Do nothing: the protocol ends all channels at once."""
 
     def reset(self) -> None:
-        """As above."""
+        """Do nothing: the protocol ends all channels at once."""
 
-    def waiting(self, size: int) -> None:
+    def set_backlog(self, size: int) -> None:
         self._wire.backlog.set(self, size)
 
     def consumed(self, size: int) -> None:
-        """The protocol has no windows."""
+        """Do nothing: the protocol has no windows."""
 
 
 class ChannelsWire:
-    """One connection. Its channels are there from the beginning."""
+    """One connection, whose channels exist from the beginning."""
 
     def __init__(
-        self, socket: WebSocket, owner: Owner, of: tuple[dict[str, str], ...], *, text: bool, closes: bool
+        self, socket: WebSocket, owner: Owner, channels: tuple[dict[str, str], ...], *, text: bool, closes: bool
     ) -> None:
-        """`of`: what each channel is of, as a stream's headers say it. `text`: base64. `closes`: whether the client can
-        end a channel."""
-        self.link = socket.link
-        self.backlog = Backlog(socket.link)
+        """Make the channels. `channels`: the headers that a stream would have for each. `text`: whether messages are in
+        base64. `closes`: whether the client can end a channel."""
+        self.client = socket.client
+        self.backlog = Backlog(socket.client)
         self._socket = socket
         self._owner = owner
         self._text = text
         self._closes = closes
         self._current: WebSocketChannel | None = None
         self._message = bytearray()
-        """Of a message that is needed whole, the part that is here."""
+        """What has arrived of a message that is handled only when complete."""
         self._gathering = False
-        self.channels = [WebSocketChannel(self, number) for number in range(len(of))]
+        self.channels = [WebSocketChannel(self, number) for number in range(len(channels))]
         socket.on_piece = self._on_piece
         socket.on_lost = owner.lost
         socket.on_writable = self._on_writable
         owner.wire = self
-        for channel, headers in zip(self.channels, of, strict=True):
+        for channel, headers in zip(self.channels, channels, strict=True):
             owner.opened(channel, headers)
 
     def send(self, prefix: bytes, number: int, data: memoryview) -> None:
-        """A message on a channel."""
+        """Send a message on a channel."""
         self._owner.active()
         if self._text:
             self._socket.send_text(b"%d%s" % (number, base64.b64encode(data)))
@@ -82,7 +82,7 @@ class ChannelsWire:
             self._socket.send(prefix, data)
 
     def close(self) -> None:
-        """The closing handshake, after all that was sent."""
+        """Begin the closing handshake, after all that was sent."""
         self._socket.close()
 
     def _on_writable(self) -> None:
@@ -120,7 +120,7 @@ class ChannelsWire:
             if channel is not None:
                 self._deliver(channel, memoryview(data))
         elif message[0] != _CLOSE:
-            # its first piece was empty
+            # The first piece of the message was empty.
             channel = self._channel(message[0])
             if channel is not None:
                 self._deliver(channel, memoryview(message)[1:])
@@ -131,7 +131,7 @@ class ChannelsWire:
             channel.on_end()
 
     def _channel(self, number: int) -> WebSocketChannel | None:
-        """The channel; peers ignore messages on those that are not there."""
+        """Return a channel; None if there is none: messages for such a channel are ignored."""
         return self.channels[number] if 0 <= number < len(self.channels) else None
 
     def _deliver(self, channel: WebSocketChannel, data: memoryview) -> None:
@@ -139,6 +139,6 @@ class ChannelsWire:
             self._owner.active()
             channel.on_data(data)
 
-    def _refuse(self, code: int, why: str) -> None:
-        self._socket.close(code, why)
+    def _refuse(self, code: int, reason: str) -> None:
+        self._socket.close(code, reason)
         self._owner.lost()

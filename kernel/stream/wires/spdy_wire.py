@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from kernel.stream.client.link import Link
+from kernel.stream.client.client_connection import ClientConnection
 from kernel.stream.client.rate import PINGS, Rate
 from kernel.stream.wires import spdy
 from kernel.stream.wires.carrier import Backlog, Owner
@@ -30,11 +30,11 @@ class SpdyChannel(Channel):
         self.stream = stream
         self._wire = wire
         self.unsent = bytearray()
-        """What the client's windows have no room for."""
+        """Bytes that the client's windows have no room for."""
         self._finished = False
 
     def room(self) -> int:
-        return 0 if self.unsent or self._wire.link.congested else self._wire.spdy.room(self.stream)
+        return 0 if self.unsent or self._wire.client.congested else self._wire.spdy.room(self.stream)
 
     def send(self, data: memoryview) -> None:
         room = 0 if self.unsent else self._wire.spdy.room(self.stream)
@@ -53,14 +53,14 @@ class SpdyChannel(Channel):
         self.unsent.clear()
         self._wire.reset(self.stream)
 
-    def waiting(self, size: int) -> None:
+    def set_backlog(self, size: int) -> None:
         self._wire.backlog.set(self, size)
 
     def consumed(self, size: int) -> None:
         self._wire.consumed(self.stream, size)
 
     def may_send(self) -> None:
-        """The client's windows have grown, or it has taken what was sent."""
+        """Send what waits: the client's windows have grown, or it has taken what was sent."""
         if self.unsent and (room := self._wire.spdy.room(self.stream)):
             piece = bytes(self.unsent[:room])
             del self.unsent[:room]
@@ -72,14 +72,14 @@ class SpdyChannel(Channel):
 
 
 class SpdyWire:
-    """One connection, the server's side of it. `write` sends bytes to the client."""
+    """The server's side of one connection. `write` sends bytes to the client."""
 
-    def __init__(self, link: Link, owner: Owner, write: Write) -> None:
-        self.link = link
-        self.end: Callable[[], None] = link.close
-        """Ends what carries this wire."""
+    def __init__(self, client: ClientConnection, owner: Owner, write: Write) -> None:
+        self.client = client
+        self.end: Callable[[], None] = client.close
+        """Ends the connection that carries this wire."""
         self.spdy = spdy.Connection(server=True, allow_ping=Rate(*PINGS).take)
-        self.backlog = Backlog(link)
+        self.backlog = Backlog(client)
         self._owner = owner
         self._write = write
         self._channels: dict[int, SpdyChannel] = {}
@@ -111,19 +111,19 @@ class SpdyWire:
         self._owner.lost()
 
     def close(self) -> None:
-        """GOAWAY, and the end of the connection once all is sent."""
+        """Send GOAWAY and end the connection, once all is sent."""
         self._closing = True
         if not any(channel.unsent for channel in self._channels.values()):
             self._write(self.spdy.go_away())
             self.end()
 
     def send(self, stream: int, data: memoryview, *, fin: bool = False) -> None:
-        """A data frame of an open stream."""
+        """Send a data frame of an open stream."""
         self._owner.active()
         self._write(self.spdy.data(stream, len(data), fin=fin), data)
 
     def consumed(self, stream: int, size: int) -> None:
-        """Read by whoever it was for."""
+        """Credit the client's window: the reader has taken `size` bytes of the stream."""
         self.spdy.consumed(stream, size)
         if not self._receiving:
             self._flush()
@@ -167,9 +167,9 @@ class SpdyWire:
 
     def _open(self, stream: int, headers: dict[str, str], *, fin: bool) -> None:
         channel = SpdyChannel(self, stream)
-        why = self._owner.opened(channel, headers)
-        if why:
-            _LOG.info("a client's stream is refused: %s", why)
+        reason = self._owner.opened(channel, headers)
+        if reason:
+            _LOG.info("a client's stream is refused: %s", reason)
             self._write(self.spdy.reset(stream, spdy.Status.REFUSED_STREAM))
             return
         self._channels[stream] = channel

@@ -1,6 +1,7 @@
-"""WebSocket connections, by the library `websockets` without its input and output: the handshake, frames, pings and
-the closing handshake are its; no extension is offered, so nothing is ever decompressed. Imported with the first
-client that speaks it: most nodes never see one.
+"""WebSocket connections, by the library `websockets` without its input and output.
+
+The handshake, frames, pings and the closing handshake (RFC 6455) are the library's. No extension is offered, so nothing
+is ever decompressed. Imported with the first client that speaks it: most nodes never see one.
 """
 
 from __future__ import annotations
@@ -17,19 +18,21 @@ from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
 from kernel.errors import InvalidInput
-from kernel.stream.client.link import Link
+from kernel.stream.client.client_connection import ClientConnection
 from kernel.stream.client.rate import PINGS, Rate
 
 MOST_MESSAGE = 1 << 20
-"""Bytes of one message."""
+"""The longest message, in bytes."""
 _SWITCHING = 101
 _QUIET = logging.getLogger("kernel.stream.wires.websocket.library")
 _QUIET.setLevel(logging.CRITICAL)
 
 
 class _Protocol(ServerProtocol):
-    """The server's side, with the subprotocol that was agreed on already: the library takes no name with a slash, as
-    that of SPDY in WebSockets has one."""
+    """The server's side, with a subprotocol that was agreed on before.
+
+    The library accepts no name with a slash, and the name of SPDY in WebSockets has one.
+    """
 
     def __init__(self, subprotocol: str) -> None:
         super().__init__(max_size=MOST_MESSAGE, logger=_QUIET)
@@ -40,12 +43,15 @@ class _Protocol(ServerProtocol):
 
 
 class WebSocket:
-    """One connection after its handshake. `on_piece` gets each frame of data: payload, whether it begins a message,
-    whether it ends it, whether it is text."""
+    """One connection after its handshake.
 
-    def __init__(self, link: Link, head: bytes, subprotocol: str) -> None:
-        """`head`: the whole request. InvalidInput where the handshake is wrong; else the answer is sent."""
-        self.link = link
+    `on_piece` is called with each frame of data: its payload, whether it begins a message, whether it ends it, whether
+    it is text.
+    """
+
+    def __init__(self, client: ClientConnection, head: bytes, subprotocol: str) -> None:
+        """Answer the handshake of the request `head`; InvalidInput if it is wrong."""
+        self.client = client
         self.on_piece: Callable[[bytes | bytearray | memoryview, bool, bool, bool], None]
         self.on_lost: Callable[[], None]
         self.on_writable: Callable[[], None]
@@ -55,7 +61,7 @@ class WebSocket:
         self._protocol.receive_data(head)
         requests = self._protocol.events_received()
         if not requests or not isinstance(requests[0], Request):
-            raise InvalidInput("no WebSocket handshake")
+            raise InvalidInput("the request is no WebSocket handshake")
         response = self._protocol.accept(requests[0])
         if response.status_code != _SWITCHING:
             raise InvalidInput((response.body or b"").decode(errors="replace").strip().splitlines()[0])
@@ -69,7 +75,7 @@ class WebSocket:
                 self._on_frame(event)
         self._flush()
         if self._protocol.close_expected() and self._protocol.state is not State.OPEN:
-            self.link.close()
+            self.client.close()
             self.on_lost()
 
     def writable(self) -> None:
@@ -79,28 +85,28 @@ class WebSocket:
         self.on_lost()
 
     def send(self, *parts: bytes | memoryview) -> None:
-        """One binary message."""
+        """Send one binary message."""
         if self._protocol.state is State.OPEN:
             self._protocol.send_binary(b"".join(parts))
             self._flush()
 
     def send_text(self, data: bytes) -> None:
-        """One text message, of ASCII."""
+        """Send one text message, of ASCII."""
         if self._protocol.state is State.OPEN:
             self._protocol.send_text(data)
             self._flush()
 
     def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> None:
-        """The closing handshake, after all that was sent."""
+        """Begin the closing handshake, after all that was sent."""
         if self._protocol.state is State.OPEN:
             self._protocol.send_close(code, reason[:120])
             self._flush()
-        self.link.close()
+        self.client.close()
 
     def _flush(self) -> None:
         for data in self._protocol.data_to_send():
-            if data:  # an empty piece stands for the end, which the link takes care of
-                self.link.write(data)
+            if data:  # an empty piece means the end, which `close` takes care of
+                self.client.write(data)
 
     def _on_frame(self, frame: Frame) -> None:
         match frame.opcode:

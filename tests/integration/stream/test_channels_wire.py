@@ -127,9 +127,9 @@ async def test_a_reader_that_does_not_read_stops_the_command(stream) -> None:
         started = await stream.run("cat", "/dev/zero", stdin=False)
         session = next(iter(stream.service._sessions.values()))
         async with asyncio.timeout(20):
-            while not session.wire.link.congested:
+            while not session.wire.client.congested:
                 await asyncio.sleep(0.01)
-        assert session.wire.link._transport.get_write_buffer_size() <= 1 << 20
+        assert session.wire.client._transport.get_write_buffer_size() <= 1 << 20
         connection.transport.abort()
     await stream.heard(Ended)
     await asyncio.to_thread(started.wait, 20)  # its output was closed
@@ -167,5 +167,5 @@ async def test_a_terminals_size(stream) -> None:
         await connection.send(bytes([RESIZE]) + b'{"Width":120,"Height":40}')
         session = next(iter(stream.service._sessions.values()))
         async with asyncio.timeout(20):
-            while session.waiting()[0].height != 40:
+            while session.pending()[0].height != 40:
                 await asyncio.sleep(0.01)

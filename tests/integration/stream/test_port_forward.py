@@ -151,6 +151,6 @@ async def test_who_watches_anew_hears_what_is_waited_for(stream, client) -> None
     client.pair(80)
     dial = await stream.heard(Dial)
     session = stream.service._sessions[dial.session]
-    assert session.waiting() == (dial,)
+    assert session.pending() == (dial,)
     with pytest.raises(Exception, match="not wanted"):
         await stream.give(dial.session, {Role.CONNECTION: os.dup(0)}, dial.connection + 1)

@@ -16,7 +16,7 @@ from contextlib import suppress
 import pytest
 
 from kernel.contracts.stream import Ended, Kind, Opened, RefuseRequest, Role
-from kernel.stream.sessions import remote_command
+from kernel.stream.sessions import attach_session, remote_command
 from kernel.stream.wires import spdy
 from tests.harness.streams import Command, Spdy
 from tests.integration.stream.conftest import telling
@@ -168,7 +168,7 @@ async def test_a_reader_that_does_not_read_stops_the_command_and_nothing_else(st
     second.wait()
     sessions = list(stream.service._sessions.values())
     assert len(sessions) == 1
-    assert sessions[0].wire.link._transport.get_write_buffer_size() <= 512 << 10
+    assert sessions[0].wire.client._transport.get_write_buffer_size() <= 512 << 10
     command.close()
     await stream.heard(Ended)
     await asyncio.to_thread(started.wait, 20)  # its output was closed
@@ -234,7 +234,7 @@ async def test_a_size_that_comes_first_is_told_and_set(stream) -> None:
         command.resize(99, 11)
         session = next(iter(stream.service._sessions.values()))
         async with asyncio.timeout(10):
-            while session.waiting()[0].width != 99:
+            while session.pending()[0].width != 99:
                 await asyncio.sleep(0.01)
         # It starts a moment before the stream process has its terminal, and with it the size to set.
         started = await terminal(stream, "sh", "-c", 'while [ "$(stty size)" = "0 0" ]; do sleep 0.05; done; stty size')
@@ -325,7 +325,7 @@ class TestAttach:
             one.close()
 
     async def test_a_client_that_keeps_the_container_waiting_is_let_go(self, stream, monkeypatch) -> None:
-        monkeypatch.setattr(remote_command, "_STALL_SECONDS", 0.3)
+        monkeypatch.setattr(attach_session, "_STALL_SECONDS", 0.3)
         command, monitor = await self.attached(stream)
         slow, other = await self.attached(stream)
         with command, monitor, slow, other:

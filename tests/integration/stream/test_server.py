@@ -137,14 +137,14 @@ async def test_clients_that_say_nothing_go_after_a_while(stream, monkeypatch) ->
 
 
 async def test_of_too_many_strangers_the_oldest_make_room(stream, monkeypatch) -> None:
-    monkeypatch.setattr(server, "MOST_STRANGERS", 20)
+    monkeypatch.setattr(server, "MOST_PENDING", 20)
 
     def many() -> list[socket.socket]:
         return [connect(stream.service._server.base_url) for _ in range(100)]
 
     ends = await asyncio.to_thread(many)
     await serves(stream)
-    assert len(stream.service._server._strangers) <= 20
+    assert len(stream.service._server._pending) <= 20
     for end in ends[:60]:
         end.settimeout(20)
         with suppress(ConnectionResetError):
@@ -152,9 +152,9 @@ async def test_of_too_many_strangers_the_oldest_make_room(stream, monkeypatch) -
     for end in ends:
         end.close()
     async with asyncio.timeout(20):
-        while stream.service._server._links:
+        while stream.service._server._clients:
             await asyncio.sleep(0.01)
-    assert not stream.service._server._strangers
+    assert not stream.service._server._pending
     assert not stream.service._server._timers
 
 

@@ -25,7 +25,7 @@ async def test_input_that_nobody_reads_is_bounded(stream) -> None:
             command.socket.send(command.spdy.data(command.streams["stdin"], 1 << 16) + bytes(1 << 16))
     session = next(iter(stream.service._sessions.values()))
     async with asyncio.timeout(20):
-        while not session.wire.link.held:
+        while not session.wire.client.held:
             await asyncio.sleep(0.01)
     assert len(session._stdin._kept) <= MOST_BACKLOG + (256 << 10)
     command.close()

@@ -214,7 +214,7 @@ def initial_windows(body: bytes) -> Iterator[int]:
     """Yield the initial windows that a SETTINGS frame sets; ProtocolError if it is malformed."""
     count = _NUMBER.unpack_from(body)[0] if len(body) >= _NUMBER.size else -1
     if count * _PAIR.size + _NUMBER.size != len(body):
-        raise ProtocolError(f"a SETTINGS frame of {len(body)} bytes says that it has {count} entries")
+        raise ProtocolError(f"a SETTINGS frame of {len(body)} bytes claims {count} entries")
     for key, value in _PAIR.iter_unpack(body[_NUMBER.size :]):
         if key & 0xFFFFFF != INITIAL_WINDOW_SIZE:
             continue

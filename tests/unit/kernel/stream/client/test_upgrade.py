@@ -10,14 +10,16 @@ from hypothesis import strategies as st
 
 from kernel.contracts.stream import Kind
 from kernel.stream.client import upgrade
-from kernel.stream.client.upgrade import Refused, Request
+from kernel.stream.client.upgrade import Refused, UpgradeRequest
 
 TOKEN = "A" * 22
 SPDY = ("Connection: Upgrade", "Upgrade: SPDY/3.1")
 WEBSOCKET = ("Connection: keep-alive, Upgrade", "Upgrade: websocket")
 
 
-def parse(*headers: str, method: str = "GET", path: str = f"/exec/{TOKEN}", version: str = "HTTP/1.1") -> Request:
+def parse(
+    *headers: str, method: str = "GET", path: str = f"/exec/{TOKEN}", version: str = "HTTP/1.1"
+) -> UpgradeRequest:
     return upgrade.parse("\r\n".join([f"{method} {path} {version}", "Host: x", *headers, "", ""]).encode())
 
 

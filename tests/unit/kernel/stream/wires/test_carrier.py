@@ -6,7 +6,7 @@ from kernel.stream.wires.carrier import MOST_WAITING, Backlog
 from kernel.stream.wires.channel import MOST_BACKLOG
 
 
-class Link:
+class Paper:
     def __init__(self) -> None:
         self.holders: set[object] = set()
 
@@ -18,22 +18,22 @@ class Link:
 
 
 def test_one_channel_with_much() -> None:
-    link = Link()
-    backlog = Backlog(link)  # type: ignore[arg-type]
+    client = Paper()
+    backlog = Backlog(client)  # type: ignore[arg-type]
     backlog.set("a", MOST_BACKLOG)
-    assert not link.holders
+    assert not client.holders
     backlog.set("a", MOST_BACKLOG + 1)
-    assert link.holders == {"a"}
+    assert client.holders == {"a"}
     backlog.set("a", 0)
-    assert not link.holders
+    assert not client.holders
 
 
 def test_many_channels_with_little_each() -> None:
-    link = Link()
-    backlog = Backlog(link)  # type: ignore[arg-type]
+    client = Paper()
+    backlog = Backlog(client)  # type: ignore[arg-type]
     many = MOST_WAITING // MOST_BACKLOG + 1
     for number in range(many):
         backlog.set(number, MOST_BACKLOG)
-    assert link.holders == {backlog}
+    assert client.holders == {backlog}
     backlog.set(0, 0)
-    assert not link.holders
+    assert not client.holders

@@ -20,7 +20,7 @@ HEAD = (
 )
 
 
-class Link:
+class Paper:
     """A connection of paper."""
 
     def __init__(self) -> None:
@@ -63,13 +63,13 @@ class Owner:
         self.gone = True
 
 
-def made(*, text: bool = False) -> tuple[Link, Owner, WebSocket]:
-    link, owner = Link(), Owner()
-    socket = WebSocket(link, HEAD, "v5.channel.k8s.io")  # type: ignore[arg-type]
+def made(*, text: bool = False) -> tuple[Paper, Owner, WebSocket]:
+    client, owner = Paper(), Owner()
+    socket = WebSocket(client, HEAD, "v5.channel.k8s.io")  # type: ignore[arg-type]
     ChannelsWire(socket, owner, ({"streamtype": "stdin"}, {"streamtype": "stdout"}), text=text, closes=True)  # type: ignore[arg-type]
-    assert link.sent.startswith(b"HTTP/1.1 101 ")
-    link.sent.clear()
-    return link, owner, socket
+    assert client.sent.startswith(b"HTTP/1.1 101 ")
+    client.sent.clear()
+    return client, owner, socket
 
 
 def frame(first: int, payload: bytes, mask: bytes = b"\1\2\3\4") -> bytes:
@@ -80,7 +80,7 @@ def frame(first: int, payload: bytes, mask: bytes = b"\1\2\3\4") -> bytes:
 
 @given(st.lists(st.binary(max_size=200), max_size=6), st.lists(st.integers(1, 40), min_size=1, max_size=20))
 def test_pieces_of_any_size_make_the_same(payloads: list[bytes], cuts: list[int]) -> None:
-    link, owner, socket = made()
+    client, owner, socket = made()
     data = b""
     for payload in payloads:
         half = len(payload) // 2
@@ -92,7 +92,7 @@ def test_pieces_of_any_size_make_the_same(payloads: list[bytes], cuts: list[int]
         at, turn = at + cuts[turn % len(cuts)], turn + 1
     assert bytes(owner.got["stdin"]) == b"".join(payloads)
     assert owner.ended == ["stdin"]
-    assert link.sent.count(b"\x8a\x01?") == len(payloads)
+    assert client.sent.count(b"\x8a\x01?") == len(payloads)
     assert not owner.gone
 
 
@@ -102,27 +102,27 @@ def test_pieces_of_any_size_make_the_same(payloads: list[bytes], cuts: list[int]
     st.builds(frame, st.integers(0, 255), st.binary(max_size=140), st.binary(min_size=4, max_size=4)),
 ), max_size=12), st.booleans())  # fmt: skip
 def test_anything_is_taken_or_ends_the_connection(pieces: list[bytes], text: bool) -> None:
-    link, owner, socket = made(text=text)
+    client, owner, socket = made(text=text)
     for piece in pieces:
-        if link.closed:
+        if client.closed:
             break
         socket.received(memoryview(piece))
-    assert owner.gone == link.closed
-    assert len(link.sent) < 20_000
-    if link.closed:
-        assert b"\x88" in link.sent
+    assert owner.gone == client.closed
+    assert len(client.sent) < 20_000
+    if client.closed:
+        assert b"\x88" in client.sent
 
 
 @given(st.binary(max_size=300))
 def test_any_handshake_is_taken_or_refused(head: bytes) -> None:
     for one in (head, head + b"\r\n\r\n", HEAD[:-2] + head + b"\r\n\r\n"):
         with suppress(InvalidInput):
-            WebSocket(Link(), one, "")  # type: ignore[arg-type]
+            WebSocket(Paper(), one, "")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("size", [MOST_MESSAGE + 1, 1 << 40])
 def test_a_message_that_is_too_large_is_refused_by_its_head(size: int) -> None:
-    link, owner, socket = made()
+    client, owner, socket = made()
     socket.received(memoryview(bytes([0x82, 0xFF]) + struct.pack(">Q", size) + bytes(4)))
     assert owner.gone
-    assert struct.unpack(">H", link.sent[2:4])[0] == 1009
+    assert struct.unpack(">H", client.sent[2:4])[0] == 1009

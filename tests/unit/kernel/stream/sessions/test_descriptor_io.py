@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import pytest
 
-from kernel.stream.sessions.pump import Sink, Source
+from kernel.stream.sessions.descriptor_io import Sink, Source
 from kernel.stream.wires.channel import Channel
 
 
@@ -34,7 +34,7 @@ class Paper(Channel):
 
     def reset(self) -> None: ...
 
-    def waiting(self, size: int) -> None:
+    def set_backlog(self, size: int) -> None:
         self.size = size
 
     def consumed(self, size: int) -> None:

@@ -1,8 +1,8 @@
-"""Bytes between descriptors and channels: a source reads, a sink writes. Neither ever waits, nor holds much.
+"""Bytes between descriptors and channels: a source reads, a sink writes. Neither ever blocks, nor holds much.
 
-A source reads into a buffer that all share and only as much as its channel has room for; without room it stops, the
-descriptor fills, and the process behind it waits. A sink writes what comes in at once; what the descriptor does not
-take is kept and counted, and the channel stops its client from sending.
+A source reads into a buffer that all sources share, and only as much as its channel has room for. Without room it
+stops, the descriptor fills, and the process behind it waits. A sink writes what comes in at once. What the descriptor
+does not take is kept and counted, and the channel stops its client from sending.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import errno
 import os
 from collections.abc import Callable
 
-from kernel.stream.client.link import PIECE
+from kernel.stream.client.client_connection import PIECE
 from kernel.stream.wires.channel import Channel
 
 _GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EIO})
 
 
 class Source:
-    """Reads one descriptor, which it closes."""
+    """Reads one descriptor, and closes it at its end."""
 
     def __init__(
         self,
@@ -29,6 +29,7 @@ class Source:
         take: Callable[[memoryview], None],
         ended: Callable[[], None],
     ) -> None:
+        """`room` returns how many bytes `take` may get now; `ended` is called at the end of file, after the close."""
         self._fd = fd
         self._buffer = buffer
         self._room = room
@@ -40,26 +41,26 @@ class Source:
         self.resume()
 
     def resume(self) -> None:
-        """There may be room again."""
+        """Read on if there is room again."""
         if self._fd >= 0 and not self._reading and self._room() > 0:
             self._loop.add_reader(self._fd, self._on_readable)
             self._reading = True
             if self._draining:
-                self._loop.call_soon(self._look)
+                self._loop.call_soon(self._read_now)
 
     def drain(self) -> None:
-        """Whoever wrote has ended: what is there is still read, and nothing is waited for."""
+        """Read what is there and wait for nothing more: the process that wrote has ended."""
         self._draining = True
-        self._look()
+        self._read_now()
 
     def close(self) -> None:
-        """Read no more; nobody is told."""
+        """Read no more, without a call of `ended`."""
         if self._fd >= 0:
             self._pause()
             os.close(self._fd)
             self._fd = -1
 
-    def _look(self) -> None:
+    def _read_now(self) -> None:
         if self._reading:
             self._on_readable()
 
@@ -84,24 +85,24 @@ class Source:
         if size > 0:
             self._take(self._buffer[:size])
             if self._draining and self._fd >= 0:
-                self._loop.call_soon(self._look)
+                self._loop.call_soon(self._read_now)
         elif size == 0:
             self.close()
             self._ended()
 
 
 class Sink:
-    """Writes what a channel brings to a descriptor, which may come later and which it closes."""
+    """Writes what comes in on a channel to a descriptor, which may come later and which it closes."""
 
     def __init__(self, channel: Channel, *, most: int = PIECE) -> None:
-        """`most`: bytes that are written at once, where each write is a packet."""
+        """Take over a channel. `most`: bytes that are written at once, if each write is a packet."""
         self._channel = channel
         self._most = most
         self._fd = -1
         self._finish: Callable[[int], None] = os.close
         self._kept = bytearray()
         self._written = 0
-        """Bytes at the front of `_kept` that are written already."""
+        """How many bytes at the front of `_kept` are written already."""
         self._writing = False
         self._finished = False
         self._broken = False
@@ -110,12 +111,12 @@ class Sink:
         channel.on_end = self.finish
 
     def open(self, fd: int, finish: Callable[[int], None] = os.close) -> None:
-        """Write to `fd` from now on; `finish` is called with it at the end of the input."""
+        """Write to `fd` from now on; `finish` is called with it, and closes it, at the end of the input."""
         self._fd, self._finish = fd, finish
         self._flush()
 
     def write(self, data: memoryview) -> None:
-        """Write a piece, or keep what does not go."""
+        """Write a piece, and keep what the descriptor does not take."""
         if self._finished:
             self._channel.consumed(len(data))
             return
@@ -125,11 +126,11 @@ class Sink:
                 data = data[written:]
         if data:
             self._kept += data
-            self._channel.waiting(len(self._kept) - self._written)
+            self._channel.set_backlog(len(self._kept) - self._written)
             self._watch()
 
     def finish(self) -> None:
-        """No more comes: end the descriptor's input once all is written."""
+        """End the descriptor's input once all is written: no more comes."""
         self._finished = True
         self._flush()
 
@@ -153,7 +154,7 @@ class Sink:
             self._finish(self._release())
 
     def _try(self, data: memoryview) -> int:
-        """Bytes that were written; a reader that has gone takes all."""
+        """Return how many bytes were written; all of them if the reader has gone."""
         if self._broken:
             return len(data)
         try:
@@ -177,7 +178,7 @@ class Sink:
             del self._kept[: self._written]
             self._written = 0
         self._channel.consumed(size)
-        self._channel.waiting(len(self._kept) - self._written)
+        self._channel.set_backlog(len(self._kept) - self._written)
 
     def _watch(self) -> None:
         wanted = bool(self._kept) and self._fd >= 0

@@ -1,9 +1,9 @@
 """A client's connection: bytes from and to one socket, with or without TLS, bounded both ways.
 
-What comes in lies in one buffer that all connections share, and is dealt with before the next read: nothing is copied
-on the way to a descriptor that takes it. Reading stops while somebody holds it. What the client does not take waits
-in the transport, at most a piece: whoever sends asks `congested` first. Answers of the protocols to what comes in are
-small; where they gather all the same, nothing more is read until they are gone.
+What comes in lies in one buffer that all connections share, and is handled before the next read: nothing is copied on
+the way to a descriptor that takes it. Reading stops while anything holds it. What the client does not take waits in the
+transport, at most a piece: senders look at `congested` first. Protocol replies are small; if they pile up anyway,
+reading pauses until they are sent.
 """
 
 from __future__ import annotations
@@ -17,29 +17,35 @@ from contextlib import suppress
 from typing import Protocol, cast
 
 PIECE = 256 << 10
-"""Bytes read at once."""
+"""How many bytes are read at once."""
 _MOST_UNSENT = 2 * PIECE
 _LINGER = 10.0
-"""Seconds that a client has to close its end after it has got the last word."""
+"""Seconds that a client has to close its end after all was sent."""
 
 
 class Handler(Protocol):
-    """What is at this end of a connection."""
+    """What handles a client's bytes."""
 
     def received(self, view: memoryview) -> None:
-        """Bytes came in; `view` is good until this returns."""
+        """Handle bytes that came in; `view` is valid until this returns."""
 
     def writable(self) -> None:
-        """The client has taken all that was sent."""
+        """Send more, if there is more: the client has taken all that was sent."""
 
     def lost(self) -> None:
-        """The client has gone. Not called where this side has closed."""
+        """Clean up, as the client has gone. Not called if this side has closed."""
 
 
-class Link(asyncio.BufferedProtocol):
-    """One connection. `begin` is called with the link once it stands, `ended` once it is over."""
+class ClientConnection(asyncio.BufferedProtocol):
+    """One connection."""
 
-    def __init__(self, buffer: memoryview, begin: Callable[[Link], Handler], ended: Callable[[Link], None]) -> None:
+    def __init__(
+        self,
+        buffer: memoryview,
+        begin: Callable[[ClientConnection], Handler],
+        ended: Callable[[ClientConnection], None],
+    ) -> None:
+        """`begin` is called when the connection is made, and returns its handler; `ended` is called when it is over."""
         self._buffer = buffer
         self._begin = begin
         self._ended = ended
@@ -47,7 +53,7 @@ class Link(asyncio.BufferedProtocol):
         self._closing: asyncio.TimerHandle | None = None
         self._closed = False
         self.congested = False
-        """The client does not take what was sent."""
+        """Whether the client does not take what was sent."""
         self.handler: Handler
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -64,7 +70,7 @@ class Link(asyncio.BufferedProtocol):
             self.handler.received(self._buffer[:nbytes])
 
     def eof_received(self) -> bool:
-        return False  # the transport closes, which says that the connection is lost
+        return False  # the transport closes: `connection_lost` follows
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._closing is not None:
@@ -84,7 +90,7 @@ class Link(asyncio.BufferedProtocol):
             self.handler.writable()
 
     def write(self, *parts: bytes | memoryview) -> None:
-        """Send; nothing of the parts is kept."""
+        """Send the parts. None of them is kept after this returns."""
         if self._closed:
             return
         # One send for all; an encrypted transport may keep what it is given for a moment.
@@ -96,12 +102,12 @@ class Link(asyncio.BufferedProtocol):
     def hold(self, holder: object) -> None:
         """Read no more until `holder` releases it."""
         if not self._holders:
-            with suppress(RuntimeError):  # it is closing
+            with suppress(RuntimeError):  # the transport is closing
                 self._transport.pause_reading()
         self._holders.add(holder)
 
     def release(self, holder: object) -> None:
-        """`holder` has nothing against reading any more."""
+        """Read on, unless another holder stops it."""
         if holder in self._holders:
             self._holders.remove(holder)
             if not self._holders:
@@ -110,16 +116,16 @@ class Link(asyncio.BufferedProtocol):
 
     @property
     def held(self) -> bool:
-        """Whether reading is stopped: then an end of the client is not noticed."""
+        """Whether reading is stopped. Meanwhile it is not noticed that a client has gone."""
         return bool(self._holders)
 
     def fileno(self) -> int:
-        """The socket's descriptor; -1 where it is closed."""
+        """Return the socket's descriptor; -1 if it is closed."""
         found: int = self._transport.get_extra_info("socket").fileno()
         return found
 
     def close(self) -> None:
-        """Say no more: what was sent is still delivered, what comes in is thrown away."""
+        """Send no more: what was sent is still delivered, what comes in is thrown away."""
         if self._closed:
             return
         self._closed = True
@@ -128,7 +134,7 @@ class Link(asyncio.BufferedProtocol):
             self._transport.resume_reading()
             if not self._secure:  # TLS has no half-closed connections
                 self._transport.write_eof()
-        # A socket closed with input unread would take what was sent last with it: the client closes first.
+        # If a socket is closed with unread input, what was sent last is lost: so the client closes first.
         self._closing = asyncio.get_running_loop().call_later(_LINGER, self._end)
 
     def _end(self) -> None:
@@ -138,7 +144,7 @@ class Link(asyncio.BufferedProtocol):
             self._transport.close()
 
     def _unsent(self) -> int:
-        """Bytes that the client has not got yet; the idle timeout ends one that never takes them."""
+        """Return how many bytes the client has not got yet; the idle timeout ends one that never takes them."""
         unsent = array.array("i", [0])
         with suppress(OSError):
             fcntl.ioctl(self.fileno(), termios.TIOCOUTQ, unsent)
