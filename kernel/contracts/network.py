@@ -30,7 +30,7 @@ class PortMapping(Message, frozen=True, kw_only=True):
 class AttachRequest(Message, frozen=True, kw_only=True):
     """A pod that gets a network namespace of its own on the default network (CRI PodSandboxConfig)."""
 
-    sandbox: SandboxId
+    sandbox_id: SandboxId
     name: str
     """The pod's name."""
     namespace: str
@@ -61,7 +61,7 @@ class Attached(Message, frozen=True, kw_only=True):
 class SandboxRequest(Message, frozen=True, kw_only=True):
     """A sandbox by id."""
 
-    sandbox: SandboxId
+    sandbox_id: SandboxId
 
 
 class DialRequest(Message, frozen=True, kw_only=True):
@@ -70,7 +70,7 @@ class DialRequest(Message, frozen=True, kw_only=True):
     session: SessionId
     connection: int
     """The number that the stream process gave it."""
-    sandbox: SandboxId
+    sandbox_id: SandboxId
     port: int
     """TCP, 1 to 65535."""
     host_network: bool = False
@@ -116,7 +116,7 @@ class Route(Message, frozen=True, kw_only=True):
 class PodNetwork(Message, frozen=True, kw_only=True):
     """The network of one pod."""
 
-    sandbox: SandboxId
+    sandbox_id: SandboxId
     pod: str
     """The pod's Kubernetes namespace and name."""
     network: str

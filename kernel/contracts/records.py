@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import enum
 
+import msgspec
+
 from kernel.contracts.contract import Message
 from kernel.contracts.oci import ImageConfig, Signature
 from kernel.ids import ContainerId, DiffId, Digest, ImageId, SandboxId
@@ -76,7 +78,7 @@ class Container(Message, frozen=True, kw_only=True):
     """A container."""
 
     id: ContainerId
-    sandbox: SandboxId
+    sandbox_id: SandboxId = msgspec.field(name="sandbox")
     """Id of its pod sandbox."""
     name: str
     """With `attempt`, CRI ContainerMetadata: a repeated request has the same."""
@@ -177,7 +179,7 @@ class Intent(Message, frozen=True, kw_only=True):
 class Exit(Message, frozen=True, kw_only=True):
     """A container's end, as the runtime worker reported it to the supervisor; kept until the container is removed."""
 
-    container: ContainerId
+    container_id: ContainerId = msgspec.field(name="container")
     """Id of the container."""
     exit_code: int
     """0 to 255: 128 plus the signal's number if a signal ended it, 255 if its exit code is unknown."""

@@ -138,7 +138,7 @@ class Detail(Message, frozen=True, kw_only=True):
 class ContainerUsage(Message, frozen=True, kw_only=True):
     """A container that has a process."""
 
-    container: ContainerId
+    container_id: ContainerId
     usage: CgroupUsage
     processes: int
     """How many it has."""
@@ -163,7 +163,7 @@ class InterfaceUsage(Message, frozen=True, kw_only=True):
 class PodUsage(Message, frozen=True, kw_only=True):
     """A pod and its containers."""
 
-    sandbox: SandboxId
+    sandbox_id: SandboxId
     usage: CgroupUsage
     """That of the pod's cgroup."""
     processes: int

@@ -93,7 +93,7 @@ class Exported(Message, frozen=True, kw_only=True):
 class MountRequest(Message, frozen=True, kw_only=True):
     """A container's root file system: a writable layer over those of its image."""
 
-    container: ContainerId
+    container_id: ContainerId
     layers: tuple[DiffId, ...]
     """The image's layers, lowest first."""
     volumes: tuple[tuple[DiffId, ...], ...] = ()
@@ -123,7 +123,7 @@ class Mounted(Message, frozen=True, kw_only=True):
 class ContainerRequest(Message, frozen=True, kw_only=True):
     """A container by id."""
 
-    container: ContainerId
+    container_id: ContainerId
 
 
 class Checkpoint(Message, frozen=True, kw_only=True):
@@ -147,7 +147,7 @@ class Descriptions(Message, frozen=True, kw_only=True):
 class RestoreRequest(Message, frozen=True, kw_only=True):
     """A checkpoint to unpack for a container whose root file system is mounted."""
 
-    container: ContainerId
+    container_id: ContainerId
     checkpoint: Checkpoint
 
 

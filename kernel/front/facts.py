@@ -49,7 +49,7 @@ async def apply(front: Front, facts: runtime.Facts) -> None:
     # The plan is made before anything is awaited: later a record may be younger than the facts.
     repairs = plan_repairs(front.replica.snapshot(), evidence)
     containers, sandboxes = {**front.replica.containers}, {**front.replica.sandboxes}
-    by_id = {fact.container: fact for fact in facts.containers}
+    by_id = {fact.container_id: fact for fact in facts.containers}
     for repair in repairs.containers:
         _LOG.info("%s", repair.describe())
         before = containers[repair.container.id]
@@ -63,17 +63,17 @@ async def container_changed(front: Front, fact: runtime.ContainerFact) -> None:
     """Apply a change of one container. While it is being created its flow records the outcome itself."""
 
     def plan() -> Commit | None:
-        record = front.replica.containers.get(fact.container)
+        record = front.replica.containers.get(fact.container_id)
         if record is None or record.state is ContainerState.CREATING:
             return None
         return _repaired(front, record, fact)
 
-    await front.replica.change(fact.container, plan, Deadline.after(_COMMIT_SECONDS))
+    await front.replica.change(fact.container_id, plan, Deadline.after(_COMMIT_SECONDS))
 
 
 async def pod_changed(front: Front, fact: runtime.PodFact) -> None:
     """Apply a change of one pod: a pod that is ready no more is NOT_READY, unless a flow is at work on it."""
-    record = front.replica.sandboxes.get(fact.sandbox)
+    record = front.replica.sandboxes.get(fact.sandbox_id)
     if fact.ready or record is None or record.state is not SandboxState.READY or record.id in front.replica.intents:
         return
     await _change_sandbox(front, record, lifecycle.sandbox_stopped(record))

@@ -103,9 +103,9 @@ def _create_container(wanted: str, snapshot: Snapshot, boot_id: str) -> tuple[Co
     leaving = {
         intent.id for intent in snapshot.intents if intent.kind in (IntentKind.STOP_SANDBOX, IntentKind.REMOVE_SANDBOX)
     }
-    if container.sandbox in leaving:
+    if container.sandbox_id in leaving:
         return Course.UNDO, "its pod sandbox is being taken away"
-    if _sandbox(snapshot, container.sandbox) is None:
+    if _sandbox(snapshot, container.sandbox_id) is None:
         return Course.UNDO, "its pod sandbox is gone"
     if all(image.id != container.image_id for image in snapshot.images):
         return Course.UNDO, "its image is gone"

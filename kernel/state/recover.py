@@ -199,8 +199,8 @@ def _exited(container: Container, exit_code: int, finished_at: int, oom_killed: 
 def _containers(snapshot: Snapshot, evidence: Evidence, busy: set[str]) -> Iterator[ContainerRepair]:
     if evidence.facts is None:
         return
-    facts = {fact.container: fact for fact in evidence.facts.containers}
-    exits = {exit_.container: exit_ for exit_ in snapshot.exits}
+    facts = {fact.container_id: fact for fact in evidence.facts.containers}
+    exits = {exit_.container_id: exit_ for exit_ in snapshot.exits}
     for container in snapshot.containers:
         if container.id in busy:
             continue
@@ -217,7 +217,7 @@ def _containers(snapshot: Snapshot, evidence: Evidence, busy: set[str]) -> Itera
 
 
 def _sandboxes(snapshot: Snapshot, evidence: Evidence, busy: set[str]) -> Iterator[SandboxRepair]:
-    ready = None if evidence.facts is None else {fact.sandbox for fact in evidence.facts.pods if fact.ready}
+    ready = None if evidence.facts is None else {fact.sandbox_id for fact in evidence.facts.pods if fact.ready}
     pinned = None if evidence.network is None else set(evidence.network.namespaces)
     for sandbox in snapshot.sandboxes:
         if sandbox.id in busy or sandbox.state is SandboxState.NOT_READY:
@@ -259,7 +259,7 @@ class _Live:
         if facts is None:
             return cls(False, frozenset())
         alive = [fact for fact in facts.containers if fact.state in ("created", "running")]
-        ids = {id_ for fact in alive for id_ in (fact.container, fact.sandbox)}
+        ids = {id_ for fact in alive for id_ in (fact.container_id, fact.sandbox_id)}
         return cls(True, frozenset(ids.union(facts.unreadable)))
 
     def may(self, id_: str) -> bool:

@@ -241,7 +241,7 @@ def _row(record: Record) -> tuple[str, str, bytes, int]:
 
 
 def _id(record: Record) -> str:
-    return record.container if isinstance(record, Exit) else record.id
+    return record.container_id if isinstance(record, Exit) else record.id
 
 
 def _file_damage(path: Path) -> str:

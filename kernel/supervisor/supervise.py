@@ -280,13 +280,13 @@ def _facts(event: Message) -> tuple[runtime.ContainerFact, ...]:
 
 async def _record(state: StateThread, fact: runtime.ContainerFact) -> None:
     exit_ = Exit(
-        container=fact.container,
+        container_id=fact.container_id,
         exit_code=fact.exit_code,
         finished_at=fact.finished_at,
         oom_killed=fact.oom_killed,
     )
     try:
         if await state.record_exit(exit_):
-            _LOG.info("container %s exited with %d", short(fact.container), fact.exit_code)
+            _LOG.info("container %s exited with %d", short(fact.container_id), fact.exit_code)
     except CrispError as error:  # the runtime reports it again when it or this process restarts
-        _LOG.error("the exit of container %s is not recorded: %s", short(fact.container), error)
+        _LOG.error("the exit of container %s is not recorded: %s", short(fact.container_id), error)

@@ -69,10 +69,10 @@ class NetworkService:
 
     async def attach(self, request: AttachRequest, call: Call) -> Attached:
         """Make the namespace and run ADD."""
-        check_sandbox_id(request.sandbox)
+        check_sandbox_id(request.sandbox_id)
         capability.check(request)
         caller = Caller()
-        attach = self._tasks.run(self._attach(request, caller, call.deadline), f"attach {request.sandbox}")
+        attach = self._tasks.run(self._attach(request, caller, call.deadline), f"attach {request.sandbox_id}")
         try:
             return await result_of(attach)
         except asyncio.CancelledError:
@@ -81,8 +81,10 @@ class NetworkService:
 
     async def detach(self, request: SandboxRequest, call: Call) -> Nothing:
         """Run DEL and remove the namespace."""
-        check_sandbox_id(request.sandbox)
-        await result_of(self._tasks.run(self._detach(request.sandbox, call.deadline), f"detach {request.sandbox}"))
+        check_sandbox_id(request.sandbox_id)
+        await result_of(
+            self._tasks.run(self._detach(request.sandbox_id, call.deadline), f"detach {request.sandbox_id}")
+        )
         return Nothing()
 
     async def check_ready(self, request: Nothing, call: Call) -> Readiness:
@@ -117,7 +119,7 @@ class NetworkService:
         return Nothing()
 
     async def _attach(self, request: AttachRequest, caller: Caller, deadline: Deadline) -> Attached:
-        async with self._locks.hold(request.sandbox):
+        async with self._locks.hold(request.sandbox_id):
             return Attached(ips=await self._pods.join(request, caller, deadline))
 
     async def _detach(self, sandbox_id: SandboxId, deadline: Deadline) -> None:

@@ -104,24 +104,26 @@ class Runtime:
 
     async def make_pod(self, request: PodRequest, call: Call) -> PodMade:
         deadline = Deadline.after(contract.MAKE_POD.deadline)
-        name = f"make_pod {short(request.sandbox)}"
-        return await self._made.join(request.sandbox, lambda: self._pods.make(request, deadline), name)
+        name = f"make_pod {short(request.sandbox_id)}"
+        return await self._made.join(request.sandbox_id, lambda: self._pods.make(request, deadline), name)
 
     async def stop_pod(self, request: SandboxRequest, call: Call) -> Nothing:
         async def attempt() -> Nothing:
-            await self._containers.kill_pod(request.sandbox)
-            await self._pods.stop(request.sandbox)
+            await self._containers.kill_pod(request.sandbox_id)
+            await self._pods.stop(request.sandbox_id)
             return Nothing()
 
-        return await self._done.join(("stop_pod", request.sandbox), attempt, f"stop_pod {short(request.sandbox)}")
+        return await self._done.join(("stop_pod", request.sandbox_id), attempt, f"stop_pod {short(request.sandbox_id)}")
 
     async def remove_pod(self, request: SandboxRequest, call: Call) -> Nothing:
         async def attempt() -> Nothing:
-            await self._containers.remove_pod(request.sandbox)
-            await self._pods.remove(request.sandbox)
+            await self._containers.remove_pod(request.sandbox_id)
+            await self._pods.remove(request.sandbox_id)
             return Nothing()
 
-        return await self._done.join(("remove_pod", request.sandbox), attempt, f"remove_pod {short(request.sandbox)}")
+        return await self._done.join(
+            ("remove_pod", request.sandbox_id), attempt, f"remove_pod {short(request.sandbox_id)}"
+        )
 
     async def update_pod(self, request: UpdatePodRequest, call: Call) -> Nothing:
         await self._pods.update(request, call.deadline.earlier(contract.UPDATE_POD.deadline))
@@ -129,13 +131,13 @@ class Runtime:
 
     async def create(self, request: CreateRequest, call: Call) -> Created:
         deadline = Deadline.after(contract.CREATE.deadline)
-        name = f"create {short(request.container)}"
-        return await self._created.join(request.container, lambda: self._containers.create(request, deadline), name)
+        name = f"create {short(request.container_id)}"
+        return await self._created.join(request.container_id, lambda: self._containers.create(request, deadline), name)
 
     async def start(self, request: ContainerRequest, call: Call) -> Started:
         deadline = Deadline.after(contract.START.deadline)
-        name = f"start {short(request.container)}"
-        return await self._started.join(request.container, lambda: self._containers.start(request, deadline), name)
+        name = f"start {short(request.container_id)}"
+        return await self._started.join(request.container_id, lambda: self._containers.start(request, deadline), name)
 
     async def stop(self, request: StopRequest, call: Call) -> Nothing:
         await self._containers.stop(request)
@@ -143,17 +145,17 @@ class Runtime:
 
     async def remove(self, request: ContainerRequest, call: Call) -> Nothing:
         async def attempt() -> Nothing:
-            await self._containers.remove(request.container)
+            await self._containers.remove(request.container_id)
             return Nothing()
 
-        return await self._done.join(("remove", request.container), attempt, f"remove {short(request.container)}")
+        return await self._done.join(("remove", request.container_id), attempt, f"remove {short(request.container_id)}")
 
     async def update(self, request: UpdateRequest, call: Call) -> Updated:
         return await self._containers.update(request, call.deadline.earlier(contract.UPDATE.deadline))
 
     async def reopen_log(self, request: ContainerRequest, call: Call) -> Nothing:
         deadline = call.deadline.earlier(contract.REOPEN_LOG.deadline)
-        container = self._containers.get(request.container)
+        container = self._containers.get(request.container_id)
         if container.exited.is_set():
             raise FailedPrecondition(f"container {container.id} is not running")
         made_from = await asyncio.to_thread(container.request)
@@ -162,7 +164,7 @@ class Runtime:
         return Nothing()
 
     async def inspect(self, request: ContainerRequest, call: Call) -> Inspected:
-        container = self._containers.get(request.container)
+        container = self._containers.get(request.container_id)
         try:
             spec = await asyncio.to_thread(container.bundle.config.read_text)
         except OSError as error:
@@ -170,7 +172,7 @@ class Runtime:
         return Inspected(pid=container.fact().pid, runtime_spec=spec)
 
     async def exec(self, request: ExecRequest, call: Call) -> Executed:
-        container = self._containers.get(request.container)
+        container = self._containers.get(request.container_id)
         return await self._execs.run(container, self._containers.runtime(container), request, call.deadline)
 
     async def _run_reaped(
@@ -179,7 +181,7 @@ class Runtime:
         return await self._sessions.run(container, runtime, self._user_namespace(container), request, limit)
 
     async def open_exec(self, request: OpenExecRequest, call: Call) -> Nothing:
-        container = self._containers.get(request.container)
+        container = self._containers.get(request.container_id)
         runtime, id_map = self._containers.runtime(container), self._user_namespace(container)
         await self._sessions.exec(container, runtime, id_map, request, call.deadline)
         return Nothing()
@@ -188,7 +190,7 @@ class Runtime:
         return self._pods.get(container.state.sandbox_id).request.user_namespace
 
     async def open_attach(self, request: OpenAttachRequest, call: Call) -> Nothing:
-        await self._sessions.attach(self._containers.get(request.container), request.session, call.deadline)
+        await self._sessions.attach(self._containers.get(request.container_id), request.session, call.deadline)
         return Nothing()
 
     async def close_session(self, request: SessionRequest, call: Call) -> Nothing:
@@ -196,23 +198,23 @@ class Runtime:
         return Nothing()
 
     async def dump(self, request: DumpRequest, call: Call) -> Nothing:
-        await self._containers.checkpoints.dump(self._containers.get(request.container), request, call.deadline)
+        await self._containers.checkpoints.dump(self._containers.get(request.container_id), request, call.deadline)
         return Nothing()
 
     async def seal(self, request: SealRequest, call: Call) -> Nothing:
         async def attempt() -> Nothing:
-            await self._containers.checkpoints.seal(self._containers.get(request.container), request)
+            await self._containers.checkpoints.seal(self._containers.get(request.container_id), request)
             return Nothing()
 
-        return await self._done.join(("seal", request.container), attempt, f"seal {short(request.container)}")
+        return await self._done.join(("seal", request.container_id), attempt, f"seal {short(request.container_id)}")
 
     async def thaw(self, request: ContainerRequest, call: Call) -> Nothing:
         async def attempt() -> Nothing:
             with suppress(NotFound):  # then nothing of it is frozen
-                await self._containers.checkpoints.thaw(self._containers.get(request.container))
+                await self._containers.checkpoints.thaw(self._containers.get(request.container_id))
             return Nothing()
 
-        return await self._done.join(("thaw", request.container), attempt, f"thaw {short(request.container)}")
+        return await self._done.join(("thaw", request.container_id), attempt, f"thaw {short(request.container_id)}")
 
     async def watch(self, request: Nothing, call: Call) -> Nothing:
         queue = self._context.watchers.join()
@@ -238,7 +240,7 @@ class Runtime:
         return await self._platform.read(call.deadline)
 
     async def mount_label(self, request: LabelRequest, call: Call) -> Label:
-        pod = self._pods.get(request.sandbox)
+        pod = self._pods.get(request.sandbox_id)
         label = await self._profiles.mount_label(pod.request, request.selinux, privileged=request.privileged)
         return Label(label=label)
 

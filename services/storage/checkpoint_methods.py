@@ -40,7 +40,7 @@ class CheckpointMethods:
 
     async def write_diff(self, request: ContainerRequest, call: Call) -> Nothing:
         """Write what a frozen container changed in its root."""
-        container_id = ids.container_id(request.container)
+        container_id = ids.container_id(request.container_id)
         return await self._writes.join(container_id, lambda: self._write(container_id), f"diff of {container_id}")
 
     async def _write(self, container_id: ContainerId) -> Nothing:
@@ -58,11 +58,13 @@ class CheckpointMethods:
 
     async def restore(self, request: RestoreRequest, call: Call) -> Nothing:
         """Lay out a checkpoint's files for the runtime, and make its changes in the container's root."""
-        ids.container_id(request.container)
-        return await self._restores.join(request, lambda: self._restore(request), f"checkpoint of {request.container}")
+        ids.container_id(request.container_id)
+        return await self._restores.join(
+            request, lambda: self._restore(request), f"checkpoint of {request.container_id}"
+        )
 
     async def _restore(self, request: RestoreRequest) -> Nothing:
-        container_id, source = request.container, request.checkpoint
+        container_id, source = request.container_id, request.checkpoint
         deadline = Deadline.after(storage.RESTORE.deadline)
         folder = self._paths.checkpoint(container_id)
         async with self._locks.hold(container_id):

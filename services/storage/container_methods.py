@@ -69,11 +69,11 @@ class ContainerMethods:
 
     async def mount(self, request: MountRequest, call: Call) -> Mounted:
         """Mount a container's root and read its user and group files."""
-        ids.container_id(request.container)
-        return await self._mounts.join(request, lambda: self._mount(request), f"mount {request.container}")
+        ids.container_id(request.container_id)
+        return await self._mounts.join(request, lambda: self._mount(request), f"mount {request.container_id}")
 
     async def _mount(self, request: MountRequest) -> Mounted:
-        container_id = request.container
+        container_id = request.container_id
         await self.driver()
         await self._layers.verify_pending((*request.layers, *(layer for volume in request.volumes for layer in volume)))
         async with self.locks.hold(container_id):
@@ -95,7 +95,7 @@ class ContainerMethods:
 
     async def unmount(self, request: ContainerRequest, call: Call) -> Nothing:
         """Unmount a container's root and delete its writable layer."""
-        container_id = ids.container_id(request.container)
+        container_id = ids.container_id(request.container_id)
         return await self._unmounts.join(container_id, lambda: self._unmount(container_id), f"unmount {container_id}")
 
     async def _unmount(self, container_id: ContainerId) -> Nothing:
@@ -107,7 +107,7 @@ class ContainerMethods:
 
     async def usage(self, request: ContainerRequest, call: Call) -> Usage:
         """Return the size of a container's writable layer, measured now or a moment ago."""
-        container_id = ids.container_id(request.container)
+        container_id = ids.container_id(request.container_id)
         return self._sizes.fresh(container_id, time.monotonic()) or await self._join_measure(container_id)
 
     async def _join_measure(self, container_id: ContainerId) -> Usage:

@@ -25,7 +25,7 @@ COLUMNS = (
 def net(session: Session, options: Namespace) -> Exit:
     """List pods' networks; with --check the plugins are asked as well."""
     found = ask_network(session.paths, DESCRIBE, DescribeRequest(check=options.check)).pods
-    pods = sorted(found, key=lambda pod: (pod.pod, pod.sandbox))
+    pods = sorted(found, key=lambda pod: (pod.pod, pod.sandbox_id))
     if session.out.json:
         session.out.document([document(pod) for pod in pods])
     else:
@@ -36,7 +36,7 @@ def net(session: Session, options: Namespace) -> Exit:
 def document(pod: PodNetwork) -> Row:
     """A pod as JSON shows it."""
     values = msgspec.to_builtins(pod)
-    return {"id": values.pop("sandbox"), **values}
+    return {"id": values.pop("sandbox_id"), **values}
 
 
 def rows(pod: PodNetwork) -> Iterator[Row]:
@@ -55,4 +55,4 @@ def rows(pod: PodNetwork) -> Iterator[Row]:
     if pod.problem:
         said.append(("problem", pod.problem))
     for what, value in said:
-        yield {"id": pod.sandbox, "pod": pod.pod, "network": pod.network, "what": what, "value": value}
+        yield {"id": pod.sandbox_id, "pod": pod.pod, "network": pod.network, "what": what, "value": value}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 from typing import Literal
 
+import msgspec
+
 from kernel.contracts.contract import Message, Method, Nothing
 from kernel.contracts.oci import IdMap, ImageConfig
 from kernel.contracts.runtime.pods import NamespaceMode, Resources, SelinuxOptions
@@ -101,8 +103,8 @@ class Security(Message, frozen=True, kw_only=True):
 class CreateRequest(Message, frozen=True, kw_only=True):
     """A container to create (CRI ContainerConfig); its root file system is mounted already."""
 
-    container: ContainerId
-    sandbox: SandboxId
+    container_id: ContainerId = msgspec.field(name="container")
+    sandbox_id: SandboxId = msgspec.field(name="sandbox")
     name: str
     """With `attempt`, CRI ContainerMetadata."""
     attempt: int
@@ -160,7 +162,7 @@ class Created(Message, frozen=True, kw_only=True):
 class ContainerRequest(Message, frozen=True, kw_only=True):
     """A container by id."""
 
-    container: ContainerId
+    container_id: ContainerId
 
 
 class Started(Message, frozen=True, kw_only=True):
@@ -175,7 +177,7 @@ class Started(Message, frozen=True, kw_only=True):
 class StopRequest(Message, frozen=True, kw_only=True):
     """A container to stop (CRI StopContainerRequest)."""
 
-    container: ContainerId
+    container_id: ContainerId
     timeout: int
     """Seconds between the stop signal and SIGKILL to all of the container's processes."""
 
@@ -183,7 +185,7 @@ class StopRequest(Message, frozen=True, kw_only=True):
 class UpdateRequest(Message, frozen=True, kw_only=True):
     """New limits of a container (CRI UpdateContainerResources)."""
 
-    container: ContainerId
+    container_id: ContainerId
     resources: Resources
     """Limits that are not set stay as they are."""
 
@@ -198,7 +200,7 @@ class Updated(Message, frozen=True, kw_only=True):
 class DumpRequest(Message, frozen=True, kw_only=True):
     """A running container to checkpoint."""
 
-    container: ContainerId
+    container_id: ContainerId
     location: str
     """Absolute path of the archive that SEAL will write."""
 
@@ -206,7 +208,7 @@ class DumpRequest(Message, frozen=True, kw_only=True):
 class SealRequest(Message, frozen=True, kw_only=True):
     """The archive of a dumped container, and the container's description in it."""
 
-    container: ContainerId
+    container_id: ContainerId
     location: str
     """Absolute path of the archive."""
     name: str
@@ -234,7 +236,7 @@ class Inspected(Message, frozen=True, kw_only=True):
 class LabelRequest(Message, frozen=True, kw_only=True):
     """The properties of a container that decide the SELinux label of its files."""
 
-    sandbox: SandboxId
+    sandbox_id: SandboxId
     selinux: SelinuxOptions | None
     """The container's options; None: the pod's."""
     privileged: bool

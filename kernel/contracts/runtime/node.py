@@ -13,8 +13,8 @@ from kernel.ids import ContainerId, SandboxId
 class ContainerFact(Message, frozen=True, kw_only=True):
     """The state of a container on the host."""
 
-    container: ContainerId
-    sandbox: SandboxId
+    container_id: ContainerId
+    sandbox_id: SandboxId
     state: Literal["created", "running", "exited", "unknown"]
     """unknown: neither a process nor an exit code is left of it."""
     pid: int = 0
@@ -36,7 +36,7 @@ class ContainerFact(Message, frozen=True, kw_only=True):
 class PodFact(Message, frozen=True, kw_only=True):
     """The state of a pod on the host."""
 
-    sandbox: SandboxId
+    sandbox_id: SandboxId
     ready: bool
     """Whether its namespaces are pinned, and its pause process lives if it has one."""
 

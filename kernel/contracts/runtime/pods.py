@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import enum
 
+import msgspec
+
 from kernel.contracts.contract import Message, Method, Nothing
 from kernel.contracts.oci import IdMap
 from kernel.ids import SandboxId
@@ -61,7 +63,7 @@ class SelinuxOptions(Message, frozen=True, kw_only=True):
 class PodRequest(Message, frozen=True, kw_only=True):
     """A pod to make ready for containers (CRI PodSandboxConfig and LinuxPodSandboxConfig)."""
 
-    sandbox: SandboxId
+    sandbox_id: SandboxId = msgspec.field(name="sandbox")
     name: str
     """With the next three fields, CRI PodSandboxMetadata."""
     namespace: str
@@ -110,13 +112,13 @@ class PodMade(Message, frozen=True, kw_only=True):
 class SandboxRequest(Message, frozen=True, kw_only=True):
     """A pod by its sandbox's id."""
 
-    sandbox: SandboxId
+    sandbox_id: SandboxId
 
 
 class UpdatePodRequest(Message, frozen=True, kw_only=True):
     """New limits of a pod (CRI UpdatePodSandboxResources)."""
 
-    sandbox: SandboxId
+    sandbox_id: SandboxId
     overhead: Resources
     """What the pod takes in addition to its containers."""
     resources: Resources

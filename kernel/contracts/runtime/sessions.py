@@ -9,7 +9,7 @@ from kernel.ids import ContainerId, SessionId
 class ExecRequest(Message, frozen=True, kw_only=True):
     """A command to run in a container (CRI ExecSyncRequest)."""
 
-    container: ContainerId
+    container_id: ContainerId
     cmd: tuple[str, ...]
     """The program and its arguments."""
     timeout: int
@@ -30,7 +30,7 @@ class OpenExecRequest(Message, frozen=True, kw_only=True):
     """A command to run in a container, with its input and output handed to the stream process (CRI ExecRequest)."""
 
     session: SessionId
-    container: ContainerId
+    container_id: ContainerId
     cmd: tuple[str, ...]
     """The program and its arguments."""
     tty: bool = False
@@ -49,7 +49,7 @@ class OpenAttachRequest(Message, frozen=True, kw_only=True):
     """A connection to a container's own input and output, handed to the stream process (CRI AttachRequest)."""
 
     session: SessionId
-    container: ContainerId
+    container_id: ContainerId
 
 
 class SessionRequest(Message, frozen=True, kw_only=True):

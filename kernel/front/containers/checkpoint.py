@@ -43,9 +43,9 @@ async def checkpoint_container(
 async def thaw_forgotten(front: Front, facts: runtime.Facts) -> None:
     """Thaw the containers that an earlier front has left frozen."""
     for fact in facts.containers:
-        if fact.frozen and not _under_way(front, fact.container):
-            _LOG.warning("container %s: it was left frozen by a checkpoint that was cut off", short(fact.container))
-            await _thaw(front, fact.container)
+        if fact.frozen and not _under_way(front, fact.container_id):
+            _LOG.warning("container %s: it was left frozen by a checkpoint that was cut off", short(fact.container_id))
+            await _thaw(front, fact.container_id)
 
 
 def _under_way(front: Front, container_id: ContainerId) -> bool:
@@ -68,7 +68,7 @@ async def _checkpoint(front: Front, container_id: ContainerId, location: str, de
 async def _attempt(front: Front, record: Container, location: str, deadline: Deadline) -> None:
     image = front.replica.images.get(record.image_id)
     seal = runtime.SealRequest(
-        container=record.id,
+        container_id=record.id,
         location=location,
         name=record.name,
         image_id=record.image_id,
@@ -78,9 +78,9 @@ async def _attempt(front: Front, record: Container, location: str, deadline: Dea
         restored=bool(record.restored_from),
     )
     try:
-        dump = runtime.DumpRequest(container=record.id, location=location)
+        dump = runtime.DumpRequest(container_id=record.id, location=location)
         await front.runtime.call(runtime.DUMP, dump, deadline=deadline)
-        changed = storage.ContainerRequest(container=record.id)
+        changed = storage.ContainerRequest(container_id=record.id)
         await front.storage.call(storage.WRITE_DIFF, changed, deadline=deadline)
         await front.runtime.call(runtime.SEAL, seal, deadline=deadline)
     except CrispError:
@@ -89,7 +89,7 @@ async def _attempt(front: Front, record: Container, location: str, deadline: Dea
 
 
 async def _thaw(front: Front, container_id: ContainerId) -> None:
-    request = runtime.ContainerRequest(container=container_id)
+    request = runtime.ContainerRequest(container_id=container_id)
     try:
         await front.runtime.call(runtime.THAW, request, deadline=Deadline.after(flows.UNDO_SECONDS))
     except CrispError as error:

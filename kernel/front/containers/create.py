@@ -58,7 +58,7 @@ async def create_again(front: Front, record: Container, deadline: Deadline) -> N
     """
     key = keys.of_container(record)
     if not front.creates.running(key):
-        pod = front.replica.sandboxes.get(record.sandbox)
+        pod = front.replica.sandboxes.get(record.sandbox_id)
         ready = pod is not None and pod.state is SandboxState.READY and not front.replica.leaving(pod.id)
         if not ready or record.image_id not in front.replica.images:
             await flows.join(front, ("remove", record.id), lambda: remove.remove(front, record.id, deadline))
@@ -72,13 +72,13 @@ def _begin(front: Front, record: Container, plan: runtime.CreateRequest, deadlin
     task = front.creates.begin(
         keys.of_container(record), _create(front, record, plan, deadline), f"create {short(record.id)}"
     )
-    creating = front.creating.setdefault(record.sandbox, set())
+    creating = front.creating.setdefault(record.sandbox_id, set())
     creating.add(task)
 
     def ended(_: object) -> None:
         creating.discard(task)
-        if not creating and front.creating.get(record.sandbox) is creating:
-            del front.creating[record.sandbox]
+        if not creating and front.creating.get(record.sandbox_id) is creating:
+            del front.creating[record.sandbox_id]
 
     task.add_done_callback(ended)
 
@@ -126,7 +126,7 @@ async def _create(front: Front, record: Container, plan: runtime.CreateRequest, 
 
 async def _judge(front: Front, record: Container, deadline: Deadline) -> None:
     """Raise Untrusted unless the policy accepts each of the container's images now."""
-    config, namespace = views.container_config(record), front.replica.sandboxes[record.sandbox].namespace
+    config, namespace = views.container_config(record), front.replica.sandboxes[record.sandbox_id].namespace
     specs = [config.image, *(mount.image for mount in config.mounts if mounts.is_image(mount))]
     names = [spec.user_specified_image or spec.image for spec in specs]
     used = [*zip((record.image_id, *record.volume_images), names, strict=True)]
@@ -145,11 +145,11 @@ async def _mount(front: Front, record: Container, plan: runtime.CreateRequest, d
     """Have the root file system and the image volumes mounted."""
     id_map = _id_map(front, record)
     request = storage.MountRequest(
-        container=record.id,
+        container_id=record.id,
         label=await _label(front, plan, deadline),
         layers=_layers(front, record.image_id, record.image_name),
         volumes=tuple(_layers(front, volume, volume) for volume in record.volume_images),
-        user_namespace=record.sandbox if id_map else None,
+        user_namespace=record.sandbox_id if id_map else None,
         id_map=id_map,
     )
     return await front.storage.call(storage.MOUNT, request, deadline=deadline)
@@ -164,7 +164,7 @@ def _layers(front: Front, image_id: ImageId, name: str) -> tuple[DiffId, ...]:
 
 def _id_map(front: Front, record: Container) -> IdMap | None:
     """Return the mapping of the pod's user namespace, which was checked when the pod was made."""
-    options = views.pod_config(front.replica.sandboxes[record.sandbox]).linux.security_context.namespace_options
+    options = views.pod_config(front.replica.sandboxes[record.sandbox_id]).linux.security_context.namespace_options
     return user_namespaces.of_pod("namespace_options", options)
 
 
@@ -173,7 +173,7 @@ async def _label(front: Front, plan: runtime.CreateRequest, deadline: Deadline) 
     if not (await front.platform(deadline)).selinux:
         return ""
     request = runtime.LabelRequest(
-        sandbox=plan.sandbox, selinux=plan.security.selinux, privileged=plan.security.privileged
+        sandbox_id=plan.sandbox_id, selinux=plan.security.selinux, privileged=plan.security.privileged
     )
     return (await front.runtime.call(runtime.MOUNT_LABEL, request, deadline=deadline)).label
 

@@ -47,7 +47,7 @@ def plan(
     volumes = tuple(_image(front, name, f"{field}: ").id for field, name in mounts.images(config.mounts))
     record = Container(
         id=container_id,
-        sandbox=sandbox.id,
+        sandbox_id=sandbox.id,
         name=request.name,
         attempt=request.attempt,
         state=ContainerState.CREATING,
@@ -68,10 +68,10 @@ def plan(
 def plan_again(front: Front, record: Container) -> runtime.CreateRequest:
     """Return the runtime's request for a record whose creation a crash cut off."""
     image = front.replica.images[record.image_id]
-    pod = views.pod_config(front.replica.sandboxes[record.sandbox])
+    pod = views.pod_config(front.replica.sandboxes[record.sandbox_id])
     request = container_config.plan_container(
         record.id,
-        record.sandbox,
+        record.sandbox_id,
         views.container_config(record),
         pod,
         image=image.config,
@@ -108,7 +108,7 @@ def _check_target(front: Front, request: runtime.CreateRequest) -> None:
         return
     field = "config.linux.security_context.namespace_options.target_id"
     record = front.replica.containers.get(target)
-    if record is None or record.sandbox != request.sandbox:
-        raise InvalidInput(f"{field}: container {target} does not exist in pod sandbox {request.sandbox}")
+    if record is None or record.sandbox_id != request.sandbox_id:
+        raise InvalidInput(f"{field}: container {target} does not exist in pod sandbox {request.sandbox_id}")
     if record.state is not ContainerState.RUNNING:
         raise FailedPrecondition(f"{field}: container {target} is not running")

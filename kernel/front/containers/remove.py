@@ -49,5 +49,5 @@ async def remove_again(front: Front, container_id: ContainerId) -> None:
 
 async def release(front: Front, container_id: ContainerId, deadline: Deadline) -> None:
     """Remove what a container holds on the host: process and bundle first, then its root file system."""
-    await front.runtime.call(runtime.REMOVE, runtime.ContainerRequest(container=container_id), deadline=deadline)
-    await front.storage.call(storage.UNMOUNT, storage.ContainerRequest(container=container_id), deadline=deadline)
+    await front.runtime.call(runtime.REMOVE, runtime.ContainerRequest(container_id=container_id), deadline=deadline)
+    await front.storage.call(storage.UNMOUNT, storage.ContainerRequest(container_id=container_id), deadline=deadline)

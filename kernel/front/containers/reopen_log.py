@@ -13,5 +13,7 @@ async def reopen_container_log(
 ) -> cri.ReopenContainerLogResponse:
     """Serve ReopenContainerLog; the container must run."""
     record = states.running(front.replica.container(request.container_id))
-    await front.runtime.call(runtime.REOPEN_LOG, runtime.ContainerRequest(container=record.id), deadline=call.deadline)
+    await front.runtime.call(
+        runtime.REOPEN_LOG, runtime.ContainerRequest(container_id=record.id), deadline=call.deadline
+    )
     return cri.ReopenContainerLogResponse()

@@ -69,7 +69,7 @@ async def take_in(front: Front, record: Container, deadline: Deadline) -> None:
             if image is None:
                 raise NotFound(f"image {place}, which is the checkpoint, was removed meanwhile")
             checkpoint = _of_image(image)
-        request = storage.RestoreRequest(container=record.id, checkpoint=checkpoint)
+        request = storage.RestoreRequest(container_id=record.id, checkpoint=checkpoint)
         await front.storage.call(storage.RESTORE, request, deadline=deadline)
 
 

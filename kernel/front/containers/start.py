@@ -35,7 +35,7 @@ async def _start(front: Front, container_id: ContainerId, deadline: Deadline) ->
             raise FailedPrecondition(
                 f"container {container_id} is {record.state.value}; only a created one can be started"
             )
-        request = runtime.ContainerRequest(container=container_id)
+        request = runtime.ContainerRequest(container_id=container_id)
         started = await front.runtime.call(runtime.START, request, deadline=deadline)
         await front.replica.change(container_id, lambda: _started(front, container_id, started), deadline)
 

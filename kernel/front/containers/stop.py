@@ -41,7 +41,7 @@ async def _stop(front: Front, container_id: ContainerId, grace: int, deadline: D
     until = Deadline.after(grace)
     while True:
         left = max(int(until.remaining() + 0.999), 0)
-        request = runtime.StopRequest(container=container_id, timeout=left)
+        request = runtime.StopRequest(container_id=container_id, timeout=left)
         try:
             await front.runtime.call(runtime.STOP, request, deadline=deadline)
             break

@@ -49,7 +49,7 @@ async def update_pod_sandbox_resources(
     overhead, resources = resources_of("overhead", request.overhead), resources_of("resources", request.resources)
     if record.state is not SandboxState.READY or front.replica.leaving(record.id):
         raise FailedPrecondition(f"pod sandbox {record.id} is not ready")
-    update = runtime.UpdatePodRequest(sandbox=record.id, overhead=overhead, resources=resources)
+    update = runtime.UpdatePodRequest(sandbox_id=record.id, overhead=overhead, resources=resources)
     async with front.locks.hold(record.id):
         await front.runtime.call(runtime.UPDATE_POD, update, deadline=call.deadline)
         await front.replica.change(record.id, lambda: _pod_updated(front, record.id, request), call.deadline)
@@ -76,7 +76,7 @@ def to_cri(limits: Resources) -> cri.LinuxContainerResources:
 
 async def _update(front: Front, container_id: ContainerId, wanted: Resources, deadline: Deadline) -> None:
     async with front.locks.hold(container_id):
-        request = runtime.UpdateRequest(container=container_id, resources=wanted)
+        request = runtime.UpdateRequest(container_id=container_id, resources=wanted)
         done = await front.runtime.call(runtime.UPDATE, request, deadline=deadline)
         await front.replica.change(container_id, lambda: _updated(front, container_id, done.resources), deadline)
 

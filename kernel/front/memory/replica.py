@@ -90,7 +90,7 @@ class Replica:
                 begin=snapshot.intents,
             )
         )
-        self.exits = {end.container: end for end in snapshot.exits}
+        self.exits = {end.container_id: end for end in snapshot.exits}
         self.damaged = snapshot.damaged
 
     def snapshot(self) -> Snapshot:
@@ -185,7 +185,7 @@ class Replica:
             self.sandboxes[sandbox.id] = sandbox
         for container in commit.put_containers:
             self.containers[container.id] = container
-            self._members.setdefault(container.sandbox, {})[container.id] = None
+            self._members.setdefault(container.sandbox_id, {})[container.id] = None
         for image in commit.put_images:
             self.image_index.put(image)
         for intent in commit.begin:
@@ -195,7 +195,7 @@ class Replica:
             record = self.containers.pop(gone, None)
             self.exits.pop(gone, None)
             if record is not None:
-                self._members.get(record.sandbox, {}).pop(gone, None)
+                self._members.get(record.sandbox_id, {}).pop(gone, None)
         for sandbox_gone in commit.delete_sandboxes:
             self.sandboxes.pop(sandbox_gone, None)
             self._members.pop(sandbox_gone, None)

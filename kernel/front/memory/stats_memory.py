@@ -100,14 +100,14 @@ class StatsMemory:
             self._forget(stats)
             self.whole_at = now
         for pod in stats.pods:
-            self.pods[pod.sandbox] = pod
-            self.read[pod.sandbox] = now
-            self._rate(pod.sandbox, pod.usage, since)
+            self.pods[pod.sandbox_id] = pod
+            self.read[pod.sandbox_id] = now
+            self._rate(pod.sandbox_id, pod.usage, since)
             for container in pod.containers:
-                self.containers[container.container] = container
-                self._rate(container.container, container.usage, since)
+                self.containers[container.container_id] = container
+                self._rate(container.container_id, container.usage, since)
                 if container.detail is not None:
-                    self.detailed[container.container] = container
+                    self.detailed[container.container_id] = container
         if stats.writable_layers is not None:
             self.file_system = stats.writable_layers
             self.detail_at = now
@@ -129,8 +129,8 @@ class StatsMemory:
 
     def _forget(self, stats: Stats) -> None:
         """Forget what a whole reading does not have."""
-        pods = {pod.sandbox for pod in stats.pods}
-        containers = {container.container for pod in stats.pods for container in pod.containers}
+        pods = {pod.sandbox_id for pod in stats.pods}
+        containers = {container.container_id for pod in stats.pods for container in pod.containers}
         for by_pod in (self.pods, self.read):
             for gone in by_pod.keys() - pods:
                 del by_pod[gone]

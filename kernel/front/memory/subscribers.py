@@ -99,7 +99,7 @@ class Subscribers:
         for change in changes:
             match change:
                 case ContainerChange(before, after) if container := after or before:
-                    sandbox = replica.sandboxes.get(container.sandbox) or gone.get(container.sandbox)
+                    sandbox = replica.sandboxes.get(container.sandbox_id) or gone.get(container.sandbox_id)
                     for kind in container_events.of_container(before, after):
                         self._send(replica, container.id, kind, sandbox)
                 case SandboxChange(before, after) if pod := after or before:
@@ -141,7 +141,7 @@ class Subscribers:
     def _ended(self, replica: Replica) -> Iterable[bytes]:
         for one in self._ended_before:
             container = replica.containers.get(ContainerId(one))
-            sandbox = replica.sandboxes.get(container.sandbox if container else SandboxId(one))
+            sandbox = replica.sandboxes.get(container.sandbox_id if container else SandboxId(one))
             if sandbox is not None:
                 yield _event(replica, one, STOPPED, sandbox)
 
@@ -150,7 +150,7 @@ class Subscribers:
         for one in self._gone_before:
             match one:
                 case Gone(container=Container() as container) if container.state is not ContainerState.CREATING:
-                    sandbox = replica.sandboxes.get(container.sandbox) or pods.get(container.sandbox)
+                    sandbox = replica.sandboxes.get(container.sandbox_id) or pods.get(container.sandbox_id)
                     yield from (_event(replica, container.id, kind, sandbox) for kind in (STOPPED, DELETED))
                 case Gone(sandbox=Sandbox() as sandbox) if sandbox.state is not SandboxState.CREATING:
                     yield from (_event(replica, sandbox.id, kind, sandbox) for kind in (STOPPED, DELETED))

@@ -86,16 +86,16 @@ async def sweep(front: Front, orphan: OrphanFound, deadline: Deadline) -> None:
     """Remove one orphan. One that is gone already is success."""
     match orphan.kind:
         case Orphan.CONTAINER:
-            gone = runtime.ContainerRequest(container=container_id(orphan.id))
+            gone = runtime.ContainerRequest(container_id=container_id(orphan.id))
             await front.runtime.call(runtime.REMOVE, gone, deadline=deadline)
         case Orphan.POD:
-            pod = runtime.SandboxRequest(sandbox=sandbox_id(orphan.id))
+            pod = runtime.SandboxRequest(sandbox_id=sandbox_id(orphan.id))
             await front.runtime.call(runtime.REMOVE_POD, pod, deadline=deadline)
         case Orphan.NETWORK:
-            attached = network.SandboxRequest(sandbox=sandbox_id(orphan.id))
+            attached = network.SandboxRequest(sandbox_id=sandbox_id(orphan.id))
             await front.network.call(network.DETACH, attached, deadline=deadline)
         case Orphan.ROOTFS:
-            rootfs = storage.ContainerRequest(container=container_id(orphan.id))
+            rootfs = storage.ContainerRequest(container_id=container_id(orphan.id))
             await front.storage.call(storage.UNMOUNT, rootfs, deadline=deadline)
         case Orphan.CGROUP:
             await front.runtime.call(runtime.SWEEP, Nothing(), deadline=deadline)

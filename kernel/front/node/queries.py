@@ -77,13 +77,13 @@ async def container_status(
 
 async def _inspected(front: Front, record: Container, call: Call) -> dict[str, object]:
     """Return sandboxID, pid, runtimeSpec and provenance; `error` if the runtime worker did not answer."""
-    info: dict[str, object] = {"sandboxID": record.sandbox, "pid": record.pid}
+    info: dict[str, object] = {"sandboxID": record.sandbox_id, "pid": record.pid}
     try:
-        request = runtime.ContainerRequest(container=record.id)
+        request = runtime.ContainerRequest(container_id=record.id)
         found = await front.runtime.call(runtime.INSPECT, request, deadline=call.deadline)
         info["pid"] = found.pid
         info["runtimeSpec"] = json.loads(found.runtime_spec)
-        image, pod = front.replica.images.get(record.image_id), front.replica.sandboxes.get(record.sandbox)
+        image, pod = front.replica.images.get(record.image_id), front.replica.sandboxes.get(record.sandbox_id)
         if image is not None and pod is not None:
             info["provenance"] = provenance.of(
                 json.loads(found.runtime_spec), views.container_config(record), views.pod_config(pod), image.config,

@@ -52,7 +52,7 @@ async def remove_again(front: Front, sandbox_id: SandboxId) -> None:
 async def release(front: Front, sandbox_id: SandboxId, deadline: Deadline, *, network_up: bool) -> None:
     """Remove what a pod holds on the host."""
     await stop.stop_processes(front, sandbox_id, deadline)
-    request = runtime.SandboxRequest(sandbox=sandbox_id)
+    request = runtime.SandboxRequest(sandbox_id=sandbox_id)
     await flows.all_of(
         stop.detach(front, sandbox_id, deadline, network_up=network_up),
         front.runtime.call(runtime.REMOVE_POD, request, deadline=deadline),

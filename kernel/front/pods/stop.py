@@ -66,13 +66,13 @@ async def close(front: Front, sandbox_id: SandboxId, kind: IntentKind, deadline:
 async def stop_processes(front: Front, sandbox_id: SandboxId, deadline: Deadline) -> None:
     """Have the runtime end all of the pod's processes. One that was never made, or is gone, is success."""
     with suppress(NotFound):
-        await front.runtime.call(runtime.STOP_POD, runtime.SandboxRequest(sandbox=sandbox_id), deadline=deadline)
+        await front.runtime.call(runtime.STOP_POD, runtime.SandboxRequest(sandbox_id=sandbox_id), deadline=deadline)
 
 
 async def detach(front: Front, sandbox_id: SandboxId, deadline: Deadline, *, network_up: bool) -> None:
     """Give the pod's network back, if it may have one."""
     if network_up:
-        await front.network.call(network.DETACH, network.SandboxRequest(sandbox=sandbox_id), deadline=deadline)
+        await front.network.call(network.DETACH, network.SandboxRequest(sandbox_id=sandbox_id), deadline=deadline)
 
 
 async def _stop_again(front: Front, sandbox_id: SandboxId) -> None:

@@ -56,8 +56,8 @@ def plan_container(
     if not (command or args or image.entrypoint or image.cmd):
         fields.refuse("config.command", "is empty, and the image has no command of its own")
     return CreateRequest(
-        container=container_id,
-        sandbox=sandbox_id,
+        container_id=container_id,
+        sandbox_id=sandbox_id,
         name=name,
         attempt=attempt,
         image=image,

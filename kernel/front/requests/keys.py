@@ -22,4 +22,4 @@ def of_sandbox(record: Sandbox) -> SandboxKey:
 
 def of_container(record: Container) -> ContainerKey:
     """Return the key of the requests that made this container."""
-    return (record.sandbox, record.name, record.attempt)
+    return (record.sandbox_id, record.name, record.attempt)

@@ -60,7 +60,7 @@ def plan_pod(sandbox_id: SandboxId, config: cri.PodSandboxConfig, handler: str, 
     cgroup_parent = _cgroup_parent(linux.cgroup_parent)
     ports = _port_mappings(config.port_mappings)
     pod = PodRequest(
-        sandbox=sandbox_id,
+        sandbox_id=sandbox_id,
         name=name,
         namespace=namespace,
         uid=uid,
@@ -87,7 +87,7 @@ def plan_pod(sandbox_id: SandboxId, config: cri.PodSandboxConfig, handler: str, 
     if network is NamespaceMode.NODE:
         return PodPlan(pod=pod, attach=None)
     attach = AttachRequest(
-        sandbox=sandbox_id,
+        sandbox_id=sandbox_id,
         name=name,
         namespace=namespace,
         uid=uid,

@@ -28,7 +28,7 @@ def containers_that_pass(records: Iterable[Container], given: cri.ContainerFilte
     for record in records:
         if given.id and not record.id.startswith(given.id):
             continue
-        if given.pod_sandbox_id and not record.sandbox.startswith(given.pod_sandbox_id):
+        if given.pod_sandbox_id and not record.sandbox_id.startswith(given.pod_sandbox_id):
             continue
         if given.HasField("state") and CONTAINER_STATES[record.state] != given.state.state:
             continue

@@ -79,7 +79,7 @@ def container_item(record: Container) -> cri.Container:
     config = container_config(record)
     return cri.Container(
         id=record.id,
-        pod_sandbox_id=record.sandbox,
+        pod_sandbox_id=record.sandbox_id,
         metadata=config.metadata,
         image=config.image,
         image_ref=record.image_ref,

@@ -76,7 +76,7 @@ async def _open(front: Front, event: Opened) -> None:
         record = states.running(front.replica.container(event.target))
         deadline = Deadline.after(_OPEN_SECONDS)
         if event.kind is Kind.ATTACH:
-            attach = runtime.OpenAttachRequest(session=event.session, container=record.id)
+            attach = runtime.OpenAttachRequest(session=event.session, container_id=record.id)
             await front.runtime.call(runtime.OPEN_ATTACH, attach, deadline=deadline)
         elif pending is None or pending.expected.target != event.target:
             raise FailedPrecondition("crisp was restarted after this was asked for", hint="ask again")
@@ -84,7 +84,7 @@ async def _open(front: Front, event: Opened) -> None:
             expected = pending.expected
             execution = runtime.OpenExecRequest(
                 session=event.session,
-                container=record.id,
+                container_id=record.id,
                 cmd=pending.command,
                 tty=expected.tty,
                 stdin=expected.stdin,
@@ -106,7 +106,7 @@ async def _dial(front: Front, event: Dial) -> None:
         request = network.DialRequest(
             session=event.session,
             connection=event.connection,
-            sandbox=record.id,
+            sandbox_id=record.id,
             port=event.port,
             host_network=record.host_network,
         )

@@ -18,6 +18,6 @@ async def exec_sync(front: Front, request: cri.ExecSyncRequest, call: Call) -> c
     command = fields.arguments("cmd", request.cmd)
     timeout = min(fields.integer("timeout", request.timeout, 0, (1 << 63) - 1), _LONGEST_TIMEOUT)
     record = states.running(front.replica.container(request.container_id))
-    execution = runtime.ExecRequest(container=record.id, cmd=command, timeout=timeout)
+    execution = runtime.ExecRequest(container_id=record.id, cmd=command, timeout=timeout)
     done = await front.runtime.call(runtime.EXEC, execution, deadline=call.deadline)
     return cri.ExecSyncResponse(stdout=done.stdout, stderr=done.stderr, exit_code=done.exit_code)

@@ -166,7 +166,7 @@ async def _measure(front: Front, container_id: ContainerId) -> None:
     """Have storage measure a container's writable layer; after a failure the last size stays."""
     usage: storage.Usage | None = None
     try:
-        usage = await front.storage.call(storage.USAGE, storage.ContainerRequest(container=container_id))
+        usage = await front.storage.call(storage.USAGE, storage.ContainerRequest(container_id=container_id))
     except CrispError as error:
         _LOG.info("container %s: its writable layer is not measured: %s", short(container_id), error)
     known = front.stats.layers.get(container_id)

@@ -24,7 +24,7 @@ async def container_stats(front: Front, request: cri.ContainerStatsRequest, call
     """Serve ContainerStats; an exited container has only attributes and writable_layer."""
     record = front.replica.container(request.container_id)
     if stats_items.active(record):
-        await stats_reading.before_one(front, record.sandbox, record.id)
+        await stats_reading.before_one(front, record.sandbox_id, record.id)
         record = front.replica.container(record.id)
     return protobuf_fields.field(_STATS, _container(front, record))
 
@@ -72,7 +72,7 @@ async def _containers(front: Front, given: cri.ContainerStatsFilter) -> Iterator
         passing = list_filters.containers_that_pass(records, wanted) if wanted.ByteSize() else records
         return list(filter(stats_items.active, passing))
 
-    await stats_reading.before_list(front, {record.sandbox for record in chosen()})
+    await stats_reading.before_list(front, {record.sandbox_id for record in chosen()})
     return (protobuf_fields.field(LIST_FIELD, _container(front, record)) for record in chosen())
 
 

@@ -37,7 +37,7 @@ def arguments(request: AttachRequest) -> str:
     values = {
         "K8S_POD_NAMESPACE": _plain(request.namespace, "metadata.namespace"),
         "K8S_POD_NAME": _plain(request.name, "metadata.name"),
-        "K8S_POD_INFRA_CONTAINER_ID": request.sandbox,
+        "K8S_POD_INFRA_CONTAINER_ID": request.sandbox_id,
         "K8S_POD_UID": _plain(request.uid, "metadata.uid"),
     }
     return ";".join(["IgnoreUnknown=1", *(f"{key}={value}" for key, value in values.items())])

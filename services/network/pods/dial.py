@@ -26,7 +26,7 @@ _HIGHEST = 65535
 async def dial(paths: Paths, request: DialRequest, deadline: Deadline) -> None:
     """Connect to the pod's port and hand the connection to the stream process; errors as in the contract (`DIAL`)."""
     session_id(request.session)
-    sandbox_id(request.sandbox)
+    sandbox_id(request.sandbox_id)
     if not 1 <= request.port <= _HIGHEST:
         raise InvalidInput(f"port {request.port} is not between 1 and {_HIGHEST}")
     with await _connected(paths, request, deadline) as connection:
@@ -36,7 +36,7 @@ async def dial(paths: Paths, request: DialRequest, deadline: Deadline) -> None:
 
 async def _connected(paths: Paths, request: DialRequest, deadline: Deadline) -> socket.socket:
     """Return a connection to the first loopback address that accepts one. FailedPrecondition says why none does."""
-    pod, refusals = f"pod {short(request.sandbox)}", []
+    pod, refusals = f"pod {short(request.sandbox_id)}", []
     for family, address, name in _LOOPBACKS:
         what = f"dial {name}:{request.port}"
         try:
@@ -65,9 +65,9 @@ async def _socket(
     if request.host_network:
         made = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     else:
-        pin = paths.netns(request.sandbox)
+        pin = paths.netns(request.sandbox_id)
         if not netns.is_pinned(pin):
-            raise NotFound(f"pod {short(request.sandbox)} has no network namespace: it was stopped")
+            raise NotFound(f"pod {short(request.sandbox_id)} has no network namespace: it was stopped")
         made = socket.socket(fileno=await netns.open_socket(pin, family, deadline))
     made.setblocking(False)
     made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

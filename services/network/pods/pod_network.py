@@ -26,7 +26,7 @@ async def describe(
     `problem`: what is known to be wrong already; it comes before what is found here.
     """
     about = PodNetwork(
-        sandbox=attachment.sandbox_id,
+        sandbox_id=attachment.sandbox_id,
         pod=attachment.pod,
         network=attachment.network.name,
         ips=ips,

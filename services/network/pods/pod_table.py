@@ -67,7 +67,7 @@ class Pods:
 
         A pod that has joined keeps what it has.
         """
-        sandbox_id = request.sandbox
+        sandbox_id = request.sandbox_id
         if caller.has_left:
             raise Cancelled(f"attach of {sandbox_id}: the caller went away")
         earlier = self.load(sandbox_id)
@@ -143,12 +143,12 @@ class Pods:
             _LOG.warning(
                 "sandbox %s: its host ports are not forwarded: no plugin of network %s declares the capability %s,"
                 " and network.host_ports is cni",
-                short(request.sandbox),
+                short(request.sandbox_id),
                 network.name,
                 CAPABILITY,
             )
         return Attachment(
-            sandbox_id=request.sandbox,
+            sandbox_id=request.sandbox_id,
             interface=INTERFACE,
             network=network,
             arguments=capability.arguments(request),

@@ -37,7 +37,7 @@ _NEVER = "0001-01-01T00:00:00Z"
 def config_dump(seal: SealRequest, handler: str, *, now: int) -> bytes:
     """Return the description of the container; `now` in nanoseconds since 1970. Pure."""
     described = {
-        "id": seal.container,
+        "id": seal.container_id,
         "name": seal.name,
         "rootfsImage": seal.image_name,
         "rootfsImageRef": seal.image_id.removeprefix("sha256:"),

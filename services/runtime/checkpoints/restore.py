@@ -41,7 +41,7 @@ _NODE_SETTINGS = Path("/etc/criu/runc.conf")
 
 async def check(request: CreateRequest, pod: PodRequest, runtime: OciRuntime, deadline: Deadline) -> None:
     """Raise FailedPrecondition if the pod or the host cannot have a restored container."""
-    what = f"container {request.container}: restoring it"
+    what = f"container {request.container_id}: restoring it"
     if pod.user_namespace is not None:
         raise FailedPrecondition(f"{what} is not possible in a user namespace")
     await criu.check(what, runtime, deadline)
@@ -95,7 +95,7 @@ async def start(
         reason = criu.reason(container.bundle.path / _LOG)
         raise Internal(f"container {container.id}: {error.message}{f': {reason}' if reason else ''}") from error
     if pod.network is not NamespaceMode.NODE:
-        uts = PodBundle(context.root, pod.sandbox).uts
+        uts = PodBundle(context.root, pod.sandbox_id).uts
         await thread.run(lambda: namespace_pins.set_hostname(uts, pod_request.host_name(pod)), deadline, "host name")
     process = pidfd.identify(pid)
     return Restored(

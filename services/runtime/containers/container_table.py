@@ -120,16 +120,16 @@ class Containers:
 
     async def create(self, request: CreateRequest, deadline: Deadline) -> Created:
         """Create a container; one that is created is success. After an error nothing of it is left."""
-        pod = self._pods.get(request.sandbox)
+        pod = self._pods.get(request.sandbox_id)
         runtime = self._pods.runtime(pod)
         if request.restores:
             await restore.check(request, pod.request, runtime, deadline)
         deadline = deadline.earlier(runtime.settings.create_timeout)
-        async with self._locks.hold(request.container):
-            known = self._containers.get(request.container)
+        async with self._locks.hold(request.container_id):
+            known = self._containers.get(request.container_id)
             if known is not None and known.state.created is not None:
                 return known.state.created
-            await self._undo(request.container)
+            await self._undo(request.container_id)
             target = self._containers.get(request.security.target) if request.security.target else None
             pid_namespace = await plan.pid_namespace(self._pods, pod, request, target, deadline)
             planned = await plan.prepare(self._context, self._profiles, pod, runtime, request, pid_namespace, deadline)
@@ -137,16 +137,18 @@ class Containers:
                 enter = self._enter(runtime, pod, planned.state.conmon_cgroup)
                 state = await launch.create(self._context, pod, request, planned, enter, deadline)
             except Exception:
-                await self._undo(request.container)
+                await self._undo(request.container_id)
                 raise
-            self._follow(Container(request.container, ContainerBundle(self._context.root, request.container), state))
+            self._follow(
+                Container(request.container_id, ContainerBundle(self._context.root, request.container_id), state)
+            )
             assert state.created is not None  # set by `launch.create`
             return state.created
 
     async def start(self, request: ContainerRequest, deadline: Deadline) -> Started:
         """Let a created container's process run, once; or restore its processes."""
-        async with self._locks.hold(request.container):
-            container = self.get(request.container)
+        async with self._locks.hold(request.container_id):
+            container = self.get(request.container_id)
             runtime = self.runtime(container)
             if container.waits_for_restore:
                 pod = self._pods.get(container.state.sandbox_id)
@@ -162,9 +164,9 @@ class Containers:
 
         One whose state cannot be read is removed at once: only the state tells which process to signal.
         """
-        if request.container in self._unreadable:
-            await self.remove(request.container)
-        container = self._containers.get(request.container)
+        if request.container_id in self._unreadable:
+            await self.remove(request.container_id)
+        container = self._containers.get(request.container_id)
         if container is not None:
             await self._make_stoppable(container)
             await self._stops.stop(container, request.timeout)
@@ -195,8 +197,8 @@ class Containers:
 
     async def update(self, request: UpdateRequest, deadline: Deadline) -> Updated:
         """Change a container's limits."""
-        async with self._locks.hold(request.container):
-            container = self.get(request.container)
+        async with self._locks.hold(request.container_id):
+            container = self.get(request.container_id)
             runtime = self.runtime(container)
             held = await update.change_limits(self._context, container, runtime, request.resources, deadline)
             return Updated(resources=held)

@@ -30,8 +30,8 @@ async def create(
 
     A container that restores gets no process here, but with its start. After an error the caller undoes everything.
     """
-    what = f"container {request.container}"
-    folder = ContainerBundle(context.root, request.container)
+    what = f"container {request.container_id}"
+    folder = ContainerBundle(context.root, request.container_id)
     log = await thread.run(lambda: _write_bundle(folder, pod, request, plan), deadline, f"{what}: bundle")
     if request.restores:
         state = msgspec.structs.replace(plan.state, phase="created", created=plan.created)
@@ -39,7 +39,7 @@ async def create(
         return state
     await mapped_mounts.make(plan.copies, pod.request, pod.folder.user, deadline)
     wanted = conmon.Launch(
-        container_id=request.container, bundle=folder, runtime=context.runtimes[plan.state.handler], log=log,
+        container_id=request.container_id, bundle=folder, runtime=context.runtimes[plan.state.handler], log=log,
         terminal=request.tty, stdin=request.stdin, stdin_once=request.stdin_once,
     )  # fmt: skip
     pid = await conmon.create(context.config.runtime.conmon, wanted, enter, deadline)

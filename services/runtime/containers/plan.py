@@ -73,7 +73,7 @@ async def pid_namespace(
     if request.security.pid is not NamespaceMode.TARGET:
         return ""
     field = "linux.security_context.namespace_options.target_id"
-    if target is None or target.state.sandbox_id != request.sandbox:
+    if target is None or target.state.sandbox_id != request.sandbox_id:
         raise InvalidInput(f"{field}: container {request.security.target} is not in this pod")
     if target.exited.is_set() or target.state.process is None:
         raise FailedPrecondition(f"{field}: container {target.id} is not running")
@@ -95,7 +95,7 @@ async def prepare(
     confinement = await profiles.find(pod.request, request, deadline)
     wanted = _Wanted(pod=pod, request=request, runtime=runtime, confinement=confinement, pid_namespace=pid_path)
     plan = await thread.run(
-        lambda: _make(context, wanted, profiles), deadline, f"container {request.container}: create"
+        lambda: _make(context, wanted, profiles), deadline, f"container {request.container_id}: create"
     )
     shared = (pod.folder.resolv_conf, pod.folder.hostname, pod.folder.shm)
     await profiles.relabel(pod.request, shared, request, confinement, deadline)
@@ -107,13 +107,13 @@ def _make(context: Context, wanted: _Wanted, profiles: Profiles) -> Plan:
     pod, request, runtime, config = wanted.pod, wanted.request, wanted.runtime, context.config.runtime
     who = _check(wanted)
     stop_with = stop_signal.choose(request.stop_signal, request.image.stop_signal)
-    rootfs, netns = _rootfs(context, request.container), _network_namespace(context, pod)
+    rootfs, netns = _rootfs(context, request.container_id), _network_namespace(context, pod)
     sources = mount_sources.find(request, context.config.paths, config.absent_mount_sources_to_reject)
     cdi_edits = gather.cdi_edits(config, request)
     classes = gather.classes(config, pod.request, request, context.cgroups.hierarchies)
     place = inputs.Place(
         rootfs=str(rootfs),
-        cgroups_path=pod.cgroup.oci(request.container),
+        cgroups_path=pod.cgroup.oci(request.container_id),
         netns=netns,
         ipc=str(pod.folder.ipc),
         uts=str(pod.folder.uts),
@@ -228,10 +228,10 @@ def _first_state(context: Context, wanted: _Wanted, *, poststop: bool) -> Contai
     pod, request = wanted.pod, wanted.request
     return ContainerState(
         phase="creating",
-        sandbox_id=request.sandbox,
+        sandbox_id=request.sandbox_id,
         handler=wanted.runtime.name,
-        cgroup=pod.cgroup.container(request.container),
-        conmon_cgroup=monitors.above(wanted.runtime, pod).conmon(request.container),
+        cgroup=pod.cgroup.container(request.container_id),
+        conmon_cgroup=monitors.above(wanted.runtime, pod).conmon(request.container_id),
         restores=request.restores,
         oom_kills_before=context.cgroups.lost_oom_kills(pod.cgroup.path),
         poststop=poststop,

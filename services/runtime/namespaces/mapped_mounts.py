@@ -48,7 +48,7 @@ def plan(root: Path, request: CreateRequest, sources: tuple[str, ...]) -> tuple[
     for index, mount in enumerate(request.mounts):
         if mount.id_map is None:
             continue
-        point = folder(root, request.container) / str(index)
+        point = folder(root, request.container_id) / str(index)
         slave = mount.propagation is Propagation.HOST_TO_CONTAINER
         copies.append(Copy(index=index, source=sources[index], point=point, id_map=mount.id_map, slave=slave))
         found[index] = str(point)

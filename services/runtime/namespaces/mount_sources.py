@@ -40,7 +40,7 @@ def find(request: CreateRequest, paths: Paths, reject: Iterable[str] = ()) -> Fo
     for index, mount in enumerate(request.mounts):
         field = f"mounts[{index}].host_path: {mount.host_path!r}"
         if mount.image_volume is not None:
-            found.append(_in_image(index, mount, paths.image_volume(request.container, mount.image_volume)))
+            found.append(_in_image(index, mount, paths.image_volume(request.container_id, mount.image_volume)))
             continue
         try:
             real = os.path.realpath(mount.host_path, strict=True)

@@ -69,7 +69,7 @@ def sysctls(given: Mapping[str, str], pod: PodRequest) -> dict[str, str]:
     """Return the sysctls that belong to a namespace of the pod's own: any other would change the host."""
     found = {}
     for key, value in given.items():
-        plain = PodRequest(sandbox=pod.sandbox, name="", namespace="", uid="", sysctls={key: value})
+        plain = PodRequest(sandbox_id=pod.sandbox_id, name="", namespace="", uid="", sysctls={key: value})
         try:
             (name,) = sysctl.check(plain)
         except InvalidInput as error:

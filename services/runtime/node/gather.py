@@ -90,7 +90,7 @@ def classes(config: RuntimeSection, pod: PodRequest, request: CreateRequest, fou
     if io is None:
         return Classes(edits=Edits(intel_rdt=intel_rdt))
     parts, numbers = _block_io(config.blockio_config_file, io)
-    pod_id = short(pod.sandbox)
+    pod_id = short(pod.sandbox_id)
     if not found.limits_block_io():
         _LOG.warning("pod %s: left out: block I/O class %s: the host has no such controller", pod_id, io.name)
         return Classes(edits=Edits(intel_rdt=intel_rdt))

@@ -27,4 +27,4 @@ def write(cgroups: Cgroups, cgroup: PodCgroup, request: PodRequest) -> None:
     cgroups.delegate(cgroup.path)
     found = host_support.read(cgroups.hierarchies)
     limits.check_sets(whole, found.cpus, found.mems)
-    limit_files.apply(cgroups, cgroup.path, whole, whole, resources.support(found), f"pod {request.sandbox}")
+    limit_files.apply(cgroups, cgroup.path, whole, whole, resources.support(found), f"pod {request.sandbox_id}")

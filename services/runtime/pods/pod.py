@@ -29,7 +29,7 @@ class Pod:
     @property
     def id(self) -> SandboxId:
         """The id of the sandbox."""
-        return self.record.request.sandbox
+        return self.record.request.sandbox_id
 
     @property
     def request(self) -> PodRequest:
@@ -59,7 +59,7 @@ class Pod:
     def fact(self) -> PodFact:
         """Return what is known about it now."""
         held = self.record.made and all(namespace_pins.pinned(pin) for pin in self.pins.values())
-        return PodFact(sandbox=self.id, ready=held and (self.record.pause is None or self.pause_pid > 0))
+        return PodFact(sandbox_id=self.id, ready=held and (self.record.pause is None or self.pause_pid > 0))
 
     def change(self, record: PodRecord) -> None:
         """Replace its record, on disk and then in memory. Blocks for one small file."""

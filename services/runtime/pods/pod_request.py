@@ -34,7 +34,7 @@ def check(request: PodRequest, config: RuntimeSection, driver: Driver) -> PodCgr
     sysctl.check(request)
     user_namespace_spec.check_pod(request)
     return cgroup_path.pod_cgroup(
-        driver, request.cgroup_parent, config.cgroup_parent, request.sandbox, config.cgroup_roots
+        driver, request.cgroup_parent, config.cgroup_parent, request.sandbox_id, config.cgroup_roots
     )
 
 

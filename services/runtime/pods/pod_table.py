@@ -91,7 +91,7 @@ class Pods:
         for sandbox_id in self.ids():
             folder = PodBundle(self._context.root, sandbox_id)
             record = folder.record.read()
-            if record is None or record.request.sandbox != sandbox_id:
+            if record is None or record.request.sandbox_id != sandbox_id:
                 continue
             pod = self._pods[sandbox_id] = Pod(record, folder)
             self._watch(pod)
@@ -100,13 +100,13 @@ class Pods:
         """Make a pod; one that is made is success. After an error nothing of it is left."""
         config = self._context.config.runtime
         cgroup = pod_request.check(request, config, self._context.driver)
-        async with self._locks.hold(request.sandbox):
-            pod = self._pods.get(request.sandbox)
+        async with self._locks.hold(request.sandbox_id):
+            pod = self._pods.get(request.sandbox_id)
             if pod is None or not pod.record.made:
                 # by name, so that another default handler some day does not change the pod
                 named = replace(request, handler=request.handler or config.default_handler)
-                folder = PodBundle(self._context.root, request.sandbox)
-                pod = self._pods[request.sandbox] = Pod(PodRecord(request=named, cgroup=cgroup.name), folder)
+                folder = PodBundle(self._context.root, request.sandbox_id)
+                pod = self._pods[request.sandbox_id] = Pod(PodRecord(request=named, cgroup=cgroup.name), folder)
                 await self._make(pod, deadline)
             return PodMade(cgroup=pod.cgroup.path, pause_pid=pod.pause_pid)
 
@@ -131,8 +131,8 @@ class Pods:
 
     async def update(self, request: UpdatePodRequest, deadline: Deadline) -> None:
         """Give a pod other limits, if its cgroup is crisp's and not the kubelet's."""
-        async with self._locks.hold(request.sandbox):
-            pod = self.get(request.sandbox)
+        async with self._locks.hold(request.sandbox_id):
+            pod = self.get(request.sandbox_id)
             wanted = replace(pod.request, resources=request.resources, overhead=request.overhead)
             await thread.run(
                 lambda: limit.write(self._context.cgroups, pod.cgroup, wanted), deadline, f"pod {pod.id}: limits"

@@ -92,7 +92,7 @@ async def reopen(
     if not request.log_path or not pod.log_directory:
         return
     if conmon is None or not conmon.alive:
-        raise FailedPrecondition(f"container {request.container}: its conmon is gone, nothing writes its log")
+        raise FailedPrecondition(f"container {request.container_id}: its conmon is gone, nothing writes its log")
     log = Path(pod.log_directory, request.log_path)
     watch = syscalls.inotify_init()
     try:
@@ -100,8 +100,10 @@ async def reopen(
             syscalls.inotify_add_watch(watch, log.parent, syscalls.IN_MOVED_TO)
         except OSError as error:
             raise FailedPrecondition(f"log directory {log.parent}: {error.strerror}") from error
-        await thread.run(lambda: _tell_conmon(bundle.control), deadline, f"container {request.container}: reopen log")
-        async with deadline.limit(f"container {request.container}: reopen log"):
+        await thread.run(
+            lambda: _tell_conmon(bundle.control), deadline, f"container {request.container_id}: reopen log"
+        )
+        async with deadline.limit(f"container {request.container_id}: reopen log"):
             await _renamed(watch, log.name, conmon)
     finally:
         os.close(watch)

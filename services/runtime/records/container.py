@@ -50,8 +50,8 @@ class Container:
         """Return what is known about it now."""
         over = self.exited.is_set()
         return ContainerFact(
-            container=self.id,
-            sandbox=self.state.sandbox_id,
+            container_id=self.id,
+            sandbox_id=self.state.sandbox_id,
             state=self._state(),
             pid=self.state.process.pid if self.state.process and not over else 0,
             started_at=self.state.started_at,

@@ -44,7 +44,7 @@ class Profiles:
     async def find(self, pod: PodRequest, request: CreateRequest, deadline: Deadline) -> Confinement:
         """Return a container's confinement, by linux.security_context; errors name the field of the request."""
         security = request.security
-        what = f"container {request.container}: profiles"
+        what = f"container {request.container_id}: profiles"
         source = confinement.seccomp_source(security.seccomp, privileged=security.privileged, config=self._config)
         profile = None
         if source != "none":
@@ -69,8 +69,8 @@ class Profiles:
             return "", ""
         requested = options or pod.selinux
         if not self._selinux.enabled():  # reads no file, and so needs no thread
-            return self._selinux.labels(pod.sandbox, requested, privileged=privileged)
-        return await asyncio.to_thread(self._selinux.labels, pod.sandbox, requested, privileged=privileged)
+            return self._selinux.labels(pod.sandbox_id, requested, privileged=privileged)
+        return await asyncio.to_thread(self._selinux.labels, pod.sandbox_id, requested, privileged=privileged)
 
     async def relabel(
         self, pod: PodRequest, files: Iterable[Path], request: CreateRequest, found: Confinement, deadline: Deadline
@@ -81,7 +81,7 @@ class Profiles:
         shared = await self.mount_label(pod, None, privileged=False)
         for path in files:
             if path.exists():
-                await selinux.label_tree(f"pod {pod.sandbox}", str(path), shared, deadline)
+                await selinux.label_tree(f"pod {pod.sandbox_id}", str(path), shared, deadline)
         for index, mount in enumerate(request.mounts):
             if mount.selinux_relabel and mount.host_path:
                 await selinux.relabel(index, mount.host_path, found.mount_label, deadline)

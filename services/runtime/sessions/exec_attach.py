@@ -92,7 +92,9 @@ class Sessions:
         Raises TimeoutError at the limit, when the command and everything that came of it is killed.
         """
         session_id = ids.new_session()
-        wanted = OpenExecRequest(session=session_id, container=container.id, cmd=request.cmd, stdout=True, stderr=True)
+        wanted = OpenExecRequest(
+            session=session_id, container_id=container.id, cmd=request.cmd, stdout=True, stderr=True
+        )
         config = await asyncio.to_thread(_config, container.bundle)
         with ExitStack() as opened:
             descriptors = _descriptors(opened, wanted, _owner(container.bundle, config, id_map))

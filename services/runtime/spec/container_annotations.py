@@ -25,7 +25,7 @@ def plan(pod: PodRequest, request: CreateRequest) -> dict[str, str]:
         "io.kubernetes.cri.container-type": "container",
         "io.kubernetes.cri.container-name": request.name,
         "io.kubernetes.cri.image-name": request.image_name,
-        "io.kubernetes.cri.sandbox-id": pod.sandbox,
+        "io.kubernetes.cri.sandbox-id": pod.sandbox_id,
         "io.kubernetes.cri.sandbox-name": pod.name,
         "io.kubernetes.cri.sandbox-namespace": pod.namespace,
         "io.kubernetes.cri.sandbox-uid": pod.uid,

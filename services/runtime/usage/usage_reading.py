@@ -83,7 +83,7 @@ class Reader:
             containers = tuple(self._container(one, detail, sizes, names) for one in place.containers)
             found.append(
                 PodUsage(
-                    sandbox=place.sandbox_id,
+                    sandbox_id=place.sandbox_id,
                     usage=cgroup_stats.usage(self._files(place.cgroup), self._v1, time.time_ns()),
                     processes=sum(one.processes for one in containers) + (place.pause_pid > 0),
                     containers=containers,
@@ -101,7 +101,7 @@ class Reader:
             more = cgroup_detail.detail(read, self._v1, sizes, names)
             more = _with_processes(more, pids, place.pid)
         return ContainerUsage(
-            container=place.container_id,
+            container_id=place.container_id,
             usage=cgroup_stats.usage(read, self._v1, time.time_ns()),
             processes=len(pids),
             detail=more,

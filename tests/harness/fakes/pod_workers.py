@@ -88,7 +88,7 @@ class Host:
 
     def facts(self) -> runtime.Facts:
         return runtime.Facts(
-            pods=tuple(runtime.PodFact(sandbox=pod, ready=True) for pod in self.pods),  # type: ignore[arg-type]
+            pods=tuple(runtime.PodFact(sandbox_id=pod, ready=True) for pod in self.pods),  # type: ignore[arg-type]
             containers=tuple(one for name, one in self.containers.items() if name not in self.unreadable),
             unreadable=tuple(self.unreadable),  # type: ignore[arg-type]
         )
@@ -129,46 +129,46 @@ class Host:
             case Commit():
                 self.disk._apply(request)
             case network.AttachRequest():
-                self.netns.add(request.sandbox)
+                self.netns.add(request.sandbox_id)
                 return network.Attached(ips=("10.88.0.2", "fd00::2"))
             case network.SandboxRequest():
-                self.netns.discard(request.sandbox)
+                self.netns.discard(request.sandbox_id)
             case runtime.PodRequest():
-                self.pods.add(request.sandbox)
-                return runtime.PodMade(cgroup=f"/crisp/{request.sandbox}")
+                self.pods.add(request.sandbox_id)
+                return runtime.PodMade(cgroup=f"/crisp/{request.sandbox_id}")
             case runtime.SandboxRequest() if name == "remove_pod":
-                self.pods.discard(request.sandbox)
+                self.pods.discard(request.sandbox_id)
             case runtime.SandboxRequest():
-                if request.sandbox not in self.pods:
-                    raise NotFound(f"pod {request.sandbox} does not exist")
+                if request.sandbox_id not in self.pods:
+                    raise NotFound(f"pod {request.sandbox_id} does not exist")
             case storage.JudgeRequest():
                 pass
             case storage.MountRequest():
-                self.mounts.add(request.container)
+                self.mounts.add(request.container_id)
                 return storage.Mounted(passwd=b"root:x:0:0", group=b"")
             case storage.ContainerRequest():
-                self.mounts.discard(request.container)
+                self.mounts.discard(request.container_id)
             case runtime.CreateRequest():
                 fact = runtime.ContainerFact(
-                    container=request.container, sandbox=request.sandbox, state="created", pid=7
+                    container_id=request.container_id, sandbox_id=request.sandbox_id, state="created", pid=7
                 )
-                self.containers.setdefault(request.container, fact)
+                self.containers.setdefault(request.container_id, fact)
                 return runtime.Created(pid=7, uid=0, gid=0, supplemental_groups=(0,), stop_signal="SIGTERM")
             case runtime.ContainerRequest() if name == "start":
-                fact = replace(self.containers[request.container], state="running", started_at=50)
-                self.containers[request.container] = fact
+                fact = replace(self.containers[request.container_id], state="running", started_at=50)
+                self.containers[request.container_id] = fact
                 return runtime.Started(started_at=50)
             case runtime.ContainerRequest() if name == "remove":
-                self.unreadable.discard(request.container)
-                self.containers.pop(request.container, None)
+                self.unreadable.discard(request.container_id)
+                self.containers.pop(request.container_id, None)
             case runtime.ContainerRequest() if name == "reopen_log":
                 pass
             case runtime.StopRequest():
-                if request.container in self.unreadable:
-                    self.unreadable.discard(request.container)
-                    del self.containers[request.container]
-                elif request.container in self.containers:
-                    self.exit(request.container, 137)
+                if request.container_id in self.unreadable:
+                    self.unreadable.discard(request.container_id)
+                    del self.containers[request.container_id]
+                elif request.container_id in self.containers:
+                    self.exit(request.container_id, 137)
             case Nothing() if name == "platform":
                 handler = runtime.HandlerFact(name="runc", version="1.1.5")
                 return runtime.Platform(cgroup_driver="cgroupfs", handlers=(handler,))

@@ -155,7 +155,7 @@ def rules() -> list[str]:
 
 def pod(sandbox: SandboxId, *port_mappings: PortMapping) -> AttachRequest:
     """A request."""
-    return AttachRequest(sandbox=sandbox, name="web", namespace="test", uid="1", port_mappings=port_mappings)
+    return AttachRequest(sandbox_id=sandbox, name="web", namespace="test", uid="1", port_mappings=port_mappings)
 
 
 class Client:
@@ -172,7 +172,7 @@ class Client:
     async def detach(self, sandbox: SandboxId, seconds: float = 30.0) -> None:
         call = FakeCall(seconds)
         async with call.deadline.limit("detach"):
-            await self.service.detach(SandboxRequest(sandbox=sandbox), call)
+            await self.service.detach(SandboxRequest(sandbox_id=sandbox), call)
 
 
 @pytest.fixture

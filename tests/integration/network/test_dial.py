@@ -80,7 +80,7 @@ def listen(pin: Path | None, family: int, address: str, backlog: int = 512) -> s
 
 
 async def dial(client: Client, sandbox: str, port: int, seconds: float = 20, **fields: object) -> None:
-    request = DialRequest(session=new_session(), connection=7, sandbox=SandboxId(sandbox), port=port, **fields)  # type: ignore[arg-type]
+    request = DialRequest(session=new_session(), connection=7, sandbox_id=SandboxId(sandbox), port=port, **fields)  # type: ignore[arg-type]
     await client.service.dial(request, FakeCall(seconds))  # type: ignore[arg-type]
 
 

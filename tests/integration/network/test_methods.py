@@ -306,13 +306,13 @@ class Call:
 config = msgspec.convert(json.loads('''{config}'''), Config)
 sandbox = '{sandbox}'
 mapping = PortMapping(protocol='tcp', container_port=80, host_port=18081)
-request = AttachRequest(sandbox=sandbox, name='web', namespace='test', uid='1', port_mappings=(mapping,))
+request = AttachRequest(sandbox_id=sandbox, name='web', namespace='test', uid='1', port_mappings=(mapping,))
 loop = asyncio.new_event_loop()
 service = loop.run_until_complete(create(config))
 print(loop.run_until_complete(service.attach(request, Call)).ips[0])
 """
 DETACH = """
-loop.run_until_complete(service.detach(SandboxRequest(sandbox=sandbox), Call))
+loop.run_until_complete(service.detach(SandboxRequest(sandbox_id=sandbox), Call))
 loop.run_until_complete(service.close())
 """
 

@@ -19,7 +19,7 @@ async def test_a_pod_is_described(node: Node, client: Client, sandbox: SandboxId
     mapping = PortMapping(protocol="tcp", container_port=80, host_port=8081, host_ip="127.0.0.1")
     (ip,) = (await client.attach(sandbox, mapping)).ips
     pod = await described(client)
-    assert (pod.sandbox, pod.pod, pod.network, pod.ips) == (sandbox, "test/web", node.bridge, (ip,))
+    assert (pod.sandbox_id, pod.pod, pod.network, pod.ips) == (sandbox, "test/web", node.bridge, (ip,))
     assert pod.host_ports == ("127.0.0.1:8081/tcp -> 80",)
     found = {interface.name: interface for interface in pod.interfaces}
     assert f"{ip}/24" in found["eth0"].addresses

@@ -137,7 +137,7 @@ async def test_odd_names_stay_arguments(node: Node, client: Client, sandbox: San
     name = "$(touch /tmp/owned) `id` \"' -j ACCEPT } add table x {"
     node.configure(node.bridge_plugin(), node.script("tell", f'echo "$CNI_ARGS" > "$LOG.args"; {PASS}'))
     request = AttachRequest(
-        sandbox=sandbox, name=name, namespace="n", uid="u", annotations={"a": name},
+        sandbox_id=sandbox, name=name, namespace="n", uid="u", annotations={"a": name},
         port_mappings=(PortMapping(protocol="tcp", container_port=80, host_port=8081),),
     )  # fmt: skip
     await client.service.attach(request, FakeCall())

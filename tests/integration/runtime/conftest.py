@@ -108,7 +108,7 @@ class Node:
         sandbox = SandboxId(new_id())
         self.sandboxes.append(sandbox)
         values: dict[str, object] = {
-            "sandbox": sandbox, "name": "pod", "namespace": "tests", "uid": sandbox[:8], "hostname": "testpod",
+            "sandbox_id": sandbox, "name": "pod", "namespace": "tests", "uid": sandbox[:8], "hostname": "testpod",
             "network": NamespaceMode.NODE, "log_directory": str(self.base / "logs" / sandbox[:8]), **fields,
         }  # fmt: skip
         request = PodRequest(**values)  # type: ignore[arg-type]
@@ -119,7 +119,7 @@ class Node:
     async def pod(self, **fields: object) -> SandboxId:
         request = self.pod_request(**fields)
         await self.make_pod(request)
-        return request.sandbox
+        return request.sandbox_id
 
     async def make_pod(self, request: PodRequest) -> PodMade:
         return await self.service.make_pod(request, self.call())
@@ -129,7 +129,7 @@ class Node:
         rootfs = self.config.paths.rootfs(container)
         shutil.copytree(self.tree, rootfs, symlinks=True)
         values: dict[str, object] = {
-            "container": container, "sandbox": sandbox, "name": "box", "attempt": 0, "image": ImageConfig(),
+            "container_id": container, "sandbox_id": sandbox, "name": "box", "attempt": 0, "image": ImageConfig(),
             "image_name": "busybox", "image_ref": "busybox", "command": args, "log_path": f"box/{container[:6]}.log",
             "passwd": PASSWD, "group": GROUP, **fields,
         }  # fmt: skip
@@ -139,14 +139,14 @@ class Node:
         return await self.service.create(request, self.call())
 
     async def start(self, container: ContainerId) -> int:
-        return (await self.service.start(ContainerRequest(container=container), self.call())).started_at
+        return (await self.service.start(ContainerRequest(container_id=container), self.call())).started_at
 
     async def run(self, sandbox: SandboxId, *args: str, **fields: object) -> ContainerId:
         """Create and start."""
         request = self.create_request(sandbox, *args, **fields)
         await self.create(request)
-        await self.start(request.container)
-        return request.container
+        await self.start(request.container_id)
+        return request.container_id
 
     async def output(self, sandbox: SandboxId, script: str, **fields: object) -> str:
         """What a shell script prints in a container of its own."""
@@ -159,13 +159,13 @@ class Node:
         return path.read_text().splitlines()
 
     async def exec(self, container: ContainerId, *cmd: str, timeout: int = 0) -> Executed:
-        return await self.service.exec(ExecRequest(container=container, cmd=cmd, timeout=timeout), self.call())
+        return await self.service.exec(ExecRequest(container_id=container, cmd=cmd, timeout=timeout), self.call())
 
     async def stop(self, container: ContainerId, timeout: int = 10) -> None:
-        await self.service.stop(StopRequest(container=container, timeout=timeout), self.call())
+        await self.service.stop(StopRequest(container_id=container, timeout=timeout), self.call())
 
     async def remove(self, container: ContainerId) -> None:
-        await self.service.remove(ContainerRequest(container=container), self.call())
+        await self.service.remove(ContainerRequest(container_id=container), self.call())
 
     async def facts(self) -> Facts:
         async for message in self.watch():
@@ -174,7 +174,7 @@ class Node:
         raise AssertionError
 
     async def fact(self, container: ContainerId) -> ContainerFact:
-        return next(fact for fact in (await self.facts()).containers if fact.container == container)
+        return next(fact for fact in (await self.facts()).containers if fact.container_id == container)
 
     async def watch(self) -> AsyncIterator[Facts | Changed | PodChanged]:
         call = self.call()
@@ -195,7 +195,7 @@ class Node:
                 facts = message.containers if isinstance(message, Facts) else ()
                 facts = (*facts, message.fact) if isinstance(message, Changed) else facts
                 for fact in facts:
-                    if fact.container == container and fact.state in ("exited", "unknown"):
+                    if fact.container_id == container and fact.state in ("exited", "unknown"):
                         return fact
         raise AssertionError
 
@@ -206,7 +206,7 @@ class Node:
 
     async def clean_up(self) -> None:
         for sandbox in self.sandboxes:
-            await self.service.remove_pod(SandboxRequest(sandbox=sandbox), self.call())
+            await self.service.remove_pod(SandboxRequest(sandbox_id=sandbox), self.call())
         await self.service.close()
         for path in self.netns:
             syscalls.umount2(path, syscalls.MNT_DETACH)

@@ -39,11 +39,11 @@ async def test_a_new_worker_takes_up_what_it_finds(node: Node) -> None:
     assert await node.fact(running) == before
     assert await node.create(waiting) == created
     assert await node.start(running) == before.started_at
-    await node.start(waiting.container)
+    await node.start(waiting.container_id)
     assert (await node.exec(running, "echo", "here")).stdout == b"here\n"
-    assert [(pod.sandbox, pod.ready) for pod in (await node.facts()).pods] == [(sandbox, True)]
+    assert [(pod.sandbox_id, pod.ready) for pod in (await node.facts()).pods] == [(sandbox, True)]
     await node.restart()
-    assert (await node.fact(waiting.container)).state == "running"
+    assert (await node.fact(waiting.container_id)).state == "running"
     await node.stop(running, 0)
 
 
@@ -61,7 +61,7 @@ async def main():
     service = await methods.create(config)
     await service.make_pod(pod, None)
     await service.create(requests[0], None)
-    await service.start(ContainerRequest(container=requests[0].container), None)
+    await service.start(ContainerRequest(container_id=requests[0].container_id), None)
     print("running", flush=True)
     await service.create(requests[1], None)
     await asyncio.sleep(1000)
@@ -73,8 +73,8 @@ asyncio.run(main())
 @pytest.mark.parametrize("delay", [0.0, 0.004, 0.02, 0.05, 0.2])
 async def test_a_worker_that_is_killed_with_its_whole_session_takes_nothing_along(node: Node, delay: float) -> None:
     pod = node.pod_request()
-    first = node.create_request(pod.sandbox, "sh", "-c", "while ! test -e /go; do sleep 0.05; done; echo on; exit 9")
-    second = node.create_request(pod.sandbox, "sleep", "100")
+    first = node.create_request(pod.sandbox_id, "sh", "-c", "while ! test -e /go; do sleep 0.05; done; echo on; exit 9")
+    second = node.create_request(pod.sandbox_id, "sleep", "100")
     await node.service.close()
     worker = await asyncio.create_subprocess_exec(
         sys.executable, "-c", WORKER, stdin=-1, stdout=-1, start_new_session=True
@@ -87,13 +87,13 @@ async def test_a_worker_that_is_killed_with_its_whole_session_takes_nothing_alon
     await asyncio.sleep(delay)  # into the creation of the second
     os.killpg(worker.pid, signal.SIGKILL)
     await worker.wait()
-    (node.config.paths.rootfs(first.container) / "go").touch()
+    (node.config.paths.rootfs(first.container_id) / "go").touch()
     node.service = await methods.create(node.config)
-    assert (await node.ended(first.container)).exit_code == 9
-    assert len(node.log(pod.sandbox, first.container)) == 1
+    assert (await node.ended(first.container_id)).exit_code == 9
+    assert len(node.log(pod.sandbox_id, first.container_id)) == 1
     await node.create(second)
-    await node.start(second.container)
-    assert (await node.fact(second.container)).state == "running"
+    await node.start(second.container_id)
+    assert (await node.fact(second.container_id)).state == "running"
 
 
 async def test_every_watcher_hears_facts_and_then_changes(node: Node) -> None:
@@ -108,7 +108,7 @@ async def test_every_watcher_hears_facts_and_then_changes(node: Node) -> None:
         for watch in watches:
             change = await anext(watch)
             assert isinstance(change, Changed)
-            assert (change.fact.container, change.fact.exit_code) == (container, 0)
+            assert (change.fact.container_id, change.fact.exit_code) == (container, 0)
     for watch in watches:
         await watch.aclose()
 
@@ -141,37 +141,37 @@ async def test_a_half_made_container_is_made_again(node: Node) -> None:
     sandbox = await node.pod()
     request = node.create_request(sandbox, "sleep", "100")
     first = await node.create(request)
-    bundle = ContainerBundle(node.config.paths.runtime_state, request.container)
+    bundle = ContainerBundle(node.config.paths.runtime_state, request.container_id)
     state = bundle.state.read()
     assert state is not None
     await node.service.close()
     bundle.state.write(msgspec.structs.replace(state, phase="creating", process=None, conmon=None, created=None))
     node.service = await methods.create(node.config)
     assert (await node.facts()).containers == ()
-    assert (await node.service.inventory(Nothing(), node.call())).containers == (request.container,)
+    assert (await node.service.inventory(Nothing(), node.call())).containers == (request.container_id,)
     second = await node.create(request)
     assert second.pid != first.pid
     assert identify(first.pid) is None
-    await node.start(request.container)
+    await node.start(request.container_id)
 
 
 async def test_a_start_that_was_cut_short_is_looked_up(node: Node) -> None:
     sandbox = await node.pod()
     request = node.create_request(sandbox, "sh", "-c", "echo started; sleep 100")
     await node.create(request)
-    bundle = ContainerBundle(node.config.paths.runtime_state, request.container)
+    bundle = ContainerBundle(node.config.paths.runtime_state, request.container_id)
     for started_before in (False, True):
         state = bundle.state.read()
         assert state is not None
         await node.service.close()
         bundle.state.write(msgspec.structs.replace(state, phase="starting", started_at=5))
         node.service = await methods.create(node.config)
-        assert (await node.start(request.container) == 5) is started_before
+        assert (await node.start(request.container_id) == 5) is started_before
     async with asyncio.timeout(10):
-        while not node.log(sandbox, request.container):  # conmon writes it a moment later
+        while not node.log(sandbox, request.container_id):  # conmon writes it a moment later
             await asyncio.sleep(0.01)
-    await node.stop(request.container, 0)
-    assert len(node.log(sandbox, request.container)) == 1
+    await node.stop(request.container_id, 0)
+    assert len(node.log(sandbox, request.container_id)) == 1
 
 
 async def test_a_damaged_bundle_costs_only_itself(node: Node) -> None:
@@ -183,7 +183,7 @@ async def test_a_damaged_bundle_costs_only_itself(node: Node) -> None:
     (bundle.path / "state.json").write_bytes(b'{"phase": "star')
     node.service = await methods.create(node.config)
     told = await node.facts()
-    assert [fact.container for fact in told.containers] == [good]
+    assert [fact.container_id for fact in told.containers] == [good]
     assert told.unreadable == (bad,)
     await node.service.close()
     (bundle.path / "state.json").write_bytes(whole)
@@ -202,7 +202,7 @@ async def test_a_container_whose_state_is_damaged_is_killed_all_the_same(node: N
     (bundle.path / "state.json").write_bytes(b"{")
     node.service = await methods.create(node.config)
     if end == "remove_pod":
-        await node.service.remove_pod(SandboxRequest(sandbox=sandbox), node.call())
+        await node.service.remove_pod(SandboxRequest(sandbox_id=sandbox), node.call())
     else:
         await (node.stop(container) if end == "stop" else node.remove(container))
     assert identify(process.pid) != process

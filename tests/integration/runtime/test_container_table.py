@@ -59,14 +59,14 @@ async def test_a_log_is_opened_anew(node: Node) -> None:
     while "one" not in path.read_text():
         await asyncio.sleep(0.02)
     path.rename(path.with_suffix(".old"))
-    await node.service.reopen_log(ContainerRequest(container=container), node.call())
+    await node.service.reopen_log(ContainerRequest(container_id=container), node.call())
     assert path.exists()
     (node.config.paths.rootfs(container) / "go").touch()
     await node.ended(container)
     assert "two" in path.read_text()
     assert "two" not in path.with_suffix(".old").read_text()
     with pytest.raises(FailedPrecondition):
-        await node.service.reopen_log(ContainerRequest(container=container), node.call())
+        await node.service.reopen_log(ContainerRequest(container_id=container), node.call())
 
 
 async def test_without_a_pid_namespace_of_its_own_nothing_outlives_the_container(node: Node) -> None:

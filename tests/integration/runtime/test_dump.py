@@ -88,20 +88,20 @@ def archive_of(node: Node) -> Path:
 
 
 async def dump(node: Node, container: ContainerId, seconds: float = 60) -> None:
-    request = DumpRequest(container=container, location=str(archive_of(node)))
+    request = DumpRequest(container_id=container, location=str(archive_of(node)))
     await node.service.dump(request, node.call(seconds))  # type: ignore[arg-type]
 
 
 async def seal(node: Node, container: ContainerId) -> None:
     request = SealRequest(
-        container=container, location=str(archive_of(node)), name="box", image_id="sha256:" + "1" * 64,
+        container_id=container, location=str(archive_of(node)), name="box", image_id="sha256:" + "1" * 64,
         image_name="busybox",
     )  # fmt: skip
     await node.service.seal(request, node.call())  # type: ignore[arg-type]
 
 
 async def thaw(node: Node, container: ContainerId) -> None:
-    await node.service.thaw(ContainerRequest(container=container), node.call())  # type: ignore[arg-type]
+    await node.service.thaw(ContainerRequest(container_id=container), node.call())  # type: ignore[arg-type]
 
 
 def counted(node: Node, container: ContainerId) -> int:
@@ -258,7 +258,7 @@ async def test_what_cannot_be_checkpointed(fake: Node) -> None:
     await fake.ended(container)
     with pytest.raises(FailedPrecondition, match="not running"):
         await dump(fake, container)
-    request = DumpRequest(container=container, location="/etc/x")
+    request = DumpRequest(container_id=container, location="/etc/x")
     with pytest.raises(InvalidInput, match="location"):
         await fake.service.dump(request, fake.call())  # type: ignore[arg-type]
 
@@ -266,12 +266,12 @@ async def test_what_cannot_be_checkpointed(fake: Node) -> None:
 async def restoring(node: Node, sandbox: SandboxId, *args: str) -> ContainerId:
     """Created, with a checkpoint laid out as storage does."""
     request = node.create_request(sandbox, *args, restores=True)
-    images = node.config.paths.checkpoint(request.container) / "checkpoint"
+    images = node.config.paths.checkpoint(request.container_id) / "checkpoint"
     images.mkdir(parents=True)
     (images / "inventory.img").write_text("inventory")
     created = await node.create(request)
     assert created.pid == 0
-    return request.container
+    return request.container_id
 
 
 async def test_a_start_restores(fake: Node) -> None:
@@ -280,7 +280,7 @@ async def test_a_start_restores(fake: Node) -> None:
     fact = await fake.fact(container)
     assert (fact.state, fact.pid) == ("created", 0)
     await fake.restart()  # it waits over a restart
-    started = await fake.service.start(ContainerRequest(container=container), fake.call())  # type: ignore[arg-type]
+    started = await fake.service.start(ContainerRequest(container_id=container), fake.call())  # type: ignore[arg-type]
     assert started.pid == (await fake.fact(container)).pid > 0
     await counts(fake, container)
     assert not fake.config.paths.checkpoint(container).exists()
@@ -335,7 +335,7 @@ async def test_one_that_was_never_started_ends(fake: Node, step: str) -> None:
         assert (await fake.fact(container)).state == "exited"
     elif step == "remove":
         await fake.remove(container)
-        assert container not in {fact.container for fact in (await fake.facts()).containers}
+        assert container not in {fact.container_id for fact in (await fake.facts()).containers}
 
 
 async def test_a_worker_dies_while_it_restores(fake: Node) -> None:

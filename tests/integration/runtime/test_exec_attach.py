@@ -107,13 +107,13 @@ class Stream:
     async def exec(self, container: ContainerId, *cmd: str, seconds: float = 60, **fields: object) -> Session:
         session = new_session()
         values: dict[str, object] = {"stdin": True, "stdout": True, "stderr": True, **fields}
-        request = OpenExecRequest(session=session, container=container, cmd=cmd, **values)  # type: ignore[arg-type]
+        request = OpenExecRequest(session=session, container_id=container, cmd=cmd, **values)  # type: ignore[arg-type]
         await self.node.service.open_exec(request, self.node.call(seconds))  # type: ignore[arg-type]
         return self.sessions[session]
 
     async def attach(self, container: ContainerId) -> Session:
         session = new_session()
-        request = OpenAttachRequest(session=session, container=container)
+        request = OpenAttachRequest(session=session, container_id=container)
         await self.node.service.open_attach(request, self.node.call())  # type: ignore[arg-type]
         return self.sessions[session]
 
@@ -209,7 +209,7 @@ async def test_what_cannot_be_started_is_told_and_leaves_nothing(any_node: Node,
 async def test_a_container_that_was_never_started_is_refused(node: Node, stream: Stream) -> None:
     request = node.create_request(await node.pod(), "true")
     await node.create(request)
-    for opened in (stream.exec(request.container, "true"), stream.attach(request.container)):
+    for opened in (stream.exec(request.container_id, "true"), stream.attach(request.container_id)):
         with pytest.raises(FailedPrecondition, match="is not running"):
             await opened
 
@@ -524,4 +524,4 @@ def reaper_of(node: Node, container: ContainerId, session: Session) -> int:
 
 
 async def sandbox_of(node: Node, container: ContainerId) -> SandboxId:
-    return (await node.fact(container)).sandbox
+    return (await node.fact(container)).sandbox_id

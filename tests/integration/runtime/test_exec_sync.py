@@ -35,7 +35,7 @@ async def test_what_cannot_run_is_an_error(node: Node) -> None:
     request = node.create_request(sandbox, "true")
     await node.create(request)
     with pytest.raises(FailedPrecondition):
-        await node.exec(request.container, "true")
+        await node.exec(request.container_id, "true")
     await node.stop(container, 0)
     with pytest.raises(FailedPrecondition):
         await node.exec(container, "true")

@@ -42,7 +42,7 @@ async def test_a_log_is_not_written_through_a_link(node: Node, base: Path) -> No
     request = node.create_request(sandbox, "true")
     folder = base / "logs" / sandbox[:8] / "box"
     folder.mkdir(parents=True)
-    (folder / f"{request.container[:6]}.log").symlink_to(base / "target")
+    (folder / f"{request.container_id[:6]}.log").symlink_to(base / "target")
     with pytest.raises(InvalidInput, match="log_path"):
         await node.create(request)
     assert not (base / "target").exists()

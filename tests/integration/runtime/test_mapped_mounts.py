@@ -19,7 +19,7 @@ from services.runtime.namespaces import mapped_mounts, namespace_pins
 IDS = IdRange(container_id=0, host_id=100000, length=10)
 MAP = IdMap(uids=IDS, gids=IDS)
 CONTAINER = ContainerId("2" * 64)
-POD = PodRequest(sandbox=SandboxId("1" * 64), name="n", namespace="s", uid="u")
+POD = PodRequest(sandbox_id=SandboxId("1" * 64), name="n", namespace="s", uid="u")
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def tree(tmp_path: Path) -> Iterator[Path]:
 
 def plan(root: Path, *sources: Path, propagation: Propagation = Propagation.PRIVATE) -> tuple[mapped_mounts.Copy, ...]:
     request = CreateRequest(
-        container=CONTAINER, sandbox=POD.sandbox, name="c", attempt=0, image=ImageConfig(), image_name="i",
+        container_id=CONTAINER, sandbox_id=POD.sandbox_id, name="c", attempt=0, image=ImageConfig(), image_name="i",
         image_ref="r", mounts=tuple(
             Mount(container_path=f"/{number}", host_path=str(source), id_map=MAP, propagation=propagation)
             for number, source in enumerate(sources)

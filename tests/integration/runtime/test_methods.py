@@ -20,4 +20,4 @@ async def test_an_attempt_goes_on_without_its_caller(node: Node) -> None:
         await caller
     created = await node.create(request)
     assert created.pid > 0
-    assert (await node.fact(request.container)).pid == created.pid
+    assert (await node.fact(request.container_id)).pid == created.pid

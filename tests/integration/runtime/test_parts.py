@@ -13,13 +13,13 @@ from tests.integration.runtime.conftest import Node
 
 
 async def test_a_half_made_pod_is_listed_and_removed(node: Node) -> None:
-    request = PodRequest(sandbox=SandboxId(new_id()), name="p", namespace="n", uid="u")
-    folder = PodBundle(node.config.paths.runtime_state, request.sandbox)
+    request = PodRequest(sandbox_id=SandboxId(new_id()), name="p", namespace="n", uid="u")
+    folder = PodBundle(node.config.paths.runtime_state, request.sandbox_id)
     parts.note(Pod(PodRecord(request=request, cgroup="/none"), folder))
     await node.restart()
     assert (await node.facts()).pods == ()
-    assert request.sandbox in (await node.service.inventory(None, node.call())).pods  # type: ignore[arg-type]
-    await node.service.remove_pod(SandboxRequest(sandbox=request.sandbox), node.call())
+    assert request.sandbox_id in (await node.service.inventory(None, node.call())).pods  # type: ignore[arg-type]
+    await node.service.remove_pod(SandboxRequest(sandbox_id=request.sandbox_id), node.call())
     assert not folder.path.exists()
 
 

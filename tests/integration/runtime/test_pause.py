@@ -15,8 +15,8 @@ async def test_a_shared_pid_namespace_has_a_process_that_waits(node: Node) -> No
     made = await node.make_pod(request)
     assert made.pause_pid
     shared = Security(pid=NamespaceMode.POD)
-    await node.run(request.sandbox, "sleep", "3333", security=shared)
-    text = await node.output(request.sandbox, "ps; echo $$", security=shared)
+    await node.run(request.sandbox_id, "sleep", "3333", security=shared)
+    text = await node.output(request.sandbox_id, "ps; echo $$", security=shared)
     assert "3333" in text
     assert "/pause" in text
     events = node.watch()

@@ -41,19 +41,19 @@ async def test_made_twice_and_removed_twice(node: Node) -> None:
     assert made[0].pause_pid == 0
     assert (await node.facts()).pods[0].ready
     for _ in range(2):
-        await node.service.remove_pod(SandboxRequest(sandbox=request.sandbox), node.call())
-    await node.service.stop_pod(SandboxRequest(sandbox=SandboxId(new_id())), node.call())
+        await node.service.remove_pod(SandboxRequest(sandbox_id=request.sandbox_id), node.call())
+    await node.service.stop_pod(SandboxRequest(sandbox_id=SandboxId(new_id())), node.call())
     assert (await node.facts()).pods == ()
 
 
 async def test_stop_ends_all_and_keeps_the_pod(node: Node) -> None:
     request = node.pod_request(pid=NamespaceMode.POD)
     made = await node.make_pod(request)
-    container = await node.run(request.sandbox, "sleep", "100", security=Security(pid=NamespaceMode.POD))
-    await node.service.stop_pod(SandboxRequest(sandbox=request.sandbox), node.call())
+    container = await node.run(request.sandbox_id, "sleep", "100", security=Security(pid=NamespaceMode.POD))
+    await node.service.stop_pod(SandboxRequest(sandbox_id=request.sandbox_id), node.call())
     assert (await node.fact(container)).state == "exited"
     assert identify(made.pause_pid) is None
-    assert [(fact.sandbox, fact.ready) for fact in (await node.facts()).pods] == [(request.sandbox, False)]
+    assert [(fact.sandbox_id, fact.ready) for fact in (await node.facts()).pods] == [(request.sandbox_id, False)]
 
 
 async def test_the_hosts_namespaces(node: Node) -> None:
@@ -87,7 +87,7 @@ async def test_a_given_cgroup_parent_is_kept_where_it_was(node: Node, parent: st
     request = node.pod_request(cgroup_parent=f"{parent}/burstable/pod1")
     made = await node.make_pod(request)
     assert made.cgroup == f"{parent}/burstable/pod1"
-    container = await node.run(request.sandbox, "sleep", "100")
+    container = await node.run(request.sandbox_id, "sleep", "100")
     groups = Path(f"/proc/{(await node.fact(container)).pid}/cgroup").read_text()
     assert f":{parent}/burstable/pod1/crisp-{container}\n" in groups
     conmon = node.config.paths.runtime_state / "containers" / container / "conmon.pid"

@@ -12,14 +12,14 @@ async def test_a_created_container_is_stopped_and_removed_without_a_start(node: 
     sandbox = await node.pod()
     request = node.create_request(sandbox, "sleep", "100")
     await node.create(request)
-    await node.stop(request.container, 100)
-    assert (await node.fact(request.container)).state == "exited"
+    await node.stop(request.container_id, 100)
+    assert (await node.fact(request.container_id)).state == "exited"
     with pytest.raises(FailedPrecondition, match="before it was started"):
-        await node.start(request.container)
-    await node.remove(request.container)
-    await node.remove(request.container)
+        await node.start(request.container_id)
+    await node.remove(request.container_id)
+    await node.remove(request.container_id)
     with pytest.raises(NotFound):
-        await node.start(request.container)
+        await node.start(request.container_id)
 
 
 async def test_remove_kills_what_runs(node: Node) -> None:

@@ -12,8 +12,8 @@ async def test_start_is_once(node: Node) -> None:
     request = node.create_request(sandbox, "sh", "-c", "echo once; exit 0")
     first = await node.create(request)
     assert await node.create(request) == first
-    assert (await node.fact(request.container)).state == "created"
-    starts = await asyncio.gather(*(node.start(request.container) for _ in range(3)))
-    await node.ended(request.container)
-    assert {*starts, await node.start(request.container)} == {starts[0]}
-    assert len(node.log(sandbox, request.container)) == 1
+    assert (await node.fact(request.container_id)).state == "created"
+    starts = await asyncio.gather(*(node.start(request.container_id) for _ in range(3)))
+    await node.ended(request.container_id)
+    assert {*starts, await node.start(request.container_id)} == {starts[0]}
+    assert len(node.log(sandbox, request.container_id)) == 1

@@ -86,7 +86,7 @@ class Store:
 
     async def mount(self, *layers: DiffId) -> tuple[ContainerId, Path]:
         container = ContainerId(new_id())
-        await self.service.mount(MountRequest(container=container, layers=layers), CALL)
+        await self.service.mount(MountRequest(container_id=container, layers=layers), CALL)
         return container, self.paths.rootfs(container)
 
     def left_over(self) -> list[str]:

@@ -65,7 +65,7 @@ async def test_a_damaged_layer_is_made_again_under_a_container_that_reads_it(sto
     again = await create(store.config)
     try:
         for container in (reading, other):  # the last one who has the layer, old or new
-            await again.unmount(ContainerRequest(container=container), CALL)
+            await again.unmount(ContainerRequest(container_id=container), CALL)
         assert store.left_over() == []
     finally:
         await again.close()
@@ -110,10 +110,10 @@ async def test_after_the_host_went_down_layers_of_that_boot_are_asked_first(stor
     service = await create(store.config)
     try:
         with pytest.raises(NotFound, match=bad):  # it waits for its check
-            await service.mount(MountRequest(container=ContainerId(new_id()), layers=(bad,)), CALL)
+            await service.mount(MountRequest(container_id=ContainerId(new_id()), layers=(bad,)), CALL)
         await service.settle(Nothing(), CALL)
         assert set((await service.layers(Nothing(), CALL)).layers) == {good, old}
-        await service.mount(MountRequest(container=ContainerId(new_id()), layers=(good, old)), CALL)
+        await service.mount(MountRequest(container_id=ContainerId(new_id()), layers=(good, old)), CALL)
     finally:
         await service.close()
     assert msgspec.json.decode(state.read_bytes(), type=State).suspects == ()
@@ -140,7 +140,7 @@ async def test_a_layer_that_cannot_be_checked_stays_suspect_and_holds_no_other_u
     try:
         await service.settle(Nothing(), CALL)
         assert set((await service.layers(Nothing(), CALL)).layers) == {first}
-        request = MountRequest(container=ContainerId(new_id()), layers=(first,))
+        request = MountRequest(container_id=ContainerId(new_id()), layers=(first,))
         with pytest.raises(Internal, match="cannot be read now"):
             await service.mount(request, CALL)
         assert msgspec.json.decode(state.read_bytes(), type=State).suspects == (first,)

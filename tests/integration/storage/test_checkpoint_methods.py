@@ -85,7 +85,7 @@ def listing(root: Path) -> dict[str, object]:
 
 
 async def exported(store: Store, container: ContainerId) -> dict[str, bytes]:
-    await store.service.write_diff(ContainerRequest(container=container), CALL)
+    await store.service.write_diff(ContainerRequest(container_id=container), CALL)
     return {path.name: path.read_bytes() for path in store.paths.checkpoint(container).iterdir()}
 
 
@@ -116,7 +116,7 @@ def archive(
 
 
 async def restored(store: Store, container: ContainerId, path: Path) -> None:
-    request = RestoreRequest(container=container, checkpoint=Checkpoint(archive=str(path)))
+    request = RestoreRequest(container_id=container, checkpoint=Checkpoint(archive=str(path)))
     await store.service.restore(request, CALL)
 
 
@@ -140,7 +140,7 @@ async def test_a_root_comes_back_as_it_was(store: Store, tmp_path: Path, pack: s
     assert sorted(os.listdir(folder)) == ["checkpoint", "config.dump", "deleted.files", "rootfs-diff.tar", "spec.dump"]
     await restored(store, other, archive(tmp_path, parts))  # once more is once
     assert listing(fresh) == listing(root)
-    await store.service.unmount(ContainerRequest(container=other), CALL)
+    await store.service.unmount(ContainerRequest(container_id=other), CALL)
     assert not folder.exists()
 
 
@@ -171,7 +171,7 @@ async def test_a_checkpoint_that_is_an_image(store: Store) -> None:
     said = await store.service.describe(Checkpoint(layers=(image, above)), a_call())
     assert said.spec == b'{"new": 1}'
     other, fresh = await store.mount(layer)
-    request = RestoreRequest(container=other, checkpoint=Checkpoint(layers=(image, above)))
+    request = RestoreRequest(container_id=other, checkpoint=Checkpoint(layers=(image, above)))
     await store.service.restore(request, CALL)
     assert listing(fresh) == listing(root)
     assert (store.paths.checkpoint(other) / "checkpoint/inventory.img").read_bytes() == b"inventory"
@@ -187,7 +187,7 @@ async def test_an_image_with_a_link_for_a_part_is_refused(store: Store, part: st
         tar = tar.link(name, "/etc/passwd") if name == part else tar.add(name, b"")
     image = await store.unpack(tar)
     checkpoint = Checkpoint(layers=(image,))
-    request = RestoreRequest(container=other, checkpoint=checkpoint)
+    request = RestoreRequest(container_id=other, checkpoint=checkpoint)
     asked = store.service.describe(checkpoint, a_call())
     outcome = asked if part == "config.dump" else store.service.restore(request, CALL)
     with pytest.raises(InvalidInput, match="not a plain file"):

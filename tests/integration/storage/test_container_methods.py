@@ -16,14 +16,14 @@ from tests.integration.storage.conftest import CALL, Store, Tar
 
 async def test_mounted_already_is_the_same_answer(store: Store) -> None:
     lowest = await store.unpack(Tar().add("etc/passwd", b"root:x:0:0::/:/bin/sh\n").add("etc/group", b"root:x:0:\n"))
-    request = MountRequest(container=ContainerId(new_id()), layers=(lowest,))
+    request = MountRequest(container_id=ContainerId(new_id()), layers=(lowest,))
     answers = await asyncio.gather(*(store.service.mount(request, CALL) for _ in range(3)))
     answers.append(await store.service.mount(request, CALL))
     assert len(set(answers)) == 1
     assert answers[0].passwd == b"root:x:0:0::/:/bin/sh\n"
     assert answers[0].group == b"root:x:0:\n"
-    assert len([path for path in read_overlays() if request.container in path]) == 1
-    other = MountRequest(container=request.container, layers=(lowest, lowest))
+    assert len([path for path in read_overlays() if request.container_id in path]) == 1
+    other = MountRequest(container_id=request.container_id, layers=(lowest, lowest))
     with pytest.raises(FailedPrecondition):
         await store.service.mount(other, CALL)
 
@@ -33,7 +33,7 @@ async def test_a_layer_in_use_stays(store: Store) -> None:
     container, _ = await store.mount(diff_id)
     with pytest.raises(FailedPrecondition, match=container):
         await store.service.remove_layer(LayerRequest(diff_id=diff_id), CALL)
-    await store.service.unmount(ContainerRequest(container=container), CALL)
+    await store.service.unmount(ContainerRequest(container_id=container), CALL)
     await store.service.remove_layer(LayerRequest(diff_id=diff_id), CALL)
 
 
@@ -47,7 +47,7 @@ async def test_a_missing_layer(store: Store) -> None:
 async def test_an_id_that_is_a_path(store: Store) -> None:
     bad = ContainerId("../layers")
     with pytest.raises(InvalidInput):
-        await store.service.mount(MountRequest(container=bad, layers=()), CALL)
+        await store.service.mount(MountRequest(container_id=bad, layers=()), CALL)
     for call in (store.service.unmount, store.service.usage):
         with pytest.raises(InvalidInput):
-            await call(ContainerRequest(container=bad), CALL)
+            await call(ContainerRequest(container_id=bad), CALL)

@@ -17,7 +17,7 @@ async def test_half_of_one_is_made_anew_and_a_whole_one_stays(store: Store) -> N
     folder = store.paths.containers / container
     (folder / "top.new" / "d" / "left").mkdir(parents=True)
     (folder / "top.work" / "work").mkdir(parents=True)
-    request = MountRequest(container=container, layers=(lowest, upper))
+    request = MountRequest(container_id=container, layers=(lowest, upper))
     await store.service.mount(request, CALL)
     for _ in range(2):
         root = store.paths.rootfs(container)
@@ -27,7 +27,7 @@ async def test_half_of_one_is_made_anew_and_a_whole_one_stays(store: Store) -> N
         assert sorted(path.name for path in folder.glob("top*")) == ["top"]
         syscalls.umount2(root)  # as a reboot would
         await store.service.mount(request, CALL)
-    await store.service.unmount(ContainerRequest(container=container), CALL)
+    await store.service.unmount(ContainerRequest(container_id=container), CALL)
     assert not folder.exists()
 
 

@@ -46,7 +46,7 @@ async def test_in_an_image_volume_the_root_too(store: Store) -> None:
     lowest = await base(store)
     upper = await store.unpack(Tar().add("home/web/x", b"x"))
     container = ContainerId(new_id())
-    await store.service.mount(MountRequest(container=container, layers=(), volumes=((lowest, upper),)), CALL)
+    await store.service.mount(MountRequest(container_id=container, layers=(), volumes=((lowest, upper),)), CALL)
     volume = store.paths.image_volume(container, 0)
     assert look(volume)[:3] == (0o751, 3, 0)
     assert look(volume / "home/web")[:3] == (0o2770, 1000, 1001)
@@ -89,7 +89,7 @@ async def test_whiteouts_that_hide_nothing_are_not_seen(store: Store) -> None:
     lowest = await store.unpack(Tar().folder("a", mode=0o710).add("a/.wh.none").add("a/x").folder("b").add("b/x"))
     upper = await store.unpack(Tar().add("new/.wh.none").add("new/x").add("b/.wh..wh..opq").add("b/.wh.x").add("b/y"))
     container = ContainerId(new_id())
-    request = MountRequest(container=container, layers=(lowest, upper), volumes=((lowest, upper),))
+    request = MountRequest(container_id=container, layers=(lowest, upper), volumes=((lowest, upper),))
     await store.service.mount(request, CALL)
     for root in (store.paths.rootfs(container), store.paths.image_volume(container, 0)):
         assert os.listdir(root / "a") == ["x"]

@@ -35,7 +35,7 @@ async def test_figures_of_the_file_systems(store: Store) -> None:
         while (info := await again.fs_info(Nothing(), CALL)).containers.bytes < 100_000:
             assert deadline.remaining() > 0
             await asyncio.sleep(0.01)
-        assert (await again.usage(ContainerRequest(container=container), CALL)).bytes >= 100_000
+        assert (await again.usage(ContainerRequest(container_id=container), CALL)).bytes >= 100_000
     finally:
         await again.close()
     layers = (await store.service.layers(Nothing(), CALL)).layers

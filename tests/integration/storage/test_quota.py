@@ -73,7 +73,7 @@ async def test_without_quotas_limits_are_refused_by_name(store: Store) -> None:
     with pytest.raises(FailedPrecondition, match=r"storage\.writable_bytes.*prjquota"):
         await store.mount(layer)
     (container,) = (await store.service.inventory(Nothing(), CALL)).containers
-    await store.service.unmount(ContainerRequest(container=container), CALL)
+    await store.service.unmount(ContainerRequest(container_id=container), CALL)
     assert os.listdir(store.paths.containers) == []
 
 
@@ -91,6 +91,6 @@ async def test_a_container_cannot_write_more_than_its_share(store: Store) -> Non
     assert refused(lambda: (second / f"f{next(names)}").touch()) == errno.EDQUOT
     (first / "big").unlink()
     (first / "fits").write_bytes(bytes(1 << 20))
-    await store.service.unmount(ContainerRequest(container=one), CALL)
+    await store.service.unmount(ContainerRequest(container_id=one), CALL)
     _, third = await store.mount(layer)
     (third / "new").write_bytes(bytes(3 << 20))

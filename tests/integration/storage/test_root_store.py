@@ -54,7 +54,7 @@ async def test_a_container_writes_for_itself(store: Store) -> None:
     assert "volatile" in mounted.rpartition(" - ")[2]
     assert (second / "d/a").read_bytes() == b"base a"
     assert (store.diff(lowest) / "f").read_bytes() == b"base f"
-    assert (await store.service.usage(ContainerRequest(container=one), CALL)).inodes == 1  # as it was a moment ago
+    assert (await store.service.usage(ContainerRequest(container_id=one), CALL)).inodes == 1  # as it was a moment ago
     usage = store.service._roots.measure(one)
     assert usage.inodes == 5  # the folder itself, d, a, b and the whiteout of f
     assert usage.bytes >= 4096
@@ -106,17 +106,17 @@ async def test_unmount(store: Store) -> None:
     container, root = await store.mount(await base(store))
     (root / "file").write_bytes(b"x")
     for _ in range(2):  # gone already is success
-        await store.service.unmount(ContainerRequest(container=container), CALL)
+        await store.service.unmount(ContainerRequest(container_id=container), CALL)
     assert os.listdir(store.paths.containers) == []
     assert str(root) not in read_overlays()
     with pytest.raises(NotFound):
-        await store.service.usage(ContainerRequest(container=container), CALL)
+        await store.service.usage(ContainerRequest(container_id=container), CALL)
 
 
 async def test_unmount_of_a_busy_root(store: Store) -> None:
     container, root = await store.mount(await base(store))
     with open(root / "d/a", "rb") as file:
-        await store.service.unmount(ContainerRequest(container=container), CALL)
+        await store.service.unmount(ContainerRequest(container_id=container), CALL)
         assert file.read() == b"base a"
     assert os.listdir(store.paths.containers) == []
 
@@ -131,7 +131,7 @@ async def test_a_folder_that_outlived_its_mount(store: Store) -> None:
     (work / "volatile").mkdir(parents=True, exist_ok=True)
     inventory = await store.service.inventory(Nothing(), CALL)
     assert (inventory.containers, inventory.mounted) == ((container,), ())
-    await store.service.mount(MountRequest(container=container, layers=(diff_id,)), CALL)
+    await store.service.mount(MountRequest(container_id=container, layers=(diff_id,)), CALL)
     assert (root / "written").read_bytes() == b"x"
     assert (await store.service.inventory(Nothing(), CALL)).mounted == (container,)
 
@@ -141,7 +141,7 @@ async def test_a_mount_cut_off_before_its_folders(store: Store) -> None:
     container = ContainerId(new_id())
     folder = store.paths.containers / container
     (folder / "upper.new").mkdir(parents=True)
-    await store.service.mount(MountRequest(container=container, layers=(diff_id,)), CALL)
+    await store.service.mount(MountRequest(container_id=container, layers=(diff_id,)), CALL)
     assert (folder / "rootfs/f").read_bytes() == b"base f"
 
 
@@ -157,7 +157,7 @@ async def test_images_as_volumes(store: Store) -> None:
     lowest = await base(store)
     upper = await store.unpack(Tar().add("only", b"upper"))
     container = ContainerId(new_id())
-    request = MountRequest(container=container, layers=(lowest,), volumes=((lowest, upper), (upper,)))
+    request = MountRequest(container_id=container, layers=(lowest,), volumes=((lowest, upper), (upper,)))
     await store.service.mount(request, CALL)
     await store.service.mount(request, CALL)  # a repeat
     paths = store.config.paths
@@ -170,8 +170,8 @@ async def test_images_as_volumes(store: Store) -> None:
     with pytest.raises(FailedPrecondition, match=str(container)):
         await store.service.remove_layer(LayerRequest(diff_id=upper), CALL)
     with pytest.raises(FailedPrecondition):  # other volumes than it has
-        await store.service.mount(MountRequest(container=container, layers=(lowest,)), CALL)
-    await store.service.unmount(ContainerRequest(container=container), CALL)
+        await store.service.mount(MountRequest(container_id=container, layers=(lowest,)), CALL)
+    await store.service.unmount(ContainerRequest(container_id=container), CALL)
     assert not [point for point in read_overlays() if str(container) in point]
     assert not first.exists()
     await store.service.remove_layer(LayerRequest(diff_id=upper), CALL)

@@ -72,15 +72,15 @@ def xattrs(path: Path) -> list[str]:
 async def test_a_copy_is_what_an_overlay_shows(store: Store, copies: Store) -> None:
     stack = await layers(store)
     container = ContainerId(new_id())
-    request = MountRequest(container=container, layers=stack, volumes=(stack[:2],))
-    other = MountRequest(container=ContainerId(new_id()), layers=stack, volumes=(stack[:2],))
+    request = MountRequest(container_id=container, layers=stack, volumes=(stack[:2],))
+    other = MountRequest(container_id=ContainerId(new_id()), layers=stack, volumes=(stack[:2],))
     await copies.service.mount(request, CALL)
     await copies.service.mount(request, CALL)  # a repeat
     await store.service.mount(other, CALL)
-    copy, overlay = copies.paths.rootfs(container), copies.paths.rootfs(other.container)
+    copy, overlay = copies.paths.rootfs(container), copies.paths.rootfs(other.container_id)
     assert seen(copy) == seen(overlay)
     volume = copies.paths.image_volume
-    assert seen(volume(container, 0)) == seen(volume(other.container, 0))
+    assert seen(volume(container, 0)) == seen(volume(other.container_id, 0))
     assert not (copy / "dev").is_symlink()
     (copy / "written").write_bytes(b"x" * 10_000)
     assert copies.service._roots.measure(container).bytes > 300_000  # a copy takes what it copies
@@ -91,7 +91,7 @@ async def test_a_copy_is_what_an_overlay_shows(store: Store, copies: Store) -> N
     try:
         await again.mount(request, CALL)
         assert (copy / "written").exists()
-        await again.unmount(ContainerRequest(container=container), CALL)
+        await again.unmount(ContainerRequest(container_id=container), CALL)
     finally:
         await again.close()
     assert not copy.exists()
@@ -104,7 +104,7 @@ async def test_half_a_copy_is_made_anew(copies: Store) -> None:
     (folder / "rootfs.new" / "half").mkdir(parents=True)
     (folder / "copy").touch()
     assert (await copies.service.inventory(Nothing(), CALL)).mounted == ()
-    await copies.service.mount(MountRequest(container=container, layers=(layer,)), CALL)
+    await copies.service.mount(MountRequest(container_id=container, layers=(layer,)), CALL)
     assert os.listdir(folder / "rootfs") == ["a"]
 
 

@@ -30,7 +30,7 @@ from kernel.errors import KINDS, CrispError, Internal, InvalidInput
 from kernel.ids import ContainerId, DiffId, Digest
 
 ID = bytes(range(16))
-MOUNT = MountRequest(container=ContainerId("c"), layers=(DiffId(Digest("d")),))
+MOUNT = MountRequest(container_id=ContainerId("c"), layers=(DiffId(Digest("d")),))
 REQUEST = Request(id=ID, method="mount", deadline_ns=5, trace="t")
 
 

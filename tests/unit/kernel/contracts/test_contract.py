@@ -45,7 +45,7 @@ def test_only_commands_are_not_repeated() -> None:
 
 def test_a_wrong_type_is_refused_by_its_path() -> None:
     with pytest.raises(msgspec.ValidationError, match=r"\$.layers"):
-        msgspec.convert({"container": "c", "layers": [1]}, storage.MountRequest)
+        msgspec.convert({"container_id": "c", "layers": [1]}, storage.MountRequest)
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ async def test_what_happened_while_the_front_was_away_is_made_up_for(front: Fron
 
 
 async def test_a_pod_whose_pause_process_ends_is_not_ready(front: Front, host: fakes.Host, pod: str) -> None:
-    gone = runtime.PodFact(sandbox=front.replica.sandbox(pod).id, ready=False)
+    gone = runtime.PodFact(sandbox_id=front.replica.sandbox(pod).id, ready=False)
     for watcher in host.watchers:
         watcher.put_nowait(runtime.PodChanged(fact=gone))
     async with asyncio.timeout(5):

@@ -18,7 +18,7 @@ SANDBOX = Sandbox(
     handler="", config=b"",
 )  # fmt: skip
 CONTAINER = Container(
-    id=ContainerId("b" * 64), sandbox=SANDBOX.id, name="c", attempt=0, state=ContainerState.CREATING, created_at=1,
+    id=ContainerId("b" * 64), sandbox_id=SANDBOX.id, name="c", attempt=0, state=ContainerState.CREATING, created_at=1,
     config=b"", image_id=ImageId(Digest("sha256:" + "c" * 64)), image_ref="r", image_name="i",
 )  # fmt: skip
 

@@ -30,12 +30,12 @@ def fact(
     finished_at: int = 0,
 ) -> ContainerFact:
     return ContainerFact(
-        container=container, sandbox=sandbox, state=state, pid=7, exit_code=exit_code, finished_at=finished_at
+        container_id=container, sandbox_id=sandbox, state=state, pid=7, exit_code=exit_code, finished_at=finished_at
     )
 
 
 def facts(*containers: ContainerFact, ready: bool = True) -> Facts:
-    return Facts(pods=(PodFact(sandbox=POD.id, ready=ready),), containers=containers)
+    return Facts(pods=(PodFact(sandbox_id=POD.id, ready=ready),), containers=containers)
 
 
 BASE = Snapshot(sandboxes=(READY,), containers=(RUNNING,), images=(IMAGE,), intents=(), exits=())
@@ -77,7 +77,7 @@ def test_an_exit_is_found_wherever_it_was_kept(
     said: ContainerFact | None, recorded: tuple[int, bool] | None, code: int, reason: str
 ) -> None:
     exits = () if recorded is None else (
-        Exit(container=BOX.id, exit_code=recorded[0], finished_at=4, oom_killed=recorded[1]),
+        Exit(container_id=BOX.id, exit_code=recorded[0], finished_at=4, oom_killed=recorded[1]),
     )  # fmt: skip
     snapshot = replace(BASE, exits=exits)
     plan = plan_repairs(snapshot, with_evidence(facts=facts(*([said] if said else []))))
@@ -89,7 +89,7 @@ def test_an_exit_is_found_wherever_it_was_kept(
 
 
 UNKNOWN = replace(RUNNING, state=ContainerState.UNKNOWN)
-UNREADABLE = Facts(pods=(PodFact(sandbox=POD.id, ready=True),), containers=(), unreadable=(BOX.id,))
+UNREADABLE = Facts(pods=(PodFact(sandbox_id=POD.id, ready=True),), containers=(), unreadable=(BOX.id,))
 
 
 def test_a_container_whose_state_cannot_be_read_is_unknown_and_never_ended() -> None:
@@ -120,7 +120,7 @@ def test_what_is_being_made_or_has_ended_does_not_become_unknown(state: Containe
 
 
 def test_an_unreadable_container_has_ended_if_its_exit_was_recorded_or_the_host_was_booted() -> None:
-    exited = replace(BASE, exits=(Exit(container=BOX.id, exit_code=5, finished_at=4, oom_killed=False),))
+    exited = replace(BASE, exits=(Exit(container_id=BOX.id, exit_code=5, finished_at=4, oom_killed=False),))
     (repair,) = plan_repairs(exited, with_evidence(facts=UNREADABLE)).containers
     assert (repair.container.state, repair.container.exit_code) == (ContainerState.EXITED, 5)
     (repair,) = plan_repairs(BASE, with_evidence(boot_id="next", facts=UNREADABLE)).containers

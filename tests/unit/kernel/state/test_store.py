@@ -20,7 +20,7 @@ from tests.unit.kernel.state.test_intents import BOX, IMAGE, POD
 
 INTENT = Intent(id=POD.id, kind=IntentKind.RUN_SANDBOX, begun_at=1)
 FULL = Commit(put_sandboxes=(POD,), put_containers=(BOX,), put_images=(IMAGE,), begin=(INTENT,))
-END = Exit(container=BOX.id, exit_code=3, finished_at=9, oom_killed=False)
+END = Exit(container_id=BOX.id, exit_code=3, finished_at=9, oom_killed=False)
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_an_exit_is_kept_once_and_only_for_a_container_with_a_record(path: Path)
     filled(path)
     store = Store.open(path)
     assert not store.record_exit(replace(END, exit_code=4))
-    assert not store.record_exit(replace(END, container="f" * 64))
+    assert not store.record_exit(replace(END, container_id="f" * 64))
     assert store.load().exits == (END,)
     assert [container.id for container in store.load().containers] == [BOX.id]
     store.close()

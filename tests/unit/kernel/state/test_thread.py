@@ -16,7 +16,7 @@ from tests.unit.kernel.state.test_intents import BOX, POD
 async def test_calls_run_in_the_order_in_which_they_came(tmp_path: Path) -> None:
     with ThreadPoolExecutor(1) as thread:
         state = StateThread(Store.open(tmp_path / "state.db"), thread)
-        exit_ = Exit(container=BOX.id, exit_code=1, finished_at=2, oom_killed=False)
+        exit_ = Exit(container_id=BOX.id, exit_code=1, finished_at=2, oom_killed=False)
         _, news, again, found = await asyncio.gather(
             state.commit(Commit(put_sandboxes=(POD,), put_containers=(BOX,))),
             state.record_exit(exit_),

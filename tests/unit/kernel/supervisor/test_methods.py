@@ -38,6 +38,6 @@ async def test_the_service_agrees_with_its_contract(state: StateThread) -> None:
 async def test_what_is_committed_is_loaded(state: StateThread) -> None:
     methods = Methods(NOBODY, state)
     await methods.commit(Commit(put_sandboxes=(POD,), put_containers=(BOX,)), NO_CALL)
-    assert await state.record_exit(Exit(container=BOX.id, exit_code=1, finished_at=2, oom_killed=False))
+    assert await state.record_exit(Exit(container_id=BOX.id, exit_code=1, finished_at=2, oom_killed=False))
     found = await methods.load(Nothing(), NO_CALL)
     assert (found.sandboxes, found.containers, found.exits[0].exit_code) == ((POD,), (BOX,), 1)

@@ -8,7 +8,7 @@ from kernel.contracts.network import Interface, PodNetwork, Route
 from kernel.ids import SandboxId
 
 POD = PodNetwork(
-    sandbox=SandboxId("ab" * 32),
+    sandbox_id=SandboxId("ab" * 32),
     pod="shop/web",
     network="crisp",
     ips=("10.85.0.5",),
@@ -40,5 +40,5 @@ def test_people_see_a_line_for_each_thing() -> None:
 
 def test_programs_see_all() -> None:
     found = document(POD)
-    assert (found["id"], found["pod"], found["ips"]) == (POD.sandbox, "shop/web", ("10.85.0.5",))
+    assert (found["id"], found["pod"], found["ips"]) == (POD.sandbox_id, "shop/web", ("10.85.0.5",))
     assert [interface["name"] for interface in found["interfaces"]] == ["lo", "eth0"]  # type: ignore[attr-defined]

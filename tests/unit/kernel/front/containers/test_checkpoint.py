@@ -27,12 +27,12 @@ class Host(fakes.Host):
     def _answer(self, name: str, request: Message) -> Message:
         match request:
             case runtime.DumpRequest():
-                self.frozen.add(request.container)
+                self.frozen.add(request.container_id)
             case runtime.SealRequest():
-                self.frozen.discard(request.container)
+                self.frozen.discard(request.container_id)
                 self.sealed.append(request)
             case runtime.ContainerRequest() if name == "thaw":
-                self.frozen.discard(request.container)
+                self.frozen.discard(request.container_id)
             case Message() if name == "write_diff":
                 assert self.frozen, "its files are read while it is frozen"
             case _:

@@ -41,7 +41,7 @@ class Host(fakes.Host):
                     config=json.dumps(self.config).encode(), spec=json.dumps(self.spec).encode()
                 )
             case storage.RestoreRequest():
-                assert request.container in self.mounts
+                assert request.container_id in self.mounts
                 self.restored.append(request)
                 return storage.Checkpoint()
             case runtime.CreateRequest():

@@ -39,7 +39,7 @@ DETAIL = Detail(
 
 def subject(detail: Detail | None = DETAIL, usage: CgroupUsage = USAGE) -> Subject:
     return Subject(
-        reading=ContainerUsage(container=ContainerId("b" * 64), usage=usage, processes=2, detail=detail),
+        reading=ContainerUsage(container_id=ContainerId("b" * 64), usage=usage, processes=2, detail=detail),
         started_at=4_000_000_000,
         layer=Usage(bytes=8192, inodes=3),
         file_system=FileSystem(device="sda", bytes=100, inodes=10, inodes_free=9),
@@ -87,7 +87,7 @@ def test_the_network_is_the_pods() -> None:
         name="eth0", rx_bytes=1, rx_packets=2, rx_errors=3, rx_dropped=4, tx_bytes=5, tx_packets=6, tx_errors=7,
         tx_dropped=8,
     )  # fmt: skip
-    pod = PodUsage(sandbox=SandboxId("a" * 64), usage=USAGE, processes=0, containers=(), interfaces=(eth0,))
+    pod = PodUsage(sandbox_id=SandboxId("a" * 64), usage=USAGE, processes=0, containers=(), interfaces=(eth0,))
     found = values(metric_families.metrics(POD, pod, 1, WHO))
     assert found["container_network_receive_packets_dropped_total", "eth0"] == 4
     assert found["container_network_transmit_bytes_total", "eth0"] == 5

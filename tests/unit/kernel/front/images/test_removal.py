@@ -34,7 +34,7 @@ async def test_an_image_in_use_stays(front: Front, workers) -> None:
     id_ = await fakes.pull(front)
     user = Container(
         id=ContainerId("c" * 64),
-        sandbox=SandboxId("d" * 64),
+        sandbox_id=SandboxId("d" * 64),
         name="web",
         attempt=0,
         state=ContainerState.EXITED,

@@ -23,7 +23,7 @@ POD = Sandbox(
     created_at=1, handler="", config=b"",
 )  # fmt: skip
 ONE = Container(
-    id=ContainerId("cd" * 32), sandbox=POD.id, name="main", attempt=0, state=ContainerState.RUNNING, created_at=1,
+    id=ContainerId("cd" * 32), sandbox_id=POD.id, name="main", attempt=0, state=ContainerState.RUNNING, created_at=1,
     config=b"", image_id=fakes.IMAGE.id, image_ref="ref", image_name="busybox",
 )  # fmt: skip
 
@@ -103,7 +103,7 @@ async def test_a_removed_image_is_found_by_no_name(replica: Replica) -> None:
 
 
 async def test_containers_go_with_their_exits(replica: Replica) -> None:
-    replica.exits[ONE.id] = Exit(container=ONE.id, exit_code=1, finished_at=1, oom_killed=False)
+    replica.exits[ONE.id] = Exit(container_id=ONE.id, exit_code=1, finished_at=1, oom_killed=False)
     assert replica.uses(fakes.IMAGE.id) == [ONE]
     assert replica.containers_of(POD.id) == [ONE]
     await replica.commit(Commit(delete_containers=(ONE.id,)), Deadline.after(5))

@@ -14,8 +14,8 @@ from tests.harness.fakes import pod_workers as fakes
 
 def take(front: Front, pod: str, container: str, cpu: int) -> None:
     usage = CgroupUsage(at=9, cpu=cpu)
-    inside = ContainerUsage(container=ContainerId(container), usage=usage, processes=1)
-    reading = PodUsage(sandbox=SandboxId(pod), usage=usage, processes=1, containers=(inside,))
+    inside = ContainerUsage(container_id=ContainerId(container), usage=usage, processes=1)
+    reading = PodUsage(sandbox_id=SandboxId(pod), usage=usage, processes=1, containers=(inside,))
     front.stats.take(Stats(pods=(reading,)), 1.0, whole=True, since={})
 
 

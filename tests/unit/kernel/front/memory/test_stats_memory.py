@@ -17,8 +17,10 @@ def usage(at: float, cpu: float | None) -> CgroupUsage:
 
 
 def pod(sandbox: SandboxId, *containers: ContainerId, detail: Detail | None = None) -> PodUsage:
-    inside = tuple(ContainerUsage(container=one, usage=usage(9, 1), processes=1, detail=detail) for one in containers)
-    return PodUsage(sandbox=sandbox, usage=usage(9, 2), processes=len(inside), containers=inside)
+    inside = tuple(
+        ContainerUsage(container_id=one, usage=usage(9, 1), processes=1, detail=detail) for one in containers
+    )
+    return PodUsage(sandbox_id=sandbox, usage=usage(9, 2), processes=len(inside), containers=inside)
 
 
 def test_readings_follow_questions_and_end_with_them() -> None:

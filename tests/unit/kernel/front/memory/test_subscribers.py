@@ -19,7 +19,7 @@ from kernel.ids import ContainerId, ImageId, SandboxId
 
 def container(state: str, started_at: int = 0) -> Container:
     return Container(
-        id=ContainerId("c" * 64), sandbox=SandboxId("a" * 64), name="c", attempt=0, state=ContainerState(state),
+        id=ContainerId("c" * 64), sandbox_id=SandboxId("a" * 64), name="c", attempt=0, state=ContainerState(state),
         created_at=0, config=b"", image_id=ImageId("sha256:" + "0" * 64), image_ref="", image_name="",
         started_at=started_at,
     )  # fmt: skip

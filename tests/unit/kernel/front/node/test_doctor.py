@@ -22,10 +22,10 @@ from tests.harness.fakes import pod_workers as fakes
 
 CONTAINER, SANDBOX, DIGEST = "c" * 64, "a" * 64, "sha256:" + "d" * 64
 CALLS = {
-    Orphan.CONTAINER: (CONTAINER, runtime.REMOVE, "container"),
-    Orphan.POD: (SANDBOX, runtime.REMOVE_POD, "sandbox"),
-    Orphan.NETWORK: (SANDBOX, network.DETACH, "sandbox"),
-    Orphan.ROOTFS: (CONTAINER, storage.UNMOUNT, "container"),
+    Orphan.CONTAINER: (CONTAINER, runtime.REMOVE, "container_id"),
+    Orphan.POD: (SANDBOX, runtime.REMOVE_POD, "sandbox_id"),
+    Orphan.NETWORK: (SANDBOX, network.DETACH, "sandbox_id"),
+    Orphan.ROOTFS: (CONTAINER, storage.UNMOUNT, "container_id"),
     Orphan.CGROUP: ("/crisp/x", runtime.SWEEP, ""),
     Orphan.PARTIAL_LAYER: ("x.partial", storage.SWEEP, ""),
     Orphan.LAYER: (DIGEST, storage.REMOVE_LAYER, "diff_id"),

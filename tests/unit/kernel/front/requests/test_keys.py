@@ -14,7 +14,7 @@ POD = Sandbox(
     handler="", config=b"",
 )  # fmt: skip
 ONE = Container(
-    id=ContainerId("c" * 64), sandbox=POD.id, name="c", attempt=0, state=ContainerState.CREATED, created_at=0,
+    id=ContainerId("c" * 64), sandbox_id=POD.id, name="c", attempt=0, state=ContainerState.CREATED, created_at=0,
     config=b"", image_id=ImageId("sha256:" + "0" * 64), image_ref="", image_name="",
 )  # fmt: skip
 
@@ -25,7 +25,7 @@ def test_a_pod_with_another_name_or_attempt_is_another(change: dict[str, object]
     assert keys.of_sandbox(replace(POD, id=SandboxId("b" * 64), created_at=9)) == keys.of_sandbox(POD)
 
 
-@pytest.mark.parametrize("change", [{"name": "x"}, {"sandbox": "b" * 64}, {"attempt": 1}])
+@pytest.mark.parametrize("change", [{"name": "x"}, {"sandbox_id": "b" * 64}, {"attempt": 1}])
 def test_a_container_with_another_name_pod_or_attempt_is_another(change: dict[str, object]) -> None:
     assert keys.of_container(replace(ONE, **change)) != keys.of_container(ONE)
     assert keys.of_container(replace(ONE, id=ContainerId("d" * 64))) == keys.of_container(ONE)

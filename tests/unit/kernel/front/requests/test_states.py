@@ -15,7 +15,7 @@ POD = Sandbox(
     handler="", config=b"",
 )  # fmt: skip
 ONE = Container(
-    id=ContainerId("c" * 64), sandbox=POD.id, name="c", attempt=0, state=ContainerState.RUNNING, created_at=0,
+    id=ContainerId("c" * 64), sandbox_id=POD.id, name="c", attempt=0, state=ContainerState.RUNNING, created_at=0,
     config=b"", image_id=ImageId("sha256:" + "0" * 64), image_ref="", image_name="",
 )  # fmt: skip
 

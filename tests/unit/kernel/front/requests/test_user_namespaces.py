@@ -89,7 +89,7 @@ def test_a_container_says_what_its_pod_says_or_nothing() -> None:
 
 
 def test_a_handler_without_them() -> None:
-    pod = PodRequest(sandbox=SandboxId("1" * 64), name="n", namespace="s", uid="u", user_namespace=MAP)
+    pod = PodRequest(sandbox_id=SandboxId("1" * 64), name="n", namespace="s", uid="u", user_namespace=MAP)
     able = Platform(cgroup_driver="cgroupfs", handlers=(HandlerFact(name="runc", version="1", user_namespaces=True),))
     user_namespaces.check_handler(pod, able, "runc")
     with pytest.raises(FailedPrecondition, match=r"userns_options: runtime handler 'crun'"):

@@ -16,8 +16,8 @@ PODS = [
     replace(POD, id=SandboxId("ac" * 32), labels={"app": "web"}, state=SandboxState.NOT_READY),
 ]
 CONTAINERS = [
-    replace(ONE, id=ContainerId("cd" * 32), sandbox=PODS[0].id, labels={"app": "web"}, state=ContainerState.RUNNING),
-    replace(ONE, id=ContainerId("ce" * 32), sandbox=PODS[1].id, labels={}, state=ContainerState.EXITED),
+    replace(ONE, id=ContainerId("cd" * 32), sandbox_id=PODS[0].id, labels={"app": "web"}, state=ContainerState.RUNNING),
+    replace(ONE, id=ContainerId("ce" * 32), sandbox_id=PODS[1].id, labels={}, state=ContainerState.EXITED),
 ]
 
 

@@ -27,7 +27,9 @@ def test_a_container_that_is_known_whole() -> None:
         swap_limit=10, cpu_pressure=PRESSURE, memory_pressure=PRESSURE, io_pressure=PRESSURE,
     )  # fmt: skip
     found = cri.ContainerStats()
-    stats_views.container_stats(found, ContainerUsage(container=CONTAINER, usage=usage, processes=1), Rate(5, 100, 9))
+    stats_views.container_stats(
+        found, ContainerUsage(container_id=CONTAINER, usage=usage, processes=1), Rate(5, 100, 9)
+    )
     assert found.cpu.timestamp == found.memory.timestamp == found.swap.timestamp == found.io.timestamp == 5
     assert (found.cpu.usage_core_nano_seconds.value, found.cpu.usage_nano_cores.value) == (100, 9)
     memory = found.memory
@@ -41,7 +43,7 @@ def test_a_container_that_is_known_whole() -> None:
 
 def test_what_the_kernel_does_not_say_is_left_out() -> None:
     found = cri.ContainerStats()
-    reading = ContainerUsage(container=CONTAINER, usage=CgroupUsage(at=5), processes=1)
+    reading = ContainerUsage(container_id=CONTAINER, usage=CgroupUsage(at=5), processes=1)
     stats_views.container_stats(found, reading, None)
     assert found.cpu == cri.CpuUsage(timestamp=5)
     assert found.memory == cri.MemoryUsage(timestamp=5)
@@ -52,7 +54,7 @@ def test_what_the_kernel_does_not_say_is_left_out() -> None:
 def test_without_a_limit_nothing_is_said_of_what_is_available() -> None:
     found = cri.ContainerStats()
     usage = CgroupUsage(at=5, working_set=40, memory_limit=0, swap=3)
-    stats_views.container_stats(found, ContainerUsage(container=CONTAINER, usage=usage, processes=1), None)
+    stats_views.container_stats(found, ContainerUsage(container_id=CONTAINER, usage=usage, processes=1), None)
     assert not found.memory.HasField("available_bytes")
     assert not found.swap.HasField("swap_available_bytes")
 
@@ -60,7 +62,7 @@ def test_without_a_limit_nothing_is_said_of_what_is_available() -> None:
 def test_a_pod_with_two_interfaces() -> None:
     found = cri.LinuxPodSandboxStats()
     interfaces = (interface("net1", 1), interface("eth0", 2))
-    pod = PodUsage(sandbox=POD, usage=CgroupUsage(at=5, cpu=1), processes=3, containers=(), interfaces=interfaces)
+    pod = PodUsage(sandbox_id=POD, usage=CgroupUsage(at=5, cpu=1), processes=3, containers=(), interfaces=interfaces)
     stats_views.pod_stats(found, pod, None)
     assert (found.network.default_interface.name, found.network.default_interface.rx_bytes.value) == ("eth0", 2)
     assert [one.name for one in found.network.interfaces] == ["net1"]
@@ -69,7 +71,7 @@ def test_a_pod_with_two_interfaces() -> None:
 
 def test_a_pod_on_the_hosts_network_has_none_of_its_own() -> None:
     found = cri.LinuxPodSandboxStats()
-    stats_views.pod_stats(found, PodUsage(sandbox=POD, usage=CgroupUsage(at=5), processes=0, containers=()), None)
+    stats_views.pod_stats(found, PodUsage(sandbox_id=POD, usage=CgroupUsage(at=5), processes=0, containers=()), None)
     assert not found.HasField("network")
 
 

@@ -46,7 +46,7 @@ async def test_an_exec_from_its_url_to_its_end(front: Front, host: fakes.Host, c
     told = await hear(front, host, opened, Ended(session=expected.session, kind=Kind.EXEC), count=2)
     assert told == [
         runtime.OpenExecRequest(
-            session=expected.session, container=container, cmd=("ls", "-l"), tty=True, stdin=True, stdout=True,
+            session=expected.session, container_id=container, cmd=("ls", "-l"), tty=True, stdin=True, stdout=True,
             stderr=False, width=80, height=24,
         ),
         runtime.SessionRequest(session=expected.session),
@@ -92,7 +92,7 @@ async def test_connections_are_dialled(front: Front, host: fakes.Host, pod: str)
     dials = [Dial(session=expected.session, connection=number, target=pod, port=80) for number in (1, 2)]
     host.fail["dial"] = [None, FailedPrecondition("connection refused")]
     told = await hear(front, host, *dials, count=2)
-    dialled = network.DialRequest(session=expected.session, connection=1, sandbox=pod, port=80)  # type: ignore[arg-type]
+    dialled = network.DialRequest(session=expected.session, connection=1, sandbox_id=pod, port=80)  # type: ignore[arg-type]
     refused = RefuseRequest(session=expected.session, connection=2, message="connection refused")
     assert told == [dialled, refused]
 

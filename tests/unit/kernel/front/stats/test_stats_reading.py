@@ -28,11 +28,13 @@ def readings(host: fakes.Host, monkeypatch: pytest.MonkeyPatch) -> None:
     def read(pod: str, *, detail: bool) -> PodUsage:
         usage = CgroupUsage(at=time.time_ns(), cpu=host.count("stats"), working_set=4096)
         inside = tuple(
-            ContainerUsage(container=ContainerId(name), usage=usage, processes=1, detail=Detail() if detail else None)
+            ContainerUsage(
+                container_id=ContainerId(name), usage=usage, processes=1, detail=Detail() if detail else None
+            )
             for name, fact in host.containers.items()
-            if fact.sandbox == pod and fact.state != "exited"
+            if fact.sandbox_id == pod and fact.state != "exited"
         )
-        return PodUsage(sandbox=SandboxId(pod), usage=usage, processes=len(inside), containers=inside)
+        return PodUsage(sandbox_id=SandboxId(pod), usage=usage, processes=len(inside), containers=inside)
 
     def answered(name: str, request: Message) -> Message:
         if isinstance(request, StatsRequest):

@@ -26,7 +26,7 @@ def request(
     cgroup_parent: str = "",
 ) -> AttachRequest:
     return AttachRequest(
-        sandbox=SANDBOX,
+        sandbox_id=SANDBOX,
         name=name,
         namespace=namespace,
         uid=uid,

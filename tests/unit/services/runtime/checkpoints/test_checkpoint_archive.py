@@ -16,11 +16,11 @@ from services.runtime.checkpoints import checkpoint_archive
 
 CONTAINER, SANDBOX = ContainerId("c" * 64), SandboxId("5" * 64)
 SEAL = SealRequest(
-    container=CONTAINER, location="/a.tar", name="main", image_id="sha256:" + "1" * 64, image_name="busybox",
+    container_id=CONTAINER, location="/a.tar", name="main", image_id="sha256:" + "1" * 64, image_name="busybox",
     image_tag="docker.io/library/busybox:latest", created_at=1_700_000_000_123_456_789,
 )  # fmt: skip
 REQUEST = CreateRequest(
-    container=CONTAINER, sandbox=SANDBOX, name="main", attempt=2, image=ImageConfig(), image_name="busybox",
+    container_id=CONTAINER, sandbox_id=SANDBOX, name="main", attempt=2, image=ImageConfig(), image_name="busybox",
     image_ref="x", labels={"app": "web"}, annotations={"io.kubernetes.container.hash": "abc"},
 )  # fmt: skip
 SPEC = {

@@ -22,7 +22,7 @@ def runtime(conmon_cgroup: str) -> OciRuntime:
 
 
 def test_a_conmon_is_beside_its_container_or_below_the_configured_cgroup(tmp_path: Path) -> None:
-    request = PodRequest(sandbox=SANDBOX, name="p", namespace="n", uid="u")
+    request = PodRequest(sandbox_id=SANDBOX, name="p", namespace="n", uid="u")
     pod = Pod(PodRecord(request=request, cgroup="/kube/pod"), PodBundle(tmp_path, SANDBOX))
     assert monitors.above(runtime(""), pod).path == "/kube/pod"
     assert monitors.above(runtime("/monitors"), pod).path == "/monitors"
@@ -35,7 +35,7 @@ def test_a_configured_cgroup_is_made_and_noted_when_the_first_conmon_needs_it(tm
     state.mkdir()
     groups = Cgroups(Hierarchies(unified=root, v1={}))
     made = MadeCgroups(state, groups)
-    request = PodRequest(sandbox=SANDBOX, name="p", namespace="n", uid="u")
+    request = PodRequest(sandbox_id=SANDBOX, name="p", namespace="n", uid="u")
     pod = Pod(PodRecord(request=request, cgroup="/kube/pod"), PodBundle(tmp_path, SANDBOX))
     monitors.enter(groups, made, runtime(""), pod, "/kube/pod/crisp-conmon-1")(7)
     assert (root / "kube/pod/crisp-conmon-1/cgroup.procs").read_text() == "7"

@@ -17,7 +17,7 @@ from services.runtime.namespaces import declared_volumes
 def request(**fields: object) -> CreateRequest:
     values: dict[str, object] = {"image": ImageConfig(), **fields}
     return CreateRequest(
-        container=ContainerId("c" * 64), sandbox=SandboxId("a" * 64), name="n", attempt=0, image_name="box",
+        container_id=ContainerId("c" * 64), sandbox_id=SandboxId("a" * 64), name="n", attempt=0, image_name="box",
         image_ref="box", **values,  # type: ignore[arg-type]
     )  # fmt: skip
 

@@ -19,8 +19,8 @@ CONTAINER = ContainerId("2" * 64)
 
 def request(*mounts: Mount) -> CreateRequest:
     return CreateRequest(
-        container=CONTAINER, sandbox=SandboxId("1" * 64), name="c", attempt=0, image=ImageConfig(), image_name="i",
-        image_ref="r", mounts=mounts,
+        container_id=CONTAINER, sandbox_id=SandboxId("1" * 64), name="c", attempt=0, image=ImageConfig(),
+        image_name="i", image_ref="r", mounts=mounts,
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from services.runtime.namespaces import mount_sources
 def request(*host_paths: str) -> CreateRequest:
     mounts = tuple(Mount(container_path="/x", host_path=path) for path in host_paths)
     return CreateRequest(
-        container=ContainerId("c" * 64), sandbox=SandboxId("a" * 64), name="n", attempt=0, image=ImageConfig(),
+        container_id=ContainerId("c" * 64), sandbox_id=SandboxId("a" * 64), name="n", attempt=0, image=ImageConfig(),
         image_name="box", image_ref="box", mounts=mounts,
     )  # fmt: skip
 
@@ -59,9 +59,9 @@ def test_what_cannot_be_made_is_refused(tmp_path: Path) -> None:
 def test_an_image_volume_must_be_mounted(tmp_path: Path) -> None:
     where = paths(tmp_path)
     asked = request()
-    (where.image_volume(asked.container, 0) / "sub").mkdir(parents=True)
+    (where.image_volume(asked.container_id, 0) / "sub").mkdir(parents=True)
     mount = Mount(container_path="/x", image_volume=0, image_sub_path="sub", readonly=True)
     with pytest.raises(FailedPrecondition, match=r"mounts\[0\]\.image"):
-        mount_sources._in_image(0, mount, where.image_volume(asked.container, 0))
+        mount_sources._in_image(0, mount, where.image_volume(asked.container_id, 0))
     with pytest.raises(InvalidInput, match="image_sub_path"):
         mount_sources._in_image(0, Mount(container_path="/x", image_volume=0, image_sub_path="../.."), tmp_path)

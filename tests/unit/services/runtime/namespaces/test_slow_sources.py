@@ -52,7 +52,7 @@ async def test_a_bug_is_not_hidden_by_a_source_that_hangs(
     monkeypatch.setattr(slow_sources, "_answers", answers)
     mounts = tuple(Mount(container_path="/x", host_path=path) for path in paths)
     request = CreateRequest(
-        container=ContainerId("c" * 64), sandbox=SandboxId("a" * 64), name="n", attempt=0, image=ImageConfig(),
+        container_id=ContainerId("c" * 64), sandbox_id=SandboxId("a" * 64), name="n", attempt=0, image=ImageConfig(),
         image_name="box", image_ref="box", mounts=mounts,
     )  # fmt: skip
     with pytest.raises(error):

@@ -8,7 +8,7 @@ from kernel.errors import FailedPrecondition
 from kernel.ids import SandboxId
 from services.runtime.node import defaults
 
-POD = PodRequest(sandbox=SandboxId("a" * 64), name="pod", namespace="ns", uid="u")
+POD = PodRequest(sandbox_id=SandboxId("a" * 64), name="pod", namespace="ns", uid="u")
 UNLIMITED = (1 << 64) - 1
 
 

@@ -21,7 +21,7 @@ PLAIN = Security()
 
 def request(*asked: Device, security: Security = PLAIN) -> CreateRequest:
     return CreateRequest(
-        container=ContainerId("c" * 64), sandbox=SandboxId("a" * 64), name="n", attempt=0, image=ImageConfig(),
+        container_id=ContainerId("c" * 64), sandbox_id=SandboxId("a" * 64), name="n", attempt=0, image=ImageConfig(),
         image_name="box", image_ref="box", devices=asked, security=security,
     )  # fmt: skip
 

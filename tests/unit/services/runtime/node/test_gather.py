@@ -14,7 +14,7 @@ from services.runtime.cgroups.hierarchies import Hierarchies
 from services.runtime.node import gather
 from services.runtime.spec.additions import Edits
 
-POD = PodRequest(sandbox=SandboxId("a" * 64), name="pod", namespace="ns", uid="u")
+POD = PodRequest(sandbox_id=SandboxId("a" * 64), name="pod", namespace="ns", uid="u")
 
 
 def test_every_containers_defaults() -> None:
@@ -44,7 +44,7 @@ def test_a_time_zone_must_be_there() -> None:
 def test_nothing_asked_reads_nothing(tmp_path: Path) -> None:
     config = RuntimeSection(cdi_spec_dirs=("/no/such",), hooks_dirs=(f"{tmp_path}/none",))
     request = CreateRequest(
-        container=ContainerId("c" * 64), sandbox=POD.sandbox, name="n", attempt=0, image=ImageConfig(),
+        container_id=ContainerId("c" * 64), sandbox_id=POD.sandbox_id, name="n", attempt=0, image=ImageConfig(),
         image_name="box", image_ref="box",
     )  # fmt: skip
     assert gather.cdi_edits(config, request) == Edits()
@@ -53,7 +53,7 @@ def test_nothing_asked_reads_nothing(tmp_path: Path) -> None:
 
 def classed(annotations: dict[str, str], file: str, found: Hierarchies) -> Edits:
     request = CreateRequest(
-        container=ContainerId("c" * 64), sandbox=POD.sandbox, name="n", attempt=0, image=ImageConfig(),
+        container_id=ContainerId("c" * 64), sandbox_id=POD.sandbox_id, name="n", attempt=0, image=ImageConfig(),
         image_name="box", image_ref="box", annotations=annotations,
     )  # fmt: skip
     return gather.classes(RuntimeSection(blockio_config_file=file), POD, request, found).edits

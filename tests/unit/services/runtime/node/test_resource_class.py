@@ -16,9 +16,9 @@ OWN, FOR_ONE, FOR_ALL = (
 
 
 def asked(of_container: dict[str, str], of_pod: dict[str, str]) -> Requested | None:
-    pod = PodRequest(sandbox=SandboxId("a" * 64), name="p", namespace="n", uid="u", annotations=of_pod)
+    pod = PodRequest(sandbox_id=SandboxId("a" * 64), name="p", namespace="n", uid="u", annotations=of_pod)
     request = CreateRequest(
-        container=ContainerId("c" * 64), sandbox=pod.sandbox, name="box", attempt=0, image=ImageConfig(),
+        container_id=ContainerId("c" * 64), sandbox_id=pod.sandbox_id, name="box", attempt=0, image=ImageConfig(),
         image_name="i", image_ref="i", annotations=of_container,
     )  # fmt: skip
     return resource_class.requested("blockio", pod, request)

@@ -15,7 +15,7 @@ from services.runtime.pods import limit
 
 CGROUP = PodCgroup(driver="cgroupfs", name="/pod")
 REQUEST = PodRequest(
-    sandbox=SandboxId("a" * 64), name="p", namespace="n", uid="u",
+    sandbox_id=SandboxId("a" * 64), name="p", namespace="n", uid="u",
     resources=Resources(memory_limit_in_bytes=4000), overhead=Resources(memory_limit_in_bytes=96),
 )  # fmt: skip
 

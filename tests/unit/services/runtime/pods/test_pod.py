@@ -18,7 +18,7 @@ NODE = NamespaceMode.NODE
 
 
 def pod(root: Path, **fields: object) -> Pod:
-    request = PodRequest(sandbox=SANDBOX, name="p", namespace="n", uid="u", **fields)  # type: ignore[arg-type]
+    request = PodRequest(sandbox_id=SANDBOX, name="p", namespace="n", uid="u", **fields)  # type: ignore[arg-type]
     return Pod(PodRecord(request=request, cgroup="/crisp/x"), PodBundle(root, SANDBOX))
 
 

@@ -13,7 +13,7 @@ from services.runtime.pods import pod_request
 
 CONFIG = RuntimeSection(cgroup_parent="/crisp")
 SANDBOX = SandboxId("a" * 64)
-REQUEST = PodRequest(sandbox=SANDBOX, name="p" * 100, namespace="n", uid="u", hostname="web-1.x_y")
+REQUEST = PodRequest(sandbox_id=SANDBOX, name="p" * 100, namespace="n", uid="u", hostname="web-1.x_y")
 
 
 def test_a_pod_has_a_cgroup_of_its_own_or_the_one_that_it_names() -> None:

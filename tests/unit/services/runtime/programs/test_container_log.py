@@ -19,10 +19,10 @@ CONTAINER = ContainerId("c" * 64)
 
 def prepare(tmp_path: Path, log_path: str) -> Path | None:
     pod = PodRequest(
-        sandbox=SandboxId("a" * 64), name="n", namespace="s", uid="u", log_directory=str(tmp_path / "logs")
+        sandbox_id=SandboxId("a" * 64), name="n", namespace="s", uid="u", log_directory=str(tmp_path / "logs")
     )
     request = CreateRequest(
-        container=CONTAINER, sandbox=pod.sandbox, name="n", attempt=0, image=ImageConfig(), image_name="i",
+        container_id=CONTAINER, sandbox_id=pod.sandbox_id, name="n", attempt=0, image=ImageConfig(), image_name="i",
         image_ref="i", log_path=log_path,
     )  # fmt: skip
     assert container_log.prepare(msgspec.structs.replace(pod, log_directory=""), request) is None

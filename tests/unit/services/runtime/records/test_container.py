@@ -26,7 +26,7 @@ def container(tmp_path: Path) -> Container:
 
 def test_what_is_reported_follows_its_state(container: Container) -> None:
     fact = container.fact()
-    assert (fact.container, fact.sandbox, fact.state, fact.pid) == (CONTAINER, "a" * 64, "created", 7)
+    assert (fact.container_id, fact.sandbox_id, fact.state, fact.pid) == (CONTAINER, "a" * 64, "created", 7)
     container.change(phase="starting", started_at=5)
     assert (container.fact().state, container.fact().started_at) == ("running", 5)
     container.monitor_lost = True

@@ -9,7 +9,7 @@ from kernel.ids import SandboxId
 from services.runtime.records import watchers
 from services.runtime.records.watchers import Watchers
 
-CHANGE = PodChanged(fact=PodFact(sandbox=SandboxId("a" * 64), ready=False))
+CHANGE = PodChanged(fact=PodFact(sandbox_id=SandboxId("a" * 64), ready=False))
 
 
 async def test_each_watcher_gets_every_change_until_it_leaves() -> None:

@@ -19,7 +19,7 @@ from services.runtime.security.profiles import Profiles
 from services.runtime.spec.inputs import Host
 from services.runtime.spec.security_context.confinement import Confinement
 
-POD = PodRequest(sandbox=SandboxId("a" * 64), name="pod", namespace="ns", uid="u")
+POD = PodRequest(sandbox_id=SandboxId("a" * 64), name="pod", namespace="ns", uid="u")
 WITHOUT_SELINUX = pytest.mark.skipif(Path("/sys/fs/selinux/enforce").exists(), reason="this host has SELinux")
 LOCALHOST = Profile(kind="localhost", ref="own.json", field="the.field")
 
@@ -42,7 +42,7 @@ def profiles(tmp_path: Path, **settings: str) -> Profiles:
 
 def request(resources: Resources | None = None, **security: object) -> CreateRequest:
     return CreateRequest(
-        container=ContainerId("c" * 64), sandbox=POD.sandbox, name="box", attempt=0, image=ImageConfig(),
+        container_id=ContainerId("c" * 64), sandbox_id=POD.sandbox_id, name="box", attempt=0, image=ImageConfig(),
         image_name="box", image_ref="box", security=Security(**security), resources=resources or Resources(),  # type: ignore[arg-type]
     )  # fmt: skip
 
@@ -81,7 +81,7 @@ async def test_a_profile_that_is_not_there_is_the_requests_or_the_nodes_fault(tm
 @WITHOUT_SELINUX
 async def test_selinux_options_of_pod_and_container(tmp_path: Path) -> None:
     options = SelinuxOptions(type="spc_t")
-    pod = PodRequest(sandbox=POD.sandbox, name="pod", namespace="ns", uid="u", selinux=options)
+    pod = PodRequest(sandbox_id=POD.sandbox_id, name="pod", namespace="ns", uid="u", selinux=options)
     found = profiles(tmp_path)
     assert not found.labelled()
     assert (await find(found, request())).process_label == ""

@@ -16,14 +16,14 @@ from services.runtime.spec.security_context.capabilities import NAMES
 from services.runtime.spec.security_context.user import User
 
 POD = PodRequest(
-    sandbox=SandboxId("a" * 64), name="pod", namespace="ns", uid="u", hostname="host1",
+    sandbox_id=SandboxId("a" * 64), name="pod", namespace="ns", uid="u", hostname="host1",
     sysctls={"net.ipv4.ip_forward": "1"},
 )  # fmt: skip
 IMAGE = ImageConfig(
     entrypoint=("/entry", "-e"), cmd=("c1", "c2"), env=("A=1", "PATH=/x", "broken"), working_dir="rel/dir"
 )
 REQUEST = CreateRequest(
-    container=ContainerId("c" * 64), sandbox=POD.sandbox, name="box", attempt=0, image=IMAGE, image_name="box",
+    container_id=ContainerId("c" * 64), sandbox_id=POD.sandbox_id, name="box", attempt=0, image=IMAGE, image_name="box",
     image_ref="box",
 )  # fmt: skip
 HOST = Host(

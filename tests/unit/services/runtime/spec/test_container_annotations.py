@@ -20,7 +20,7 @@ def test_annotations_that_could_switch_the_runtime_are_left_out() -> None:
              "io.kubernetes.cri.sandbox-id": "forged", "io.kubernetes.cri-o.Spoofed": "1"}  # fmt: skip
     found = annotations(change(annotations=given))
     assert found["io.kubernetes.container.hash"] == "1"
-    assert found["io.kubernetes.cri.sandbox-id"] == POD.sandbox
+    assert found["io.kubernetes.cri.sandbox-id"] == POD.sandbox_id
     assert not {"run.oci.handler", "org.systemd.property.X", "io.kubernetes.cri-o.Spoofed"} & set(found)
 
 

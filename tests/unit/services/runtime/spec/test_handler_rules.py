@@ -10,13 +10,13 @@ from kernel.ids import ContainerId, SandboxId
 from services.runtime.spec import handler_rules
 
 POD = PodRequest(
-    sandbox=SandboxId("a" * 64), name="p", namespace="n", uid="u", annotations={"run.oci/x": "pod", "other/y": "1"}
+    sandbox_id=SandboxId("a" * 64), name="p", namespace="n", uid="u", annotations={"run.oci/x": "pod", "other/y": "1"}
 )
 
 
 def request(memory: int = 0, **annotations: str) -> CreateRequest:
     return CreateRequest(
-        container=ContainerId("c" * 64), sandbox=POD.sandbox, name="box", attempt=0, image=ImageConfig(),
+        container_id=ContainerId("c" * 64), sandbox_id=POD.sandbox_id, name="box", attempt=0, image=ImageConfig(),
         image_name="i", image_ref="i", resources=Resources(memory_limit_in_bytes=memory), annotations=annotations,
     )  # fmt: skip
 

@@ -10,10 +10,10 @@ from kernel.ids import ContainerId, SandboxId
 from services.runtime.spec import oci_mounts
 from services.runtime.spec.oci_mounts import OciMount, Sources
 
-POD = PodRequest(sandbox=SandboxId("a" * 64), name="pod", namespace="ns", uid="u")
+POD = PodRequest(sandbox_id=SandboxId("a" * 64), name="pod", namespace="ns", uid="u")
 REQUEST = CreateRequest(
-    container=ContainerId("c" * 64), sandbox=POD.sandbox, name="box", attempt=0, image=ImageConfig(), image_name="box",
-    image_ref="box",
+    container_id=ContainerId("c" * 64), sandbox_id=POD.sandbox_id, name="box", attempt=0, image=ImageConfig(),
+    image_name="box", image_ref="box",
 )  # fmt: skip
 PLAIN = Security()
 

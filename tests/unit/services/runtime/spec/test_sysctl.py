@@ -9,7 +9,7 @@ from services.runtime.spec.sysctl import check
 
 
 def pod(sysctls: dict[str, str], **fields: object) -> PodRequest:
-    return PodRequest(sandbox=SandboxId("a" * 64), name="n", namespace="s", uid="u", sysctls=sysctls, **fields)  # type: ignore[arg-type]
+    return PodRequest(sandbox_id=SandboxId("a" * 64), name="n", namespace="s", uid="u", sysctls=sysctls, **fields)  # type: ignore[arg-type]
 
 
 def test_keys_of_the_pods_namespaces() -> None:

@@ -20,20 +20,21 @@ SPEC: user_namespace_spec.Spec = {"mounts": [TTY, SYS], "linux": {"namespaces": 
 def pod(length: int = 65536, network: NamespaceMode = NamespaceMode.POD, **fields: NamespaceMode) -> PodRequest:
     ids = IdRange(container_id=0, host_id=100000, length=length)
     return PodRequest(
-        sandbox=SANDBOX, name="n", namespace="s", uid="u", user_namespace=IdMap(uids=ids, gids=ids), network=network,
+        sandbox_id=SANDBOX, name="n", namespace="s", uid="u", user_namespace=IdMap(uids=ids, gids=ids), network=network,
         **fields,
     )  # fmt: skip
 
 
 def request(**fields: object) -> CreateRequest:
     return CreateRequest(
-        container=ContainerId("2" * 64), sandbox=SANDBOX, name="c", attempt=0, image=ImageConfig(), image_name="i",
+        container_id=ContainerId("2" * 64), sandbox_id=SANDBOX, name="c", attempt=0, image=ImageConfig(),
+        image_name="i",
         image_ref="r", **fields,
     )  # type: ignore[arg-type]  # fmt: skip
 
 
 def test_nothing_changes_without_one() -> None:
-    plain = PodRequest(sandbox=SANDBOX, name="n", namespace="s", uid="u")
+    plain = PodRequest(sandbox_id=SANDBOX, name="n", namespace="s", uid="u")
     assert user_namespace_spec.apply(SPEC, plain, "/pin") is SPEC
     user_namespace_spec.check_pod(plain)
     user_namespace_spec.check(plain, request(), User(uid=99999, gid=0, supplemental_groups=()))

@@ -43,8 +43,8 @@ def test_a_pod_is_read_with_its_containers(unified: Path, tmp_path: Path) -> Non
     found = reader(unified, tmp_path).read([place()], detail=False)
     (pod,) = found.pods
     (container,) = pod.containers
-    assert (pod.sandbox, pod.usage.memory, pod.processes, pod.interfaces) == (POD, 8192, 3, None)
-    assert (container.container, container.usage.memory, container.processes) == (CONTAINER, 4096, 2)
+    assert (pod.sandbox_id, pod.usage.memory, pod.processes, pod.interfaces) == (POD, 8192, 3, None)
+    assert (container.container_id, container.usage.memory, container.processes) == (CONTAINER, 4096, 2)
     assert container.detail is None
     assert found.writable_layers is None
 

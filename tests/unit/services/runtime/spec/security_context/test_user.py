@@ -14,7 +14,7 @@ GROUP = b"root:x:0:\nweb:x:34:\nlog:x:44:other,web\nbad:x:x:web\nmail:x:55:web\n
 
 def request(user: str = "", **fields: object) -> CreateRequest:
     return CreateRequest(
-        container=ContainerId("c" * 64), sandbox=SandboxId("a" * 64), name="n", attempt=0,
+        container_id=ContainerId("c" * 64), sandbox_id=SandboxId("a" * 64), name="n", attempt=0,
         image=ImageConfig(user=user), image_name="box", image_ref="box", passwd=PASSWD, group=GROUP,
         security=Security(**fields),  # type: ignore[arg-type]
     )  # fmt: skip
