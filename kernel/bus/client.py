@@ -27,7 +27,7 @@ from kernel.bus.envelope import (
     pack,
     unpack_for_caller,
 )
-from kernel.contracts.contract import HELLO, Contract, Message, Method
+from kernel.contracts.definition import HELLO, Contract, Message, Method
 from kernel.errors import CrispError, DeadlineExceeded, InvalidInput, Unavailable
 from kernel.host.aio import Deadline
 from kernel.log import TRACE

@@ -30,7 +30,7 @@ from kernel.bus.envelope import (
     unpack_for_worker,
 )
 from kernel.config.sections import Config
-from kernel.contracts.contract import HELLO, Contract, Hello, Message, Method
+from kernel.contracts.definition import HELLO, Contract, Hello, Message, Method
 from kernel.errors import CrispError, DeadlineExceeded, Internal, InvalidInput, NotFound
 from kernel.host.aio import FAILURES, Deadline, Spawned, Tasks, report_lost_errors, wait_until_ended
 from kernel.log import TRACE

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import grpc
 
     from kernel.config.paths import Paths
-    from kernel.contracts.contract import Contract, Message, Method
+    from kernel.contracts.definition import Contract, Message, Method
     from kernel.cri.generated.cri_pb2_grpc import ImageServiceStub, RuntimeServiceStub
     from kernel.cri.generated.node_pb2_grpc import NodeStub
 

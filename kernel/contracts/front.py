@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from kernel.contracts.contract import Contract
+from kernel.contracts.definition import Contract
 
 CONTRACT = Contract("front")

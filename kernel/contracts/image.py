@@ -11,7 +11,7 @@ registry names its host and the reason.
 
 from __future__ import annotations
 
-from kernel.contracts.contract import Contract, Message, Method, Nothing
+from kernel.contracts.definition import Contract, Message, Method, Nothing
 from kernel.contracts.oci import Auth, Descriptor, Signature
 from kernel.ids import Digest
 

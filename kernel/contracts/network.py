@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from kernel.contracts.contract import Contract, Message, Method, Nothing
+from kernel.contracts.definition import Contract, Message, Method, Nothing
 from kernel.ids import SandboxId, SessionId
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from kernel.contracts.contract import Message
+from kernel.contracts.definition import Message
 from kernel.ids import DiffId, Digest
 
 MASKED_PATHS = (

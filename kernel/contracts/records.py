@@ -10,7 +10,7 @@ import enum
 
 import msgspec
 
-from kernel.contracts.contract import Message
+from kernel.contracts.definition import Message
 from kernel.contracts.oci import ImageConfig, Signature
 from kernel.ids import ContainerId, DiffId, Digest, ImageId, SandboxId
 

@@ -7,7 +7,7 @@ since 1970.
 
 from __future__ import annotations
 
-from kernel.contracts.contract import Message
+from kernel.contracts.definition import Message
 from kernel.ids import ContainerId, SandboxId
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import enum
 
-from kernel.contracts.contract import Contract, Message, Method, Nothing
+from kernel.contracts.definition import Contract, Message, Method, Nothing
 from kernel.contracts.oci import IdMap, Layer, Signature
 from kernel.ids import ContainerId, DiffId, Digest, SandboxId
 

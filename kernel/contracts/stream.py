@@ -13,7 +13,7 @@ import enum
 
 import msgspec
 
-from kernel.contracts.contract import Contract, Message, Method, Nothing
+from kernel.contracts.definition import Contract, Message, Method, Nothing
 from kernel.errors import InvalidInput
 from kernel.ids import SessionId
 

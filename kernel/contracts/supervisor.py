@@ -5,7 +5,7 @@ The front calls it for the state, the command line for the workers.
 
 from __future__ import annotations
 
-from kernel.contracts.contract import Contract, Message, Method, Nothing
+from kernel.contracts.definition import Contract, Message, Method, Nothing
 from kernel.contracts.records import Container, Exit, Gone, Image, Intent, Sandbox
 from kernel.ids import ContainerId, ImageId, SandboxId
 

@@ -17,7 +17,7 @@ from google.protobuf.message import Message
 
 from kernel.bus.client import Client
 from kernel.config.sections import Config
-from kernel.contracts.contract import Nothing
+from kernel.contracts.definition import Nothing
 from kernel.contracts.records import Container, Image, Sandbox
 from kernel.contracts.runtime import PLATFORM, Platform
 from kernel.front.memory.image_memory import ImageMemory

@@ -15,7 +15,7 @@ from typing import cast
 from msgspec.structs import replace
 
 from kernel.contracts import runtime
-from kernel.contracts.contract import Message, Nothing
+from kernel.contracts.definition import Message, Nothing
 from kernel.contracts.records import Container, ContainerState, Sandbox, SandboxState
 from kernel.contracts.supervisor import Commit
 from kernel.errors import Unavailable

@@ -15,7 +15,7 @@ import time
 
 import msgspec
 
-from kernel.contracts.contract import Nothing
+from kernel.contracts.definition import Nothing
 from kernel.contracts.records import IntentKind
 from kernel.contracts.supervisor import LOAD, Commit
 from kernel.errors import CrispError

@@ -13,7 +13,7 @@ from contextlib import aclosing
 from typing import cast
 
 from kernel.contracts import network, runtime, supervisor
-from kernel.contracts.contract import Message, Nothing
+from kernel.contracts.definition import Message, Nothing
 from kernel.errors import CrispError
 from kernel.front import facts, flows
 from kernel.front.context import Front

@@ -15,7 +15,7 @@ from contextlib import suppress
 
 from kernel.bus.worker import Call
 from kernel.config.sections import Config
-from kernel.contracts.contract import Nothing
+from kernel.contracts.definition import Nothing
 from kernel.contracts.stream import Dial, Ended, Expected, ExpectRequest, Kind, Opened, Passed, RefuseRequest, Waiting
 from kernel.errors import InvalidInput
 from kernel.host import fdpass

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 
 from kernel.bus.client import Client
-from kernel.contracts.contract import HELLO, Hello, Nothing
+from kernel.contracts.definition import HELLO, Hello, Nothing
 from kernel.errors import CrispError
 from kernel.host import proc
 from kernel.host.aio import Deadline, Tasks

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from kernel.bus.worker import Call
-from kernel.contracts.contract import Nothing
+from kernel.contracts.definition import Nothing
 from kernel.contracts.supervisor import Commit, Reloaded, Restarted, RestartRequest, Snapshot, Workers, WorkerStatus
 from kernel.errors import DeadlineExceeded
 from kernel.host import proc

@@ -25,7 +25,7 @@ from kernel.bus.client import Client
 from kernel.config import reading as configuration
 from kernel.config.sections import Config
 from kernel.contracts import runtime
-from kernel.contracts.contract import Contract, Message, Nothing
+from kernel.contracts.definition import Contract, Message, Nothing
 from kernel.contracts.records import Exit
 from kernel.contracts.supervisor import Health, Reloaded
 from kernel.errors import CrispError, NotFound, from_os

@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING
 
 from kernel.config.sections import Config
-from kernel.contracts.contract import Nothing
+from kernel.contracts.definition import Nothing
 from kernel.contracts.image import (
     FETCH,
     LOAD,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from kernel.bus.worker import Call
 from kernel.config.sections import Config
-from kernel.contracts.contract import Nothing
+from kernel.contracts.definition import Nothing
 from kernel.contracts.network import (
     Attached,
     AttachRequest,

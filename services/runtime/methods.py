@@ -14,7 +14,7 @@ from functools import partial
 from kernel.bus.worker import Call
 from kernel.config.sections import Config
 from kernel.contracts import runtime as contract
-from kernel.contracts.contract import Nothing
+from kernel.contracts.definition import Nothing
 from kernel.contracts.oci import IdMap
 from kernel.contracts.runtime import (
     ContainerRequest,

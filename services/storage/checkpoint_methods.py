@@ -11,7 +11,7 @@ from kernel import ids
 from kernel.bus.worker import Call
 from kernel.config.sections import Config
 from kernel.contracts import storage
-from kernel.contracts.contract import Nothing
+from kernel.contracts.definition import Nothing
 from kernel.contracts.storage import Checkpoint, ContainerRequest, Descriptions, RestoreRequest
 from kernel.errors import FailedPrecondition
 from kernel.host.aio import Deadline, Joins, KeyedLock, Tasks

@@ -15,7 +15,7 @@ from pathlib import Path
 from kernel import ids
 from kernel.bus.worker import Call
 from kernel.config.sections import Config
-from kernel.contracts.contract import Nothing
+from kernel.contracts.definition import Nothing
 from kernel.contracts.storage import ContainerRequest, Mounted, MountRequest, Usage
 from kernel.errors import NotFound
 from kernel.host.aio import Joins, KeyedLock, Tasks, result_of

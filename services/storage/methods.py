@@ -12,7 +12,7 @@ import asyncio
 
 from kernel.bus.worker import Call
 from kernel.config.sections import Config
-from kernel.contracts.contract import Nothing
+from kernel.contracts.definition import Nothing
 from kernel.contracts.storage import FsInfo, Inventory, JudgeRequest
 from kernel.host.aio import Joins, Tasks
 from services.storage.checkpoint_methods import CheckpointMethods

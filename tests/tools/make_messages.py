@@ -20,7 +20,7 @@ from pathlib import Path
 
 import msgspec
 
-from kernel.contracts.contract import HELLO, Contract, Message, Method
+from kernel.contracts.definition import HELLO, Contract, Message, Method
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "messages.md"

@@ -16,7 +16,7 @@ from kernel.cli.context import Session
 from kernel.cli.exits import Exit
 from kernel.cli.usage import pods, processes, rows, screen
 from kernel.cli.usage.view import POD_COLUMNS, PROCESS_COLUMNS, View
-from kernel.contracts.contract import Nothing
+from kernel.contracts.definition import Nothing
 from kernel.contracts.supervisor import WORKERS
 from kernel.cri.generated import cri_pb2
 from kernel.errors import CrispError

@@ -16,7 +16,7 @@ from kernel.cli.context import Session
 from kernel.cli.exits import Exit
 from kernel.cli.output import Column, Row, duration, size, state_style
 from kernel.cli.usage.processes import figures
-from kernel.contracts.contract import Nothing
+from kernel.contracts.definition import Nothing
 from kernel.contracts.supervisor import RELOAD, RESTART, SHUTDOWN, WORKERS, RestartRequest, WorkerStatus
 from kernel.errors import CrispError, DeadlineExceeded
 from kernel.supervisor.privileges.workers import CAPABILITIES

@@ -16,7 +16,7 @@ ResourceExhausted.
 
 from __future__ import annotations
 
-from kernel.contracts.contract import Contract
+from kernel.contracts.definition import Contract
 from kernel.contracts.runtime.containers import (
     CREATE,
     DUMP,

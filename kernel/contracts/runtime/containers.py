@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from kernel.contracts.contract import Message, Method, Nothing
+from kernel.contracts.definition import Message, Method, Nothing
 from kernel.contracts.oci import IdMap, ImageConfig
 from kernel.contracts.runtime.pods import NamespaceMode, Resources, SelinuxOptions
 from kernel.ids import ContainerId, SandboxId

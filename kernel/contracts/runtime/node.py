@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from kernel.contracts.contract import Message, Method, Nothing
+from kernel.contracts.definition import Message, Method, Nothing
 from kernel.contracts.oci import Auth
 from kernel.contracts.stats import Stats, StatsRequest
 from kernel.ids import ContainerId, SandboxId

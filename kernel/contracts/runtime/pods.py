@@ -6,7 +6,7 @@ import enum
 
 import msgspec
 
-from kernel.contracts.contract import Message, Method, Nothing
+from kernel.contracts.definition import Message, Method, Nothing
 from kernel.contracts.oci import IdMap
 from kernel.ids import SandboxId
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kernel.contracts.contract import Message, Method, Nothing
+from kernel.contracts.definition import Message, Method, Nothing
 from kernel.ids import ContainerId, SessionId
 
 

@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 
 from kernel.contracts import storage
-from kernel.contracts.contract import Nothing
+from kernel.contracts.definition import Nothing
 from kernel.cri.generated import cri_pb2
 from kernel.errors import CrispError
 from kernel.front.context import Call, Front

@@ -13,7 +13,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, field
 
 from kernel.contracts import image, storage
-from kernel.contracts.contract import Message, Nothing
+from kernel.contracts.definition import Message, Nothing
 from kernel.contracts.oci import Auth, Descriptor, Layer, Signature
 from kernel.contracts.records import Image, Intent, IntentKind
 from kernel.contracts.storage import Usage

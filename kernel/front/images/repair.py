@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 
 from kernel.contracts import storage
-from kernel.contracts.contract import Nothing
+from kernel.contracts.definition import Nothing
 from kernel.contracts.records import Image
 from kernel.contracts.storage import Checked, LayerState
 from kernel.errors import CrispError, FailedPrecondition

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
 from kernel.contracts import supervisor
-from kernel.contracts.contract import Method, Nothing
+from kernel.contracts.definition import Method, Nothing
 from kernel.contracts.network import Readiness
 from kernel.contracts.records import (
     Container,

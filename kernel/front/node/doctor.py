@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from kernel.contracts import image, network, runtime, storage
-from kernel.contracts.contract import Nothing
+from kernel.contracts.definition import Nothing
 from kernel.contracts.records import IntentKind
 from kernel.errors import CrispError
 from kernel.front import facts

@@ -15,7 +15,7 @@ import logging
 from functools import partial
 
 from kernel.contracts import network, runtime, stream
-from kernel.contracts.contract import Message, Nothing
+from kernel.contracts.definition import Message, Nothing
 from kernel.contracts.stream import Dial, Ended, Kind, Opened, RefuseRequest, Waiting
 from kernel.errors import CrispError, FailedPrecondition
 from kernel.front import watches

@@ -103,6 +103,13 @@ class TokenServer:
             return challenge.token(response.read(_TOKEN_LIMIT))
         except challenge.BadToken as error:
             raise Unavailable(f"registry {url.origin}: {self._what}: token server: {error}") from error
+        except Unavailable as error:
+            if url.origin == self._home:
+                raise
+            server = error.message.removeprefix("registry ")
+            raise Unavailable(
+                f"registry {self._home}: {self._what}: its token server {server}", hint=error.hint
+            ) from error.__cause__
 
 
 def basic(auth: Auth) -> str:

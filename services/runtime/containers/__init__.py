@@ -7,5 +7,6 @@ Floor: below `methods` alone.
 - `launch`: its bundle written and its process created, through conmon
 - `start`: its process let run, or restored from a checkpoint
 - `update`: its limits changed while it runs
+- `monitors`: the cgroups of conmons, made and removed
 - `removal`: everything of it undone
 """

@@ -28,7 +28,7 @@ from services.runtime.containers import launch, monitors, plan, removal, start, 
 from services.runtime.context import Context
 from services.runtime.exits.container_ends import ContainerEnds
 from services.runtime.exits.stop import Stops
-from services.runtime.pods.pod import Pod
+from services.runtime.pods.pod_state import Pod
 from services.runtime.pods.pod_table import Pods
 from services.runtime.programs import conmon
 from services.runtime.programs.oci_runtime import OciRuntime

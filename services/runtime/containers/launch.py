@@ -18,7 +18,7 @@ from services.runtime.cgroups import limit_files
 from services.runtime.containers.plan import Plan
 from services.runtime.context import Context
 from services.runtime.namespaces import mapped_mounts
-from services.runtime.pods.pod import Pod
+from services.runtime.pods.pod_state import Pod
 from services.runtime.programs import conmon, container_log
 from services.runtime.records.bundle import ContainerBundle, ContainerState
 

@@ -11,7 +11,7 @@ from services.runtime.cgroups import cgroup_path
 from services.runtime.cgroups.cgroup_path import PodCgroup
 from services.runtime.cgroups.cgroup_tree import Cgroups
 from services.runtime.cgroups.made_cgroups import MadeCgroups
-from services.runtime.pods.pod import Pod
+from services.runtime.pods.pod_state import Pod
 from services.runtime.programs import conmon
 from services.runtime.programs.oci_runtime import OciRuntime
 

@@ -22,7 +22,7 @@ from services.runtime.context import Context
 from services.runtime.exits import stop_signal
 from services.runtime.namespaces import declared_volumes, mapped_mounts, mount_sources, namespace_pins, slow_sources
 from services.runtime.node import devices, gather, host_support
-from services.runtime.pods.pod import Pod
+from services.runtime.pods.pod_state import Pod
 from services.runtime.pods.pod_table import Pods
 from services.runtime.programs.oci_runtime import OciRuntime
 from services.runtime.records.bundle import ContainerState

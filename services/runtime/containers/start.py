@@ -13,7 +13,7 @@ from kernel.errors import FailedPrecondition, Internal
 from kernel.host.aio import Deadline
 from services.runtime.checkpoints import restore
 from services.runtime.context import Context
-from services.runtime.pods.pod import Pod
+from services.runtime.pods.pod_state import Pod
 from services.runtime.programs import conmon
 from services.runtime.programs.oci_runtime import OciRuntime
 from services.runtime.records.container import Container

@@ -16,7 +16,7 @@ from services.runtime.context import Context
 from services.runtime.namespaces import namespace_pins
 from services.runtime.node import host_support
 from services.runtime.pods import limit, pod_request
-from services.runtime.pods.pod import Pod
+from services.runtime.pods.pod_state import Pod
 from services.runtime.records import bundle
 from services.runtime.records.bundle import PodBundle
 

@@ -17,7 +17,7 @@ from kernel.errors import Internal
 from kernel.host import files, pidfd, process
 from kernel.host.aio import Deadline
 from services.runtime.context import Context
-from services.runtime.pods.pod import Pod
+from services.runtime.pods.pod_state import Pod
 from services.runtime.programs import oci_runtime
 from services.runtime.programs.oci_runtime import OciRuntime
 from services.runtime.spec import mapping, user_namespace_spec

@@ -21,7 +21,7 @@ from services.runtime.cgroups.made_cgroups import MadeCgroups
 from services.runtime.context import Context
 from services.runtime.namespaces import user_namespace
 from services.runtime.pods import limit, parts, pause, pod_request
-from services.runtime.pods.pod import Pod
+from services.runtime.pods.pod_state import Pod
 from services.runtime.programs.oci_runtime import OciRuntime
 from services.runtime.records import bundle
 from services.runtime.records.bundle import PodBundle, PodRecord

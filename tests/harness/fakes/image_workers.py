@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from kernel.config.sections import Config, ImageSection
 from kernel.contracts import image, storage
-from kernel.contracts.contract import Message, Method, Nothing
+from kernel.contracts.definition import Message, Method, Nothing
 from kernel.contracts.oci import Descriptor, Signature
 from kernel.contracts.supervisor import Commit
 from kernel.cri.generated import cri_pb2

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from kernel.bus.client import Client
 from kernel.config.sections import Config
 from kernel.contracts import network, runtime, storage, stream
-from kernel.contracts.contract import Message, Method, Nothing
+from kernel.contracts.definition import Message, Method, Nothing
 from kernel.contracts.oci import ImageConfig
 from kernel.contracts.records import Image, ImageLayer
 from kernel.contracts.supervisor import Commit

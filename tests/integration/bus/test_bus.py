@@ -14,7 +14,7 @@ import zmq.asyncio
 from kernel.bus.client import Client
 from kernel.bus.envelope import MARK
 from kernel.bus.worker import Call, Server
-from kernel.contracts.contract import HELLO, Contract, Message, Method, Nothing
+from kernel.contracts.definition import HELLO, Contract, Message, Method, Nothing
 from kernel.errors import DeadlineExceeded, Internal, NotFound, Unavailable
 from kernel.host.aio import Deadline, Tasks, report_lost_errors
 

@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from deploy.demo_image import Image, Layer, digest, image
 from kernel.config.sections import Config, ImageSection
-from kernel.contracts.contract import Message
+from kernel.contracts.definition import Message
 from kernel.contracts.image import FetchRequest, Progress, Resolved, ResolveRequest, SignaturesRequest
 from kernel.contracts.oci import Auth, Descriptor, Signature
 from kernel.host.aio import Deadline

@@ -13,7 +13,7 @@ from deploy.demo_image import Image, digest
 from kernel.bus.client import Client
 from kernel.bus.worker import Server
 from kernel.contracts import image as contract
-from kernel.contracts.contract import Nothing
+from kernel.contracts.definition import Nothing
 from kernel.contracts.image import DropRequest, FetchRequest, KeepRequest, Progress, ResolveRequest
 from kernel.contracts.oci import Descriptor
 from kernel.errors import (

@@ -23,7 +23,7 @@ import pytest
 import pytest_asyncio
 
 from kernel.config.sections import Config, NetworkSection
-from kernel.contracts.contract import Message
+from kernel.contracts.definition import Message
 from kernel.contracts.network import Attached, AttachRequest, PortMapping, SandboxRequest
 from kernel.host import syscalls
 from kernel.host.aio import Deadline

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kernel.contracts.contract import Nothing
+from kernel.contracts.definition import Nothing
 from kernel.errors import Internal
 from kernel.ids import SandboxId
 from services.network.links import netns

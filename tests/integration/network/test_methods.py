@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from kernel.bus import worker
-from kernel.contracts.contract import Nothing
+from kernel.contracts.definition import Nothing
 from kernel.contracts.network import CONTRACT, PortMapping, Readiness
 from kernel.errors import DeadlineExceeded, FailedPrecondition, Internal, InvalidInput
 from kernel.host import aio

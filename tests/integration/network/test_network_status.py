@@ -7,7 +7,7 @@ import asyncio
 import msgspec
 import pytest
 
-from kernel.contracts.contract import Nothing
+from kernel.contracts.definition import Nothing
 from kernel.contracts.network import Readiness
 from kernel.ids import SandboxId
 from services.network import methods

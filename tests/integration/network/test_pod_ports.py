@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from kernel.contracts.contract import Nothing
+from kernel.contracts.definition import Nothing
 from kernel.errors import AlreadyExists, Internal, InvalidInput
 from kernel.ids import SandboxId, new_id
 from services.network import methods

@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from kernel.config.sections import Config, Handler, RuntimeSection
-from kernel.contracts.contract import Message, Nothing
+from kernel.contracts.definition import Message, Nothing
 from kernel.contracts.oci import ImageConfig
 from kernel.contracts.runtime import (
     Changed,

@@ -10,7 +10,7 @@ import sys
 import msgspec
 import pytest
 
-from kernel.contracts.contract import Nothing
+from kernel.contracts.definition import Nothing
 from kernel.contracts.runtime import Changed, Facts, SandboxRequest
 from kernel.host import pidfd
 from kernel.host.pidfd import identify

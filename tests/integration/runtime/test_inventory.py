@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kernel.contracts.contract import Nothing
+from kernel.contracts.definition import Nothing
 from tests.integration.runtime.conftest import Node
 
 

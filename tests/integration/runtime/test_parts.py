@@ -7,7 +7,7 @@ from pathlib import Path
 from kernel.contracts.runtime import PodRequest, SandboxRequest
 from kernel.ids import SandboxId, new_id
 from services.runtime.pods import parts
-from services.runtime.pods.pod import Pod
+from services.runtime.pods.pod_state import Pod
 from services.runtime.records.bundle import PodBundle, PodRecord
 from tests.integration.runtime.conftest import Node
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kernel.contracts.contract import Nothing
+from kernel.contracts.definition import Nothing
 from tests.integration.runtime.conftest import Node
 
 

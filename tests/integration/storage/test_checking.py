@@ -8,7 +8,7 @@ import os
 import msgspec
 import pytest
 
-from kernel.contracts.contract import Nothing
+from kernel.contracts.definition import Nothing
 from kernel.contracts.storage import Checked, CheckRequest, ContainerRequest, LayerState, MountRequest
 from kernel.errors import Corrupt, Internal, NotFound
 from kernel.host.aio import Deadline

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kernel.config.sections import Config
-from kernel.contracts.contract import Nothing
+from kernel.contracts.definition import Nothing
 from kernel.errors import CrispError, ResourceExhausted
 from services.storage.layers.layer_store import LayerStore
 from services.storage.methods import create

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 import zstandard
 
-from kernel.contracts.contract import Nothing
+from kernel.contracts.definition import Nothing
 from kernel.contracts.oci import Descriptor, Layer
 from kernel.contracts.storage import LayerRequest
 from kernel.errors import Corrupt, CrispError, NotFound, ResourceExhausted

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 from pathlib import Path
 
-from kernel.contracts.contract import Nothing
+from kernel.contracts.definition import Nothing
 from kernel.contracts.storage import CONTRACT, ContainerRequest
 from kernel.host.aio import Deadline
 from services.storage.methods import create

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kernel.config.sections import Config, StorageSection
-from kernel.contracts.contract import Nothing
+from kernel.contracts.definition import Nothing
 from kernel.contracts.storage import ContainerRequest
 from kernel.errors import FailedPrecondition
 from kernel.host import syscalls

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kernel.contracts.contract import Nothing
+from kernel.contracts.definition import Nothing
 from kernel.contracts.storage import ContainerRequest, LayerRequest, MountRequest
 from kernel.errors import FailedPrecondition, NotFound
 from kernel.host import syscalls

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from kernel.contracts.contract import Nothing
+from kernel.contracts.definition import Nothing
 from kernel.contracts.oci import IdMap, IdRange
 from kernel.contracts.storage import ContainerRequest, MountRequest
 from kernel.ids import ContainerId, DiffId, new_id

@@ -13,7 +13,7 @@ import pytest
 from kernel.bus.client import Client
 from kernel.config import reading as configuration
 from kernel.contracts import supervisor as contract
-from kernel.contracts.contract import Nothing
+from kernel.contracts.definition import Nothing
 from kernel.contracts.supervisor import WorkerStatus
 from kernel.errors import CrispError
 from kernel.host.aio import Deadline

@@ -12,7 +12,7 @@ import pytest
 
 from kernel.bus.client import Client
 from kernel.contracts import supervisor as contract
-from kernel.contracts.contract import HELLO, Contract, Nothing
+from kernel.contracts.definition import HELLO, Contract, Nothing
 from kernel.contracts.supervisor import Health, RestartRequest
 from kernel.errors import NotFound
 from kernel.host.aio import Deadline

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from kernel.config.sections import Config, ImageSection
 from kernel.contracts import image, storage
-from kernel.contracts.contract import Message, Nothing
+from kernel.contracts.definition import Message, Nothing
 from kernel.contracts.records import Image
 from kernel.cri.generated import cri_pb2
 from kernel.errors import Corrupt, CrispError, Untrusted

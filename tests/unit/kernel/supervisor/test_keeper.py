@@ -13,7 +13,7 @@ from typing import cast
 import pytest
 
 from kernel.bus.client import Client
-from kernel.contracts.contract import Hello
+from kernel.contracts.definition import Hello
 from kernel.errors import Internal, Unavailable
 from kernel.host.aio import Deadline, Tasks
 from kernel.supervisor.keeper import Keeper

@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 
 from kernel.bus.worker import Call, handlers
-from kernel.contracts.contract import Nothing
+from kernel.contracts.definition import Nothing
 from kernel.contracts.records import Exit
 from kernel.contracts.supervisor import CONTRACT, Commit
 from kernel.state.store import Store

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from kernel.contracts import runtime
-from kernel.contracts.contract import Message, Nothing
+from kernel.contracts.definition import Message, Nothing
 from kernel.cri.generated import cri_pb2 as cri
 from kernel.errors import CrispError, FailedPrecondition, Internal, InvalidInput, Unavailable
 from kernel.front.containers import checkpoint

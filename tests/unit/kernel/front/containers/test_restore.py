@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from kernel.contracts import runtime, storage
-from kernel.contracts.contract import Message
+from kernel.contracts.definition import Message
 from kernel.contracts.supervisor import Commit
 from kernel.errors import FailedPrecondition, Internal, InvalidInput, NotFound, PermissionDenied
 from kernel.front import recovery

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from kernel.contracts import storage
-from kernel.contracts.contract import Message
+from kernel.contracts.definition import Message
 from kernel.contracts.oci import ImageConfig, Signature
 from kernel.contracts.records import Image
 from kernel.cri.generated import cri_pb2

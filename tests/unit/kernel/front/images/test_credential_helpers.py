@@ -7,7 +7,7 @@ from msgspec import structs
 
 from kernel.config.sections import Config, ImageSection
 from kernel.contracts import image, runtime
-from kernel.contracts.contract import Message
+from kernel.contracts.definition import Message
 from kernel.contracts.oci import Auth
 from kernel.cri.generated import cri_pb2
 from kernel.errors import Corrupt

@@ -8,7 +8,7 @@ import pytest
 
 from kernel.bus.client import Client
 from kernel.contracts import image, network, runtime, storage
-from kernel.contracts.contract import Message, Method, Nothing
+from kernel.contracts.definition import Message, Method, Nothing
 from kernel.contracts.records import IntentKind
 from kernel.contracts.supervisor import Commit
 from kernel.errors import Unavailable

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from kernel.contracts.contract import Message
+from kernel.contracts.definition import Message
 from kernel.contracts.stats import CgroupUsage, ContainerUsage, Detail, PodUsage, Stats, StatsRequest
 from kernel.contracts.storage import ContainerRequest, Usage
 from kernel.cri.generated import cri_pb2 as cri

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kernel.config.sections import Config, ImageSection, StreamSection
-from kernel.contracts.contract import Contract
+from kernel.contracts.definition import Contract
 from kernel.errors import NotFound
 from kernel.supervisor.privileges import workers
 from kernel.supervisor.privileges.workers import (

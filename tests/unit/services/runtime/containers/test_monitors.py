@@ -9,7 +9,7 @@ from services.runtime.cgroups.cgroup_tree import Cgroups
 from services.runtime.cgroups.hierarchies import Hierarchies
 from services.runtime.cgroups.made_cgroups import MadeCgroups
 from services.runtime.containers import monitors
-from services.runtime.pods.pod import Pod
+from services.runtime.pods.pod_state import Pod
 from services.runtime.programs.oci_runtime import OciRuntime
 from services.runtime.records.bundle import PodBundle, PodRecord
 

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from kernel.contracts import front, image, network, records, runtime, storage, stream, supervisor
-from kernel.contracts.contract import Contract, Message, Method
+from kernel.contracts.definition import Contract, Message, Method
 
 CONTRACTS = [module.CONTRACT for module in (front, image, network, runtime, storage, stream, supervisor)]
 METHODS = [

@@ -9,7 +9,7 @@ from kernel.contracts.oci import IdMap, IdRange
 from kernel.contracts.runtime import NamespaceMode, PodRequest
 from kernel.host.pidfd import Identity
 from kernel.ids import SandboxId
-from services.runtime.pods.pod import Pod
+from services.runtime.pods.pod_state import Pod
 from services.runtime.records.bundle import PodBundle, PodRecord
 
 SANDBOX = SandboxId("a" * 64)
