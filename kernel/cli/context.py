@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 from kernel.cli.output import Output
 
 if TYPE_CHECKING:
-    from kernel.cli.connection import Daemon
+    from kernel.cli.daemon_client import Daemon
     from kernel.config.paths import Paths
     from kernel.config.sections import Config
 
 
 @dataclass
-class Session:
-    """What every command is given. The configuration is read and the daemon is connected to on first use."""
+class Context:
+    """What every command gets. The configuration is read, and the daemon connected to, on first use."""
 
     out: Output
     config_file: Path | None = None
@@ -32,12 +32,12 @@ class Session:
 
     @property
     def paths(self) -> Paths:
-        """Where everything lies."""
+        """The paths that follow from the configuration."""
         return self.config.paths
 
     @cached_property
     def daemon(self) -> Daemon:
-        """The front; `--socket` wins over the configuration."""
-        from kernel.cli.connection import Daemon
+        """The front. `--socket` has precedence over the configuration."""
+        from kernel.cli.daemon_client import Daemon
 
         return Daemon(self.socket or self.paths.socket)

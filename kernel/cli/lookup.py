@@ -1,6 +1,6 @@
-"""Which pod or container a person means: a whole id, the beginning of one, or a name.
+"""Which pod or container a text names: a whole id, the beginning of one, or a name.
 
-A name means the newest object that bears it and lives, else the newest; a beginning that fits several is refused.
+A name means the newest live object of that name, or else the newest. A beginning of several ids is refused.
 """
 
 from __future__ import annotations
@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kernel.cli.connection import Daemon
+from kernel.cli.daemon_client import Daemon
 from kernel.cri.generated import cri_pb2
 from kernel.errors import FailedPrecondition, InvalidInput, NotFound
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Named:
-    """A pod or container, as far as finding it goes."""
+    """What is needed to find a pod or container."""
 
     id: str
     name: str
@@ -23,11 +23,14 @@ class Named:
     created_at: int
     is_pod: bool
     pod: str = ""
-    """A container's pod."""
+    """The id of a container's pod; empty for a pod."""
 
 
 def pick(found: Sequence[Named], text: str, what: str, *, pods_first: bool = True) -> Named:
-    """The one that `text` means; NotFound, InvalidInput. `crisp run` gives a pod and its container one name."""
+    """Return the one that `text` names; NotFound if there is none, InvalidInput if it is the beginning of several ids.
+
+    `crisp run` gives a pod and its container the same name: `pods_first` decides which of them is meant.
+    """
     for one in found:
         if one.id == text:
             return one
@@ -43,7 +46,7 @@ def pick(found: Sequence[Named], text: str, what: str, *, pods_first: bool = Tru
 
 
 def pods(daemon: Daemon) -> list[Named]:
-    """All pods."""
+    """Return all pods."""
     reply = daemon.call(daemon.runtime.ListPodSandbox, cri_pb2.ListPodSandboxRequest())
     return [
         Named(
@@ -58,7 +61,7 @@ def pods(daemon: Daemon) -> list[Named]:
 
 
 def containers(daemon: Daemon) -> list[Named]:
-    """All containers."""
+    """Return all containers."""
     reply = daemon.call(daemon.runtime.ListContainers, cri_pb2.ListContainersRequest())
     return [
         Named(
@@ -74,12 +77,12 @@ def containers(daemon: Daemon) -> list[Named]:
 
 
 def container(daemon: Daemon, text: str) -> Named:
-    """A container by id or name, or the only one of a pod by the pod's."""
+    """Return a container by its id or name, or the only container of a pod by the pod's id or name."""
     return pick_container(containers(daemon), pods(daemon), text)
 
 
 def pick_container(all_containers: Sequence[Named], all_pods: Sequence[Named], text: str) -> Named:
-    """As `container`, among those given."""
+    """Return the same as `container`, out of these containers and pods."""
     try:
         return pick(all_containers, text, "container")
     except NotFound:

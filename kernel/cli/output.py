@@ -1,4 +1,4 @@
-"""What people and programs see: tables on a terminal, plain columns in a pipe, JSON where it was asked for.
+"""What people and programs see: tables on a terminal, plain columns in a pipe, JSON with `--json`.
 
 Names and messages come from images, pods and registries: a control character in one never reaches a terminal.
 """
@@ -29,14 +29,14 @@ def _no_style(_: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column: its title, the key of a row's value, and how people see it."""
+    """One column: its title, the key of a row's value, and how that is shown to people."""
 
     title: str
     key: str
     show: Callable[[object], str] = _text
     right: bool = False
     style: Callable[[object], str] = _no_style
-    """A colour for the value, on a terminal."""
+    """Returns a colour for the value, used on a terminal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Output:
     terminal: bool
 
     def table(self, columns: Sequence[Column], rows: Sequence[Row]) -> None:
-        """Rows as a list of objects, a table, or plain columns."""
+        """Write rows as a list of objects, a table, or plain columns."""
         if self.json:
             self.document(list(rows))
         elif self.terminal:
@@ -58,25 +58,25 @@ class Output:
             sys.stdout.write(plain(columns, rows))
 
     def document(self, value: object) -> None:
-        """A value as JSON."""
+        """Write a value as JSON."""
         sys.stdout.write(json.dumps(value, indent=2) + "\n")
 
     def line(self, text: str) -> None:
-        """One line of the answer."""
+        """Write one line of the answer."""
         sys.stdout.write(clean(text) + "\n")
 
     def note(self, text: str) -> None:
-        """A remark beside the answer."""
+        """Write a remark, which is not part of the answer."""
         sys.stderr.write(clean(text) + "\n")
 
 
 def clean(text: str) -> str:
-    """Text without control characters, which could drive the terminal."""
+    """Return a text without control characters, which could drive the terminal."""
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def plain(columns: Sequence[Column], rows: Sequence[Row]) -> str:
-    """Aligned columns without colours or borders, for awk and eyes."""
+    """Return aligned columns without colours or borders, for awk and eyes."""
     cells = [[column.title for column in columns]]
     cells += [[clean(column.show(row.get(column.key))) or "-" for column in columns] for row in rows]
     widths = [max(len(line[index]) for line in cells) for index in range(len(columns))]
@@ -109,12 +109,12 @@ def rich_table(columns: Sequence[Column], rows: Sequence[Row]) -> Table:
 
 
 def short_id(value: object) -> str:
-    """The beginning of an id, as the peers' tools cut it."""
+    """Return the beginning of an id, cut as other tools of the field do."""
     return short(_text(value).removeprefix("sha256:"))
 
 
 def size(value: object) -> str:
-    """Bytes for people, in powers of ten."""
+    """Return bytes for people, in powers of ten."""
     number = float(value) if isinstance(value, int | float) else 0.0
     for unit in ("B", "kB", "MB", "GB"):
         if number < 1000:
@@ -124,7 +124,7 @@ def size(value: object) -> str:
 
 
 def duration(value: object) -> str:
-    """Seconds for people: the largest unit that fits."""
+    """Return seconds for people, in the largest unit that fits."""
     seconds = int(value) if isinstance(value, int | float) else 0
     for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
         if seconds >= 2 * length:
@@ -133,7 +133,7 @@ def duration(value: object) -> str:
 
 
 def state_style(value: object) -> str:
-    """The colour of a state."""
+    """Return the colour of a state."""
     text = _text(value)
     if text in {"ready", "running", "ok"}:
         return "green"

@@ -19,7 +19,7 @@ _CONNECT_SECONDS = 10.0
 
 
 class SpdyClient:
-    """An upgraded connection."""
+    """One upgraded connection."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -28,7 +28,7 @@ class SpdyClient:
 
     @classmethod
     async def connect(cls, url: str, protocol: str, section: StreamSection) -> SpdyClient:
-        """Begin the session of a URL; Unavailable where the stream process does not take it."""
+        """Begin the session of a URL; Unavailable if the stream process refuses it or does not answer."""
         parts = urlsplit(url)
         tls = _trust(section) if parts.scheme == "https" else None
         try:
@@ -42,9 +42,9 @@ class SpdyClient:
                 )
                 head = await reader.readuntil(b"\r\n\r\n")
                 if not head.startswith(b"HTTP/1.1 101 "):
-                    said = (await reader.read(1000)).decode(errors="replace").strip()
+                    reason = (await reader.read(1000)).decode(errors="replace").strip()
                     writer.close()
-                    raise Unavailable(f"the stream process at {parts.netloc}: {said}")
+                    raise Unavailable(f"the stream process at {parts.netloc}: {reason}")
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
             raise Unavailable(
                 f"the stream process at {parts.netloc}: {str(error) or 'no answer'}", hint="see `crisp workers`"
@@ -54,13 +54,13 @@ class SpdyClient:
         return made
 
     def open(self, **headers: str) -> int:
-        """A new stream."""
+        """Make a stream and return its id."""
         stream, frame = self._spdy.open(headers)
         self._writer.write(frame)
         return stream
 
     async def send(self, stream: int, data: bytes, *, fin: bool = False) -> None:
-        """Bytes on a stream that is open still; waits while the server does not take them."""
+        """Send bytes on a stream, unless it has ended. Waits while the server does not take them."""
         if self._spdy.is_open(stream):
             self._writer.write(self._spdy.data(stream, len(data), fin=fin) + data)
             await self._writer.drain()
@@ -93,7 +93,7 @@ class SpdyClient:
             await self._writer.drain()
 
     def consumed(self, stream: int, size: int) -> None:
-        """A piece has gone where it belongs."""
+        """Note that `size` bytes of a stream are handled: the server may send as many more."""
         self._spdy.consumed(stream, size)
         self._flush()
 
@@ -107,7 +107,7 @@ class SpdyClient:
 
 
 def _trust(section: StreamSection) -> ssl.SSLContext:
-    """The server's certificate is known: it is in the configuration."""
+    """Return a context that trusts the server's certificate, which is in the configuration."""
     if section.tls_ca:
         raise FailedPrecondition(
             "the stream process takes only clients with a certificate (stream.tls_ca), and crisp has none",

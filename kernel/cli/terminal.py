@@ -1,4 +1,4 @@
-"""The terminal that crisp is used from: raw while a session has it, its size, and the keys that leave it."""
+"""The terminal that crisp runs on: raw during a session, its size, single keys, and the keys that leave a session."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 DETACH = b"\x10\x11"
-"""Ctrl-P Ctrl-Q."""
+"""Ctrl-P Ctrl-Q leaves a session."""
 
 
 @contextmanager
 def raw(fd: int) -> Iterator[None]:
-    """Every key goes through as it is, until the body ends."""
+    """Pass every key on as it is, until the body ends."""
     before = termios.tcgetattr(fd)
-    tty.setraw(fd, termios.TCSADRAIN)  # what was typed already counts
+    tty.setraw(fd, termios.TCSADRAIN)  # what was typed before is kept
     try:
         yield
     finally:
@@ -77,18 +77,18 @@ def split_keys(typed: bytes) -> list[str]:
 
 
 def size(fd: int) -> tuple[int, int]:
-    """Width and height."""
+    """Return width and height."""
     return tuple(os.get_terminal_size(fd))  # type: ignore[return-value]  # a tuple of two
 
 
 class DetachKeys:
-    """Looks for the keys that leave a session in what is typed. Pure."""
+    """Finds the keys that leave a session in what is typed. Pure."""
 
     def __init__(self) -> None:
         self._half = False
 
     def feed(self, typed: bytes) -> tuple[bytes, bool]:
-        """What goes through, and whether the keys were typed: then only what came before."""
+        """Return what is to be passed on, and whether the keys were typed: then only what came before them."""
         text = (DETACH[:1] if self._half else b"") + typed
         self._half = False
         before, found, _ = text.partition(DETACH)

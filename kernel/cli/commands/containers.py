@@ -8,11 +8,10 @@ import time
 from argparse import Namespace
 from pathlib import Path
 
-from kernel.cli import lookup
-from kernel.cli.commands import logs as log_files
+from kernel.cli import log_files, lookup
 from kernel.cli.commands import streaming
-from kernel.cli.context import Session
-from kernel.cli.exits import Exit
+from kernel.cli.context import Context
+from kernel.cli.exit_status import Exit
 from kernel.cli.output import Column, Row, duration, short_id, state_style
 from kernel.cri.generated import cri_pb2
 from kernel.errors import FailedPrecondition, NotFound
@@ -35,18 +34,18 @@ COLUMNS = (
 )
 
 
-def ps(session: Session, options: Namespace) -> Exit:
+def ps(context: Context, options: Namespace) -> Exit:
     """List containers: those that run, or all."""
-    daemon = session.daemon
+    daemon = context.daemon
     names = {pod.id: pod.name for pod in lookup.pods(daemon)}
     found = daemon.call(daemon.runtime.ListContainers, cri_pb2.ListContainersRequest()).containers
     shown = [one for one in found if options.all or one.state == cri_pb2.CONTAINER_RUNNING]
-    session.out.table(COLUMNS, [row(one, names.get(one.pod_sandbox_id, ""), time.time_ns()) for one in shown])
+    context.out.table(COLUMNS, [row(one, names.get(one.pod_sandbox_id, ""), time.time_ns()) for one in shown])
     return Exit.OK
 
 
 def row(container: cri_pb2.Container, pod_name: str, now: int) -> Row:
-    """A container as the table and JSON show it."""
+    """Return a container as the table and JSON show it."""
     return {
         "id": container.id,
         "name": container.metadata.name,
@@ -62,16 +61,16 @@ def row(container: cri_pb2.Container, pod_name: str, now: int) -> Row:
     }
 
 
-def execute(session: Session, options: Namespace) -> int:
+def execute(context: Context, options: Namespace) -> int:
     """Run a command in a container; the exit status is the command's."""
     if options.interactive or options.tty:
-        return streaming.execute(session, options)
-    daemon = session.daemon
+        return streaming.execute(context, options)
+    daemon = context.daemon
     found = lookup.container(daemon, options.container)
     request = cri_pb2.ExecSyncRequest(container_id=found.id, cmd=options.command, timeout=options.timeout)
     reply = daemon.call(daemon.runtime.ExecSync, request, options.timeout + 5 if options.timeout else 3600)
-    if session.out.json:
-        session.out.document(
+    if context.out.json:
+        context.out.document(
             {
                 "stdout": reply.stdout.decode(errors="replace"),
                 "stderr": reply.stderr.decode(errors="replace"),
@@ -85,35 +84,35 @@ def execute(session: Session, options: Namespace) -> int:
     return reply.exit_code
 
 
-def inspect(session: Session, options: Namespace) -> Exit:
-    """Show all that is known of a container, pod or image, as JSON; a container's with its OCI spec."""
+def inspect(context: Context, options: Namespace) -> Exit:
+    """Show all about a container, pod or image as JSON; of a container also its OCI specification."""
     from google.protobuf.json_format import MessageToDict
 
-    daemon = session.daemon
+    daemon = context.daemon
     reply: cri_pb2.ContainerStatusResponse | cri_pb2.PodSandboxStatusResponse | cri_pb2.ImageStatusResponse
     try:
         one = lookup.pick([*lookup.containers(daemon), *lookup.pods(daemon)], options.name, "object", pods_first=False)
     except NotFound:
-        asked_image = cri_pb2.ImageStatusRequest(image=cri_pb2.ImageSpec(image=options.name), verbose=True)
-        reply = daemon.call(daemon.images.ImageStatus, asked_image)
+        image_request = cri_pb2.ImageStatusRequest(image=cri_pb2.ImageSpec(image=options.name), verbose=True)
+        reply = daemon.call(daemon.images.ImageStatus, image_request)
         if not reply.HasField("image"):
             raise NotFound(f"no pod, container or image {options.name!r}") from None
     else:
         if one.is_pod:
-            asked_pod = cri_pb2.PodSandboxStatusRequest(pod_sandbox_id=one.id, verbose=True)
-            reply = daemon.call(daemon.runtime.PodSandboxStatus, asked_pod)
+            pod_request = cri_pb2.PodSandboxStatusRequest(pod_sandbox_id=one.id, verbose=True)
+            reply = daemon.call(daemon.runtime.PodSandboxStatus, pod_request)
         else:
-            asked = cri_pb2.ContainerStatusRequest(container_id=one.id, verbose=True)
-            reply = daemon.call(daemon.runtime.ContainerStatus, asked)
+            request = cri_pb2.ContainerStatusRequest(container_id=one.id, verbose=True)
+            reply = daemon.call(daemon.runtime.ContainerStatus, request)
     status = reply.image if isinstance(reply, cri_pb2.ImageStatusResponse) else reply.status
     document: dict[str, object] = {"status": MessageToDict(status, always_print_fields_with_no_presence=True)}
     document["info"] = _info(dict(reply.info))
-    session.out.document(document)
+    context.out.document(document)
     return Exit.OK
 
 
 def _info(info: dict[str, str]) -> object:
-    """The verbose info: a JSON text under the key `info`, as the peers give it; other keys as they are."""
+    """Return the verbose info: parsed, if it is one JSON text under the key `info`; else each key's value."""
     parsed: dict[str, object] = {}
     for key, value in info.items():
         try:
@@ -124,40 +123,40 @@ def _info(info: dict[str, str]) -> object:
     return inner if isinstance(inner, dict) and len(parsed) == 1 else parsed
 
 
-def logs(session: Session, options: Namespace) -> Exit:
+def logs(context: Context, options: Namespace) -> Exit:
     """Show a container's log: its stdout on stdout, its stderr on stderr."""
-    daemon = session.daemon
+    daemon = context.daemon
     found = lookup.container(daemon, options.container)
-    path = log_path(session, found.id)
+    path = log_path(context, found.id)
     printer = log_files.Printer(sys.stdout.buffer, sys.stderr.buffer, timestamps=options.timestamps)
     with log_files.Reader(path) as reader:
         entries = reader.read()
         printer.show(entries if options.tail is None else log_files.tail(entries, options.tail))
         if options.follow:
-            follow(session, found.id, reader, printer)
+            follow(context, found.id, reader, printer)
     return Exit.OK
 
 
-def log_path(session: Session, container: str) -> Path:
-    """Where the log of a container is."""
-    asked = cri_pb2.ContainerStatusRequest(container_id=container)
-    path = session.daemon.call(session.daemon.runtime.ContainerStatus, asked).status.log_path
+def log_path(context: Context, container_id: str) -> Path:
+    """Return the path of a container's log; FailedPrecondition if it has none."""
+    request = cri_pb2.ContainerStatusRequest(container_id=container_id)
+    path = context.daemon.call(context.daemon.runtime.ContainerStatus, request).status.log_path
     if not path:
-        raise FailedPrecondition(f"container {short(container)} has no log")
+        raise FailedPrecondition(f"container {short(container_id)} has no log")
     return Path(path)
 
 
-def follow(session: Session, container: str, reader: log_files.Reader, printer: log_files.Printer) -> int:
-    """Show what is logged until the container has ended; its exit code."""
+def follow(context: Context, container_id: str, reader: log_files.Reader, printer: log_files.Printer) -> int:
+    """Show what is logged until the container has ended, and return its exit code."""
     import threading
 
-    daemon = session.daemon
+    daemon = context.daemon
     pause = threading.Event()  # never set: only its waiting, which a signal ends
     while True:
-        # The status is asked before the log is read, so that the last words of one that has ended are read.
+        # The status is read before the log, so that the last output of a container that has ended is not missed.
         try:
             status = daemon.call(
-                daemon.runtime.ContainerStatus, cri_pb2.ContainerStatusRequest(container_id=container)
+                daemon.runtime.ContainerStatus, cri_pb2.ContainerStatusRequest(container_id=container_id)
             ).status
         except NotFound:
             return Exit.NOT_FOUND

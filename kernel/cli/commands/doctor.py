@@ -1,11 +1,11 @@
-"""`crisp doctor`: what the host holds without an owner."""
+"""`crisp doctor`: what is left on the host without an owner."""
 
 from __future__ import annotations
 
 from argparse import Namespace
 
-from kernel.cli.context import Session
-from kernel.cli.exits import Exit
+from kernel.cli.context import Context
+from kernel.cli.exit_status import Exit
 from kernel.cli.output import Column, Row
 from kernel.cri.generated import node_pb2
 
@@ -18,26 +18,26 @@ COLUMNS = (
 )
 
 
-def doctor(session: Session, options: Namespace) -> Exit:
-    """List it, and with --mend take it away."""
-    daemon = session.daemon
+def doctor(context: Context, options: Namespace) -> Exit:
+    """List what is left without an owner; with --mend remove it."""
+    daemon = context.daemon
     found = daemon.call(daemon.node.Doctor, node_pb2.DoctorRequest(mend=options.mend), _SECONDS).findings
     rows = [row(finding) for finding in found]
-    if found or session.out.json:
-        session.out.table(COLUMNS, rows)
+    if found or context.out.json:
+        context.out.table(COLUMNS, rows)
     else:
-        session.out.line("everything on this host has an owner")
+        context.out.line("everything on this host has an owner")
     for finding in found:
-        if finding.error and not session.out.json:
-            session.out.note(f"crisp: {finding.kind} {finding.id}: {finding.error}")
+        if finding.error and not context.out.json:
+            context.out.note(f"crisp: {finding.kind} {finding.id}: {finding.error}")
     left = [finding for finding in found if not finding.mended]
-    if left and not options.mend and not session.out.json:
-        session.out.note("`crisp doctor --mend` takes away what may be taken away")
+    if left and not options.mend and not context.out.json:
+        context.out.note("`crisp doctor --mend` removes what may be removed")
     return Exit.UNHEALTHY if left else Exit.OK
 
 
 def row(finding: node_pb2.Finding) -> Row:
-    """A finding as the table and JSON show it."""
+    """Return a finding as the table and JSON show it."""
     return {
         "kind": finding.kind,
         "id": finding.id,

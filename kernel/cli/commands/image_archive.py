@@ -1,7 +1,7 @@
 """Archives of images as `crisp image save` writes them: an OCI layout, or what `docker load` takes, as a tar stream.
 
-Every blob is hashed on its way in: what does not have its digest ends the archive. Layers are tars, or compressed as
-they came from a registry where only that is to be had.
+Every blob is hashed on its way in: a wrong digest ends the archive. Layers are tars, or compressed as they came from a
+registry if there is nothing else.
 """
 
 from __future__ import annotations
@@ -35,27 +35,27 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """An image as it goes into an archive."""
+    """What an archive holds of an image."""
 
     tags: tuple[str, ...]
     config: bytes
     layers: tuple[Part, ...]
     manifest: bytes = b""
-    """Its own; made anew where empty, for an OCI layout."""
+    """The image's own manifest; if it is empty, an OCI layout gets a new one."""
 
 
 class Archive(Protocol):
     """A kind of archive."""
 
     def layer(self, part: Part, source: BinaryIO) -> None:
-        """Add a layer; one that is there already is passed over."""
+        """Add a layer, unless the archive has it."""
 
     def close(self, images: Sequence[Saved]) -> None:
-        """Add what the images are, all of whose layers are there, and end the archive."""
+        """Add the documents of images, all of whose layers are in the archive, and end it."""
 
 
 class _Tar:
-    """A tar stream of blobs, each there once."""
+    """A tar stream that holds each blob once."""
 
     def __init__(self, out: BinaryIO) -> None:
         self._tar = tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT)  # noqa: SIM115  # see close
@@ -66,7 +66,7 @@ class _Tar:
         self._add(path, len(data), io.BytesIO(data))
 
     def blob(self, path: str, part: Part, source: BinaryIO) -> None:
-        """Add a blob. Corrupt where it is not what its digest says."""
+        """Add a blob; Corrupt if it does not have its digest or size."""
         hashed = _Hashed(source)
         self._add(path, part.size, hashed)
         if hashed.read(1):
@@ -75,7 +75,7 @@ class _Tar:
             raise Corrupt(f"blob {part.digest}: its bytes have digest {hashed.digest}")
 
     def has(self, path: str) -> bool:
-        """Whether a file is there."""
+        """Whether the stream has a file."""
         return path in self._there
 
     def close(self) -> None:
@@ -91,7 +91,7 @@ class _Tar:
         try:
             self._tar.addfile(info, source)  # type: ignore[arg-type]  # it only reads
         except OSError as error:
-            if error.errno is None:  # tarfile's own, of a source that ends too early
+            if error.errno is None:  # an error of tarfile itself: the source has ended too early
                 raise Corrupt(f"{path}: is shorter than {size} bytes") from error
             raise
 
@@ -114,7 +114,7 @@ class _Hashed:
 
 
 class OciLayout:
-    """image-spec, image-layout.md."""
+    """An OCI layout (image-spec, image-layout.md)."""
 
     def __init__(self, out: BinaryIO) -> None:
         self._tar = _Tar(out)
@@ -126,7 +126,7 @@ class OciLayout:
             self._tar.blob(path, part, source)
 
     def close(self, images: Sequence[Saved]) -> None:
-        """Add the manifests, and the index with a line for each name."""
+        """Add the manifests, and the index with an entry for each name."""
         lines: list[dict[str, object]] = []
         for image in images:
             config = Part(OCI_CONFIG, _digest(image.config), len(image.config))
@@ -146,7 +146,7 @@ class OciLayout:
 
 
 class DockerArchive:
-    """What `docker save` writes, and every tool loads."""
+    """The format of `docker save`, which every tool loads."""
 
     def __init__(self, out: BinaryIO) -> None:
         self._tar = _Tar(out)
@@ -176,9 +176,9 @@ def _described(part: Part) -> dict[str, object]:
     return {"mediaType": part.media_type, "digest": part.digest, "size": part.size}
 
 
-def _blob(of: Digest) -> str:
-    return f"blobs/sha256/{digest_hex(of)}"
+def _blob(digest: Digest) -> str:
+    return f"blobs/sha256/{digest_hex(digest)}"
 
 
-def _layer(of: Digest) -> str:
-    return f"{digest_hex(of)}/layer.tar"
+def _layer(digest: Digest) -> str:
+    return f"{digest_hex(digest)}/layer.tar"

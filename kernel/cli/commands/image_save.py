@@ -1,8 +1,8 @@
 """`crisp image save`: images into an archive that any tool loads.
 
-Runs as root. Manifests and configurations lie in the image worker's blob folder, and so do compressed layers where the
-configuration keeps them; the tars of others are made again by storage, one by one. Nothing of either folder is
-believed: each byte is hashed on its way.
+It runs as root. Manifests and configurations lie in the image worker's blob folder, and so do compressed layers if the
+configuration keeps them (`image.keep_blobs`); storage makes the tars of others again, one by one. Neither folder is
+trusted: each byte is hashed on its way.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from kernel.cli.commands.image_archive import OCI_TAR, Archive, DockerArchive, OciLayout, Part, Saved
-from kernel.cli.context import Session
-from kernel.cli.exits import Exit
+from kernel.cli.context import Context
+from kernel.cli.exit_status import Exit
 from kernel.cri.generated import node_pb2
 from kernel.errors import (
     Corrupt,
@@ -43,28 +43,28 @@ _DOCKER_LAYERS = {
 }
 
 
-def save(session: Session, options: Namespace) -> Exit:
+def save(context: Context, options: Namespace) -> Exit:
     """Write images into an archive."""
     if options.output == "-" and sys.stdout.isatty():
         raise InvalidInput("an archive is not written to a terminal", hint="give --output FILE")
-    found = [session.daemon.call(session.daemon.node.SaveImage, node_pb2.SaveImageRequest(image=name))
+    found = [context.daemon.call(context.daemon.node.SaveImage, node_pb2.SaveImageRequest(image=name))
              for name in options.image]  # fmt: skip
     with _target(options.output) as out:
         archive: Archive = DockerArchive(out) if options.format == "docker" else OciLayout(out)
-        saver = _Saver(session, archive, exact=options.format == "oci")
+        saver = _Saver(context, archive, exact=options.format == "oci")
         archive.close([saver.image(one) for one in {one.id: one for one in found}.values()])
     if options.output != "-":
         names = [", ".join(one.tags) or one.id for one in found]
-        if session.out.json:
-            session.out.document([{"id": one.id, "names": list(one.tags)} for one in found])
+        if context.out.json:
+            context.out.document([{"id": one.id, "names": list(one.tags)} for one in found])
         else:
-            session.out.line(f"saved {'; '.join(names)} to {options.output}")
+            context.out.line(f"saved {'; '.join(names)} to {options.output}")
     return Exit.OK
 
 
 @contextmanager
 def _target(output: str) -> Iterator[BinaryIO]:
-    """Where the archive goes: it appears under its name once it is whole."""
+    """Yield the file of the archive. It gets its name once it is whole."""
     if output == "-":
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
@@ -81,16 +81,16 @@ def _target(output: str) -> Iterator[BinaryIO]:
 class _Saver:
     """Puts the layers of images into an archive."""
 
-    def __init__(self, session: Session, archive: Archive, *, exact: bool) -> None:
-        """`exact`: whether an image's own manifest is kept, where all that it names is here."""
-        self._session = session
+    def __init__(self, context: Context, archive: Archive, *, exact: bool) -> None:
+        """`exact`: whether an image keeps its own manifest, if all blobs that it names are on disk."""
+        self._context = context
         self._archive = archive
         self._exact = exact
         self._parts: dict[Digest, Part] = {}
         """Layers that are in the archive, by diff id."""
 
     def image(self, found: node_pb2.SaveImageResponse) -> Saved:
-        """Have the layers of an image in the archive."""
+        """Add the layers of an image to the archive."""
         kept = {digest(blob) for blob in found.blobs}
         if found.id not in kept:
             raise FailedPrecondition(
@@ -118,7 +118,7 @@ class _Saver:
         return Saved(tuple(found.tags), config, tuple(layers))
 
     def _add(self, diff_id: Digest, blob: Part | None) -> Part:
-        """A layer as tar, or else as the blob that it came from."""
+        """Add a layer as a tar, or else as the blob that it came from."""
         try:
             return self._add_tar(diff_id)
         except FailedPrecondition:
@@ -129,8 +129,8 @@ class _Saver:
         return part
 
     def _add_tar(self, diff_id: Digest) -> Part:
-        daemon, name = self._session.daemon, f"{secrets.token_hex(16)}.tar"
-        path = self._session.paths.outgoing / name
+        daemon, name = self._context.daemon, f"{secrets.token_hex(16)}.tar"
+        path = self._context.paths.outgoing / name
         try:
             request = node_pb2.ExportLayerRequest(diff_id=diff_id, name=name)
             part = Part(OCI_TAR, diff_id, daemon.call(daemon.node.ExportLayer, request, _EXPORT_SECONDS).size)
@@ -142,14 +142,14 @@ class _Saver:
         return part
 
     def _add_blob(self, part: Part) -> None:
-        with _open(self._session.paths.blob(part.digest)) as source:
+        with _open(self._context.paths.blob(part.digest)) as source:
             self._archive.layer(part, source)
 
-    def _document(self, of: Digest) -> bytes:
-        with _open(self._session.paths.blob(of)) as source:
+    def _document(self, blob: Digest) -> bytes:
+        with _open(self._context.paths.blob(blob)) as source:
             data = source.read(_DOCUMENT_LIMIT + 1)
-        if f"sha256:{hashlib.sha256(data).hexdigest()}" != of:
-            raise Corrupt(f"blob {of}: its bytes are others")
+        if f"sha256:{hashlib.sha256(data).hexdigest()}" != blob:
+            raise Corrupt(f"blob {blob}: its bytes have another digest")
         return data
 
 
@@ -157,7 +157,7 @@ def _json(data: bytes) -> dict[str, dict[str, list[str]]]:
     try:
         return cast("dict[str, dict[str, list[str]]]", strict_json.loads(data))  # the front has read it before
     except strict_json.NotStrictJson as error:
-        raise Corrupt(f"a document of the image does not read: {error}") from error
+        raise Corrupt(f"a document of the image is not valid JSON: {error}") from error
 
 
 def _layers(manifest: bytes) -> list[Part]:
@@ -167,7 +167,7 @@ def _layers(manifest: bytes) -> list[Part]:
 
 @contextmanager
 def _open(path: Path) -> Iterator[BinaryIO]:
-    """A file of a folder that is another's to write: no link is followed."""
+    """Open a file in a folder that another user writes: no link is followed."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError as error:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 
-from kernel.cli.context import Session
-from kernel.cli.exits import Exit
+from kernel.cli.context import Context
+from kernel.cli.exit_status import Exit
 from kernel.cli.output import Column, Row, short_id
 from kernel.cri.generated import node_pb2
 from kernel.errors import FailedPrecondition
@@ -27,41 +27,41 @@ WIPED = (
 )
 
 
-def check(session: Session, options: Namespace) -> Exit:
-    """Read every layer; with --repair what is damaged or missing is fetched again."""
-    daemon = session.daemon
+def check(context: Context, options: Namespace) -> Exit:
+    """Verify every layer; with --repair, fetch again what is damaged or missing."""
+    daemon = context.daemon
     request = node_pb2.CheckImagesRequest(repair=options.repair)
     rows = [row(finding) for finding in daemon.stream(daemon.node.CheckImages, request)]
-    session.out.table(CHECKED, rows)
+    context.out.table(CHECKED, rows)
     bad = [one for one in rows if one["state"] not in (*_GOOD, "repaired")]
-    if bad and not options.repair and not session.out.json:
-        session.out.note("`crisp image check --repair` fetches what is damaged or missing again")
+    if bad and not options.repair and not context.out.json:
+        context.out.note("`crisp image check --repair` fetches what is damaged or missing again")
     return Exit.UNHEALTHY if bad else Exit.OK
 
 
 def row(finding: node_pb2.CheckImagesResponse) -> Row:
-    """A finding as the table and JSON show it."""
-    why = f"{finding.why}; not repaired: {finding.error}" if finding.error else finding.why
+    """Return a finding as the table and JSON show it."""
+    reason = f"{finding.why}; not repaired: {finding.error}" if finding.error else finding.why
     return {
         "layer": finding.layer,
         "state": "repaired" if finding.repaired else finding.state,
         "images": list(finding.images),
-        "why": why,
+        "why": reason,
     }
 
 
-def wipe(session: Session, options: Namespace) -> Exit:
+def wipe(context: Context, options: Namespace) -> Exit:
     """Remove every image that no container uses. Nothing else in crisp does that."""
     if not options.yes and not _agreed():
         raise FailedPrecondition("nothing was removed", hint="answer yes, or give --yes")
-    daemon = session.daemon
+    daemon = context.daemon
     reply = daemon.call(daemon.node.WipeImages, node_pb2.WipeImagesRequest(), _WIPE_SECONDS)
     rows: list[Row] = [
         {"id": image.id, "name": image.name, "removed": image.removed, "why": image.why} for image in reply.images
     ]
-    session.out.table(WIPED, rows)
-    if reply.left_overs and not session.out.json:
-        session.out.note(f"{reply.left_overs} left-overs were removed as well")
+    context.out.table(WIPED, rows)
+    if reply.left_overs and not context.out.json:
+        context.out.note(f"{reply.left_overs} left-overs were removed as well")
     return Exit.OK if all(image.removed for image in reply.images) else Exit.FAILED
 
 

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from kernel.cli.context import Session
-from kernel.cli.exits import Exit, NotReachable
+from kernel.cli.context import Context
+from kernel.cli.exit_status import Exit, NotReachable
 from kernel.cli.output import Column, Row, short_id, size
 from kernel.cri.generated import cri_pb2, node_pb2
 from kernel.errors import CrispError, FailedPrecondition, InvalidInput, NotFound, PermissionDenied, ResourceExhausted
@@ -37,17 +37,17 @@ COLUMNS = (
 )
 
 
-def images(session: Session, _: Namespace) -> Exit:
+def images(context: Context, _: Namespace) -> Exit:
     """List images."""
-    daemon = session.daemon
+    daemon = context.daemon
     found = daemon.call(daemon.images.ListImages, cri_pb2.ListImagesRequest()).images
     rows = [row(image) for image in found]
-    session.out.table(COLUMNS, rows if session.out.json else _by_name(rows))
+    context.out.table(COLUMNS, rows if context.out.json else _by_name(rows))
     return Exit.OK
 
 
 def row(image: cri_pb2.Image) -> Row:
-    """An image as JSON shows it."""
+    """Return an image as JSON shows it."""
     return {
         "id": image.id,
         "tags": list(image.repo_tags),
@@ -58,7 +58,7 @@ def row(image: cri_pb2.Image) -> Row:
 
 
 def _by_name(rows: list[Row]) -> list[Row]:
-    """For people a row for each name."""
+    """Return a row for each name, as people see images."""
     result: list[Row] = []
     for image in rows:
         tags = image["tags"] if isinstance(image["tags"], list) else []
@@ -66,37 +66,37 @@ def _by_name(rows: list[Row]) -> list[Row]:
     return sorted(result, key=lambda image: str(image["name"]))
 
 
-def pull(session: Session, options: Namespace) -> Exit:
+def pull(context: Context, options: Namespace) -> Exit:
     """Pull an image and print its id."""
     password = sys.stdin.readline().rstrip("\n") if options.password_stdin else ""
     if bool(options.username) != bool(options.password_stdin):
         raise InvalidInput("--username and --password-stdin belong together")
-    id_ = pull_one(session, options.image, options.username or "", password)
-    if session.out.json:
-        session.out.document({"image": options.image, "id": id_})
+    id_ = pull_one(context, options.image, options.username or "", password)
+    if context.out.json:
+        context.out.document({"image": options.image, "id": id_})
     else:
-        session.out.line(id_)
+        context.out.line(id_)
     return Exit.OK
 
 
-def pull_one(session: Session, image: str, username: str = "", password: str = "") -> str:
-    """Pull an image, with a bar for each layer on a terminal; its id."""
+def pull_one(context: Context, image: str, username: str = "", password: str = "") -> str:
+    """Pull an image, with a bar for each layer on a terminal, and return its id."""
     request = node_pb2.PullImageRequest(image=image, username=username, password=password)
     id_ = ""
     with _bars(sys.stderr.isatty()) as bars:
-        for message in session.daemon.stream(session.daemon.node.PullImage, request):
+        for message in context.daemon.stream(context.daemon.node.PullImage, request):
             bars.show(message)
             id_ = message.id or id_
     if not id_:
-        raise NotReachable("the daemon ended before the image was pulled", hint="pull again: what is there is kept")
+        raise NotReachable("the daemon ended before the image was pulled", hint="pull again: what has come is kept")
     return id_
 
 
 class _Bars:
-    """Where progress goes: nowhere."""
+    """Shows progress nowhere."""
 
     def show(self, message: node_pb2.PullImageResponse) -> None:
-        """Take one message of the daemon's."""
+        """Show one message of the daemon."""
 
 
 @contextmanager
@@ -133,31 +133,31 @@ def _bars(terminal: bool) -> Iterator[_Bars]:
         yield Bars(progress)
 
 
-def load(session: Session, options: Namespace) -> Exit:
-    """Make images of an archive: an OCI layout or docker-archive tar; `-` reads it from stdin."""
-    daemon = session.daemon
-    with _incoming(session, options.file) as name:
+def load(context: Context, options: Namespace) -> Exit:
+    """Load the images of an archive: an OCI layout or docker-archive tar; `-` reads it from stdin."""
+    daemon = context.daemon
+    with _incoming(context, options.file) as name:
         request = node_pb2.LoadImageRequest(archive=name)
         loaded = daemon.call(daemon.node.LoadImage, request, _LOAD_SECONDS).images
-    if session.out.json:
-        session.out.document([{"id": image.id, "names": list(image.names)} for image in loaded])
+    if context.out.json:
+        context.out.document([{"id": image.id, "names": list(image.names)} for image in loaded])
     else:
         for image in loaded:
-            session.out.line(f"loaded {', '.join(image.names) or 'an image without a name'} as {image.id}")
+            context.out.line(f"loaded {', '.join(image.names) or 'an image without a name'} as {image.id}")
     return Exit.OK
 
 
 @contextmanager
-def _incoming(session: Session, file: str) -> Iterator[str]:
-    """Copy an archive to where the image worker may read it, for the time of the body; its name there."""
-    user = session.config.image.user
+def _incoming(context: Context, file: str) -> Iterator[str]:
+    """Copy an archive to where the image worker may read it, until the body ends. Yields its name there."""
+    user = context.config.image.user
     try:
         owner = pwd.getpwnam(user)
     except KeyError as error:
         raise FailedPrecondition(f"user {user} of the image worker does not exist") from error
     with _source(file) as source:
         name = f"{secrets.token_hex(16)}.tar"
-        path = session.paths.incoming / name
+        path = context.paths.incoming / name
         try:
             copy = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         except FileNotFoundError as error:
@@ -195,9 +195,9 @@ def _source(file: str) -> Iterator[BinaryIO]:
         yield source
 
 
-def remove(session: Session, options: Namespace) -> Exit:
+def remove(context: Context, options: Namespace) -> Exit:
     """Remove images with all their names."""
-    daemon = session.daemon
+    daemon = context.daemon
     failures: list[CrispError] = []
     removed = []
     for name in options.image:
@@ -212,12 +212,12 @@ def remove(session: Session, options: Namespace) -> Exit:
             failures.append(error)
         else:
             removed.append({"id": found.image.id, "name": name, "removed": True})
-            if not session.out.json:
-                session.out.line(f"{name} removed")
-    if session.out.json:
-        session.out.document(removed)
+            if not context.out.json:
+                context.out.line(f"{name} removed")
+    if context.out.json:
+        context.out.document(removed)
     for later in failures[1:]:
-        session.out.note(f"crisp: {later}")
+        context.out.note(f"crisp: {later}")
     if failures:
         raise failures[0]
     return Exit.OK

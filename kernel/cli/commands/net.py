@@ -1,4 +1,4 @@
-"""`crisp net`: each pod's interfaces, addresses, routes and host ports, as the kernel has them."""
+"""`crisp net`: each pod's interfaces, addresses, routes and host ports, read from the kernel."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import msgspec
 
-from kernel.cli.connection import ask_network
-from kernel.cli.context import Session
-from kernel.cli.exits import Exit
+from kernel.cli.context import Context
+from kernel.cli.daemon_client import ask_network
+from kernel.cli.exit_status import Exit
 from kernel.cli.output import Column, Row, short_id
 from kernel.contracts.network import DESCRIBE, DescribeRequest, PodNetwork
 
@@ -22,37 +22,37 @@ COLUMNS = (
 )
 
 
-def net(session: Session, options: Namespace) -> Exit:
-    """List pods' networks; with --check the plugins are asked as well."""
-    found = ask_network(session.paths, DESCRIBE, DescribeRequest(check=options.check)).pods
+def net(context: Context, options: Namespace) -> Exit:
+    """List pods' networks; with --check the plugins check them as well."""
+    found = ask_network(context.paths, DESCRIBE, DescribeRequest(check=options.check)).pods
     pods = sorted(found, key=lambda pod: (pod.pod, pod.sandbox_id))
-    if session.out.json:
-        session.out.document([document(pod) for pod in pods])
+    if context.out.json:
+        context.out.document([document(pod) for pod in pods])
     else:
-        session.out.table(COLUMNS, [row for pod in pods for row in rows(pod)])
+        context.out.table(COLUMNS, [row for pod in pods for row in rows(pod)])
     return Exit.UNHEALTHY if any(pod.problem for pod in pods) else Exit.OK
 
 
 def document(pod: PodNetwork) -> Row:
-    """A pod as JSON shows it."""
+    """Return a pod as JSON shows it."""
     values = msgspec.to_builtins(pod)
     return {"id": values.pop("sandbox_id"), **values}
 
 
 def rows(pod: PodNetwork) -> Iterator[Row]:
-    """A pod as the table shows it, a line for each thing; its loopback and link-local routes are left out."""
-    said = [
+    """Yield a line of the table for each thing of a pod, without its loopback interface and link-local routes."""
+    lines = [
         ("interface", f"{interface.name} {' '.join((*interface.addresses, interface.mac))} mtu {interface.mtu}")
         for interface in pod.interfaces
         if interface.name != "lo"
     ]
-    said += [
+    lines += [
         ("route", f"{route.to}{f' via {route.via}' if route.via else ''} dev {route.interface}")
         for route in pod.routes
         if not route.to.startswith("fe80:")
     ]
-    said += [("host port", port) for port in pod.host_ports]
+    lines += [("host port", port) for port in pod.host_ports]
     if pod.problem:
-        said.append(("problem", pod.problem))
-    for what, value in said:
+        lines.append(("problem", pod.problem))
+    for what, value in lines:
         yield {"id": pod.sandbox_id, "pod": pod.pod, "network": pod.network, "what": what, "value": value}

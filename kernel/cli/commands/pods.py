@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kernel.cli import lookup
-from kernel.cli.context import Session
-from kernel.cli.exits import Exit
+from kernel.cli.context import Context
+from kernel.cli.exit_status import Exit
 from kernel.cli.lookup import Named
 from kernel.cli.output import Column, Row, duration, short_id, state_style
 from kernel.cri.generated import cri_pb2
@@ -28,24 +28,24 @@ COLUMNS = (
 )
 
 
-def pods(session: Session, _: Namespace) -> Exit:
+def pods(context: Context, _: Namespace) -> Exit:
     """List pods."""
-    daemon = session.daemon
+    daemon = context.daemon
     found = daemon.call(daemon.runtime.ListPodSandbox, cri_pb2.ListPodSandboxRequest()).items
     rows = []
     for pod in found:
         try:
-            asked = cri_pb2.PodSandboxStatusRequest(pod_sandbox_id=pod.id)
-            status = daemon.call(daemon.runtime.PodSandboxStatus, asked).status
+            request = cri_pb2.PodSandboxStatusRequest(pod_sandbox_id=pod.id)
+            status = daemon.call(daemon.runtime.PodSandboxStatus, request).status
         except NotFound:
-            continue  # it was removed between the two questions
+            continue  # it was removed between the two calls
         rows.append(row(pod, status, time.time_ns()))
-    session.out.table(COLUMNS, rows)
+    context.out.table(COLUMNS, rows)
     return Exit.OK
 
 
 def row(pod: cri_pb2.PodSandbox, status: cri_pb2.PodSandboxStatus, now: int) -> Row:
-    """A pod as the table and JSON show it."""
+    """Return a pod as the table and JSON show it."""
     return {
         "id": pod.id,
         "name": pod.metadata.name,
@@ -62,65 +62,65 @@ def row(pod: cri_pb2.PodSandbox, status: cri_pb2.PodSandboxStatus, now: int) -> 
     }
 
 
-def stop(session: Session, options: Namespace) -> Exit:
+def stop(context: Context, options: Namespace) -> Exit:
     """Stop pods or containers."""
-    return _each(session, options.name, "stopped", lambda one: stop_one(session, one, options.timeout))
+    return _each(context, options.name, "stopped", lambda one: stop_one(context, one, options.timeout))
 
 
-def remove(session: Session, options: Namespace) -> Exit:
-    """Remove pods or containers; with --force what is gone already is success."""
+def remove(context: Context, options: Namespace) -> Exit:
+    """Remove pods or containers; with --force, one that is gone already is success."""
     return _each(
-        session, options.name, "removed", lambda one: remove_one(session, one, options.force), ignore=options.force
+        context, options.name, "removed", lambda one: remove_one(context, one, options.force), ignore=options.force
     )
 
 
-def stop_one(session: Session, one: Named, timeout: int) -> None:
+def stop_one(context: Context, one: Named, timeout: int) -> None:
     """Stop a pod with all its containers, or a container."""
-    runtime = session.daemon.runtime
-    inside = [one] if not one.is_pod else [c for c in lookup.containers(session.daemon) if c.pod == one.id and c.live]
+    runtime = context.daemon.runtime
+    inside = [one] if not one.is_pod else [c for c in lookup.containers(context.daemon) if c.pod == one.id and c.live]
     for container in inside:
-        asked = cri_pb2.StopContainerRequest(container_id=container.id, timeout=timeout)
-        session.daemon.call(runtime.StopContainer, asked, timeout + _STOP_SECONDS)
+        request = cri_pb2.StopContainerRequest(container_id=container.id, timeout=timeout)
+        context.daemon.call(runtime.StopContainer, request, timeout + _STOP_SECONDS)
     if one.is_pod:
-        session.daemon.call(runtime.StopPodSandbox, cri_pb2.StopPodSandboxRequest(pod_sandbox_id=one.id), _STOP_SECONDS)
+        context.daemon.call(runtime.StopPodSandbox, cri_pb2.StopPodSandboxRequest(pod_sandbox_id=one.id), _STOP_SECONDS)
 
 
-def remove_one(session: Session, one: Named, force: bool) -> None:
+def remove_one(context: Context, one: Named, force: bool) -> None:
     """Remove a pod with all its containers, or a container that does not run or may be killed."""
-    runtime = session.daemon.runtime
+    runtime = context.daemon.runtime
     if one.is_pod:
-        logs = log_directory(session, one.id)
+        logs = log_directory(context, one.id)
         if not force:
-            session.daemon.call(
+            context.daemon.call(
                 runtime.StopPodSandbox, cri_pb2.StopPodSandboxRequest(pod_sandbox_id=one.id), _STOP_SECONDS
             )
-        asked = cri_pb2.RemovePodSandboxRequest(pod_sandbox_id=one.id)
-        session.daemon.call(runtime.RemovePodSandbox, asked, _STOP_SECONDS)
+        request = cri_pb2.RemovePodSandboxRequest(pod_sandbox_id=one.id)
+        context.daemon.call(runtime.RemovePodSandbox, request, _STOP_SECONDS)
         if logs is not None:
             shutil.rmtree(logs, ignore_errors=True)
     else:
         if one.live and not force:
             raise FailedPrecondition(f"container {one.name} runs", hint="stop it first, or give --force")
-        session.daemon.call(runtime.RemoveContainer, cri_pb2.RemoveContainerRequest(container_id=one.id), _STOP_SECONDS)
+        context.daemon.call(runtime.RemoveContainer, cri_pb2.RemoveContainerRequest(container_id=one.id), _STOP_SECONDS)
 
 
-def log_directory(session: Session, pod: str) -> Path | None:
-    """The folder of logs that `crisp run` made for a pod; None for another's pod, such as the kubelet's."""
-    asked = cri_pb2.PodSandboxStatusRequest(pod_sandbox_id=pod)
-    metadata = session.daemon.call(session.daemon.runtime.PodSandboxStatus, asked).status.metadata
-    folder = logs_of(session, metadata)
+def log_directory(context: Context, sandbox_id: str) -> Path | None:
+    """Return the folder of logs that `crisp run` made for a pod; None for a pod of others, such as the kubelet."""
+    request = cri_pb2.PodSandboxStatusRequest(pod_sandbox_id=sandbox_id)
+    metadata = context.daemon.call(context.daemon.runtime.PodSandboxStatus, request).status.metadata
+    folder = logs_of(context, metadata)
     return folder if folder.is_dir() and not folder.is_symlink() else None
 
 
-def logs_of(session: Session, metadata: cri_pb2.PodSandboxMetadata) -> Path:
-    """Where `crisp run` has a pod's logs, named as the kubelet names such folders."""
+def logs_of(context: Context, metadata: cri_pb2.PodSandboxMetadata) -> Path:
+    """Return the folder of a pod's logs for `crisp run`, named as the kubelet names such folders."""
     name = f"{metadata.namespace}_{metadata.name}_{metadata.uid}".replace("/", "_")
-    return session.paths.root / "logs" / name
+    return context.paths.root / "logs" / name
 
 
-def _each(session: Session, names: list[str], done: str, act: Callable[[Named], None], *, ignore: bool = False) -> Exit:
-    """Act on each by itself: one that fails does not keep the others from it. The first failure decides the status."""
-    daemon = session.daemon
+def _each(context: Context, names: list[str], done: str, act: Callable[[Named], None], *, ignore: bool = False) -> Exit:
+    """Act on each, also after one has failed. The first failure decides the exit status."""
+    daemon = context.daemon
     known = [*lookup.pods(daemon), *lookup.containers(daemon)]
     results: list[dict[str, object]] = []
     failures: list[CrispError] = []
@@ -135,12 +135,12 @@ def _each(session: Session, names: list[str], done: str, act: Callable[[Named], 
             failures.append(error)
         else:
             results.append({"id": one.id, "name": one.name, "kind": "pod" if one.is_pod else "container", done: True})
-            if not session.out.json:
-                session.out.line(f"{name} {done}")
-    if session.out.json:
-        session.out.document(results)
+            if not context.out.json:
+                context.out.line(f"{name} {done}")
+    if context.out.json:
+        context.out.document(results)
     for later in failures[1:]:
-        session.out.note(f"crisp: {later}")
+        context.out.note(f"crisp: {later}")
     if failures:
         raise failures[0]
     return Exit.OK

@@ -1,4 +1,4 @@
-"""`crisp port-forward`: ports of this host that lead into a pod."""
+"""`crisp port-forward`: ports of this host that are forwarded into a pod."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from argparse import Namespace
 from contextlib import suppress
 
 from kernel.cli import lookup
-from kernel.cli.context import Session
-from kernel.cli.exits import Exit
+from kernel.cli.context import Context
+from kernel.cli.exit_status import Exit
 from kernel.cli.spdy_client import SpdyClient
 from kernel.cri.generated import cri_pb2
 from kernel.errors import FailedPrecondition, InvalidInput
@@ -20,18 +20,18 @@ _PORTS = re.compile(r"(?:([0-9]{0,5}):)?([0-9]{1,5})", re.ASCII)
 _PIECE = 64 << 10
 
 
-def port_forward(session: Session, options: Namespace) -> Exit:
-    """Listen, until interrupted, and lead each connection to the pod's port."""
+def port_forward(context: Context, options: Namespace) -> Exit:
+    """Listen until interrupted, and forward each connection to the pod's port."""
     pairs = [ports(text) for text in options.port]
-    daemon = session.daemon
+    daemon = context.daemon
     pod = lookup.pick(lookup.pods(daemon), options.pod, "pod")
     request = cri_pb2.PortForwardRequest(pod_sandbox_id=pod.id, port=[remote for _, remote in pairs])
     url = daemon.call(daemon.runtime.PortForward, request).url
-    return asyncio.run(Forward(session, options.address).run(url, pairs))
+    return asyncio.run(Forwarding(context, options.address).run(url, pairs))
 
 
 def ports(text: str) -> tuple[int, int]:
-    """`[LOCAL:]REMOTE`: this host's and the pod's; any free one of this host's where LOCAL is empty."""
+    """Parse `[LOCAL:]REMOTE` into the ports of this host and of the pod. An empty LOCAL is 0: any free port."""
     found = _PORTS.fullmatch(text)
     if found:
         remote = int(found[2])
@@ -41,29 +41,30 @@ def ports(text: str) -> tuple[int, int]:
     raise InvalidInput(f"{text!r} is not [LOCAL:]REMOTE", hint="ports are numbers from 1 to 65535")
 
 
-class Forward:
+class Forwarding:
     """One session with its listeners."""
 
-    def __init__(self, session: Session, address: str) -> None:
-        self._session = session
+    def __init__(self, context: Context, address: str) -> None:
+        self._context = context
         self._address = address
         self._requests = 0
         self._writers: dict[int, asyncio.StreamWriter] = {}
-        """Of this host's connections, by data stream."""
+        """The connections of this host by their data stream."""
         self._errors: dict[int, bytearray] = {}
+        """What has come on error streams, by stream."""
         self._tasks = Tasks()
 
     async def run(self, url: str, pairs: list[tuple[int, int]]) -> Exit:
-        """Until the daemon's side ends."""
-        self._client = await SpdyClient.connect(url, _PROTOCOL, self._session.config.stream)
+        """Forward until the daemon ends the session."""
+        self._client = await SpdyClient.connect(url, _PROTOCOL, self._context.config.stream)
         listeners = []
         for local, remote in pairs:
             listener = await self._listen(local, remote)
             name, port = listener.sockets[0].getsockname()[:2]
-            self._session.out.note(f"{name}:{port} leads to port {remote} of the pod")
+            self._context.out.note(f"{name}:{port} is forwarded to port {remote} of the pod")
             listeners.append(listener)
         try:
-            await self._client.receive(self._heard)
+            await self._client.receive(self._on_data)
         finally:
             for listener in listeners:
                 listener.close()
@@ -78,7 +79,7 @@ class Forward:
         try:
             return await asyncio.start_server(connected, self._address, local)
         except OSError as error:
-            raise FailedPrecondition(f"port {local} of {self._address} cannot be had: {error.strerror}") from error
+            raise FailedPrecondition(f"port {local} of {self._address} cannot be used: {error.strerror}") from error
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, remote: int) -> None:
         given = {"port": str(remote), "requestid": str(self._requests)}
@@ -94,12 +95,12 @@ class Forward:
         except ConnectionError:
             self._client.reset(data)
 
-    def _heard(self, stream: int, data: memoryview, fin: bool) -> None:
+    def _on_data(self, stream: int, data: memoryview, fin: bool) -> None:
         if stream in self._errors:
             self._errors[stream] += data
             self._client.consumed(stream, len(data))
-            if fin and (said := self._errors.pop(stream)):
-                self._session.out.note(f"crisp: {said.decode(errors='replace')}")
+            if fin and (message := self._errors.pop(stream)):
+                self._context.out.note(f"crisp: {message.decode(errors='replace')}")
         elif (writer := self._writers.get(stream)) is not None:
             writer.write(bytes(data))
             self._tasks.spawn(self._deliver(stream, writer, len(data)), "deliver")
@@ -108,7 +109,7 @@ class Forward:
                 writer.close()
 
     async def _deliver(self, stream: int, writer: asyncio.StreamWriter, size: int) -> None:
-        """The pod may send more once this host's side has taken what it has."""
-        with suppress(ConnectionError):  # it has gone, and takes all
+        """Credit the pod's side once the connection of this host has taken what came."""
+        with suppress(ConnectionError):  # the connection is closed, and what comes is thrown away
             await writer.drain()
         self._client.consumed(stream, size)

@@ -8,10 +8,10 @@ import sys
 import uuid
 from argparse import Namespace
 
-from kernel.cli import lookup
-from kernel.cli.commands import containers, images, logs, pods
-from kernel.cli.context import Session
-from kernel.cli.exits import Exit
+from kernel.cli import log_files, lookup
+from kernel.cli.commands import containers, images, pods
+from kernel.cli.context import Context
+from kernel.cli.exit_status import Exit
 from kernel.contracts.oci import MASKED_PATHS, READONLY_PATHS
 from kernel.cri.generated import cri_pb2
 from kernel.errors import CrispError, InvalidInput
@@ -28,18 +28,21 @@ _PID_MODES = {"pod": cri_pb2.POD, "container": cri_pb2.CONTAINER, "host": cri_pb
 _MAKE_SECONDS = 300
 
 
-def run(session: Session, options: Namespace) -> int:
-    """Make and start; with --rm wait, show the log, remove, and exit with the container's own status."""
+def run(context: Context, options: Namespace) -> int:
+    """Make and start a pod with a container.
+
+    With --rm: wait, show the log, remove the pod, and exit with the container's status.
+    """
     if options.rm and options.detach:
         raise InvalidInput("--rm waits for the end and --detach does not")
     pod_config = pod(options)
     container_config = container(options, pod_config.metadata.name)
-    image_id = _image(session, options.image)
+    image_id = _image(context, options.image)
     container_config.image.CopyFrom(cri_pb2.ImageSpec(image=image_id, user_specified_image=options.image))
-    folder = pods.logs_of(session, pod_config.metadata)
+    folder = pods.logs_of(context, pod_config.metadata)
     folder.mkdir(parents=True, mode=0o750)
     pod_config.log_directory = str(folder)
-    daemon = session.daemon
+    daemon = context.daemon
     made = cri_pb2.RunPodSandboxRequest(config=pod_config, runtime_handler=options.handler)
     pod_id = ""
     try:
@@ -51,22 +54,22 @@ def run(session: Session, options: Namespace) -> int:
         start = cri_pb2.StartContainerRequest(container_id=container_id)
         daemon.call(daemon.runtime.StartContainer, start, _MAKE_SECONDS)
     except (CrispError, KeyboardInterrupt):
-        _discard(session, pod_id)
+        _discard(context, pod_id)
         if not pod_id:
             folder.rmdir()
         raise
     if options.rm:
-        return _attend(session, pod_id, container_id)
-    if session.out.json:
-        session.out.document({"name": pod_config.metadata.name, "pod": pod_id, "container": container_id})
+        return _attend(context, pod_id, container_id)
+    if context.out.json:
+        context.out.document({"name": pod_config.metadata.name, "pod": pod_id, "container": container_id})
     else:
-        session.out.line(f"pod        {pod_id}")
-        session.out.line(f"container  {container_id}")
+        context.out.line(f"pod        {pod_id}")
+        context.out.line(f"container  {container_id}")
     return Exit.OK
 
 
 def pod(options: Namespace) -> cri_pb2.PodSandboxConfig:
-    """The pod that the options ask for."""
+    """Return the configuration of the pod that the options describe."""
     name = options.name or default_name(options.image)
     if not _NAME.fullmatch(name):
         raise InvalidInput(f"--name {name!r} is not a name", hint="up to 63 lower-case letters, digits and dashes")
@@ -84,7 +87,7 @@ def pod(options: Namespace) -> cri_pb2.PodSandboxConfig:
 
 
 def container(options: Namespace, name: str) -> cri_pb2.ContainerConfig:
-    """The container that the options ask for; its image is filled in once it is known."""
+    """Return the configuration of the container that the options describe, without its image."""
     namespaces = cri_pb2.NamespaceOption(
         network=cri_pb2.NODE if options.host_network else cri_pb2.POD, pid=_PID_MODES[options.pid]
     )
@@ -103,14 +106,14 @@ def container(options: Namespace, name: str) -> cri_pb2.ContainerConfig:
 
 
 def default_name(image: str) -> str:
-    """A fresh name after the image's."""
+    """Return a new name made of the image's."""
     last = re.split(r"[/]", image.partition("@")[0])[-1].partition(":")[0]
     stem = re.sub(r"[^a-z0-9-]+", "-", last.lower()).strip("-")[:40].strip("-")
     return f"{stem or 'pod'}-{secrets.token_hex(3)}"
 
 
 def environment(text: str) -> cri_pb2.KeyValue:
-    """`NAME=value`."""
+    """Parse `NAME=value`."""
     name, equals, value = text.partition("=")
     if not name or not equals:
         raise InvalidInput(f"--env {text!r} is not NAME=value")
@@ -118,7 +121,7 @@ def environment(text: str) -> cri_pb2.KeyValue:
 
 
 def volume(text: str) -> cri_pb2.Mount:
-    """`host:container[:ro]`, both absolute."""
+    """Parse `host:container[:ro]`, both absolute paths."""
     parts = text.split(":")
     if len(parts) not in (2, 3) or (len(parts) == 3 and parts[2] not in ("ro", "rw")):
         raise InvalidInput(f"--volume {text!r} is not HOST:CONTAINER or HOST:CONTAINER:ro")
@@ -128,7 +131,7 @@ def volume(text: str) -> cri_pb2.Mount:
 
 
 def publish(text: str) -> cri_pb2.PortMapping:
-    """`[address:]host:container[/protocol]`."""
+    """Parse `[address:]host:container[/protocol]`."""
     match = _PUBLISH.fullmatch(text)
     if not match or not all(0 < int(match[side]) < 65536 for side in ("host", "container")):
         raise InvalidInput(f"--publish {text!r} is not [ADDRESS:]HOST:CONTAINER[/tcp|udp|sctp]")
@@ -140,32 +143,32 @@ def publish(text: str) -> cri_pb2.PortMapping:
     )
 
 
-def _image(session: Session, name: str) -> str:
-    """The id of an image, pulled where it is not here yet."""
-    daemon = session.daemon
-    asked = cri_pb2.ImageStatusRequest(image=cri_pb2.ImageSpec(image=name))
-    found = daemon.call(daemon.images.ImageStatus, asked)
-    return found.image.id if found.HasField("image") else images.pull_one(session, name)
+def _image(context: Context, name: str) -> str:
+    """Return the id of an image; it is pulled if it is not on this node."""
+    daemon = context.daemon
+    request = cri_pb2.ImageStatusRequest(image=cri_pb2.ImageSpec(image=name))
+    found = daemon.call(daemon.images.ImageStatus, request)
+    return found.image.id if found.HasField("image") else images.pull_one(context, name)
 
 
-def _attend(session: Session, pod_id: str, container_id: str) -> int:
-    """Show the log until the end, then remove the pod; the container's exit code, or 130 for Ctrl-C."""
+def _attend(context: Context, pod_id: str, container_id: str) -> int:
+    """Show the log until the end, then remove the pod. Returns the container's exit code, or 130 after Ctrl-C."""
     try:
-        printer = logs.Printer(sys.stdout.buffer, sys.stderr.buffer)
-        with logs.Reader(containers.log_path(session, container_id)) as reader:
-            return containers.follow(session, container_id, reader, printer)
+        printer = log_files.Printer(sys.stdout.buffer, sys.stderr.buffer)
+        with log_files.Reader(containers.log_path(context, container_id)) as reader:
+            return containers.follow(context, container_id, reader, printer)
     except KeyboardInterrupt:
         return 130
     finally:
-        _discard(session, pod_id)
+        _discard(context, pod_id)
 
 
-def _discard(session: Session, pod_id: str) -> None:
-    """Remove a pod, whatever state it is in; failing to is said and nothing more."""
+def _discard(context: Context, pod_id: str) -> None:
+    """Remove a pod in any state; a failure is only shown."""
     if not pod_id:
         return
     one = lookup.Named(id=pod_id, name=pod_id, live=True, created_at=0, is_pod=True)
     try:
-        pods.remove_one(session, one, force=True)
+        pods.remove_one(context, one, force=True)
     except CrispError as error:
-        session.out.note(f"crisp: pod {short(pod_id)} stays: {error}")
+        context.out.note(f"crisp: pod {short(pod_id)} stays: {error}")

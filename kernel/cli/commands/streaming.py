@@ -12,8 +12,8 @@ from concurrent.futures import CancelledError
 from contextlib import ExitStack
 
 from kernel.cli import lookup, terminal
-from kernel.cli.context import Session
-from kernel.cli.exits import Exit
+from kernel.cli.context import Context
+from kernel.cli.exit_status import Exit
 from kernel.cli.spdy_client import SpdyClient
 from kernel.config.sections import StreamSection
 from kernel.cri.generated import cri_pb2
@@ -23,28 +23,28 @@ _PROTOCOL = "v4.channel.k8s.io"
 _PIECE = 32 << 10
 
 
-def execute(session: Session, options: Namespace) -> int:
+def execute(context: Context, options: Namespace) -> int:
     """Run a command with this terminal, or standard input; the exit status is the command's."""
     if options.timeout:
         raise InvalidInput("--timeout goes with neither -i nor -t")
     _need_terminal(options)
-    daemon = session.daemon
+    daemon = context.daemon
     found = lookup.container(daemon, options.container)
     request = cri_pb2.ExecRequest(
         container_id=found.id, cmd=options.command, tty=options.tty, stdin=options.interactive, stdout=True,
         stderr=not options.tty,
     )  # fmt: skip
     url = daemon.call(daemon.runtime.Exec, request).url
-    attended = Attended(session.config.stream, stdin=options.interactive, tty=options.tty)
+    attended = TerminalSession(context.config.stream, stdin=options.interactive, tty=options.tty)
     return asyncio.run(attended.run(url))
 
 
-def attach(session: Session, options: Namespace) -> int:
+def attach(context: Context, options: Namespace) -> int:
     """Show a container's output, and give it this input, until it ends."""
-    daemon = session.daemon
+    daemon = context.daemon
     found = lookup.container(daemon, options.container)
-    asked = cri_pb2.ContainerStatusRequest(container_id=found.id, verbose=True)
-    spec = json.loads(daemon.call(daemon.runtime.ContainerStatus, asked).info["info"]).get("runtimeSpec", {})
+    status_request = cri_pb2.ContainerStatusRequest(container_id=found.id, verbose=True)
+    spec = json.loads(daemon.call(daemon.runtime.ContainerStatus, status_request).info["info"]).get("runtimeSpec", {})
     options.tty = bool(spec.get("process", {}).get("terminal"))
     options.interactive = not options.no_stdin
     if options.interactive:
@@ -53,7 +53,7 @@ def attach(session: Session, options: Namespace) -> int:
         container_id=found.id, tty=options.tty, stdin=options.interactive, stdout=True, stderr=not options.tty
     )
     url = daemon.call(daemon.runtime.Attach, request).url
-    attended = Attended(session.config.stream, stdin=options.interactive, tty=options.tty, detach=options.tty)
+    attended = TerminalSession(context.config.stream, stdin=options.interactive, tty=options.tty, detach=options.tty)
     return asyncio.run(attended.run(url))
 
 
@@ -62,20 +62,21 @@ def _need_terminal(options: Namespace) -> None:
         raise FailedPrecondition("standard input is no terminal", hint="leave out -t")
 
 
-class Attended:
-    """One session at this terminal."""
+class TerminalSession:
+    """One session at this terminal, or on standard input and output."""
 
     def __init__(self, section: StreamSection, *, stdin: bool, tty: bool, detach: bool = False) -> None:
         self._section = section
         self._stdin = stdin
         self._tty = tty
         self._keys = terminal.DetachKeys() if detach else None
-        self._said = bytearray()
-        """On the error stream."""
+        self._status_text = bytearray()
+        """What has come on the error stream: a Kubernetes Status."""
         self._left = False
+        """Whether the user has typed the keys that leave."""
 
     async def run(self, url: str) -> int:
-        """Until the end; the exit status."""
+        """Run until the end, and return the exit status."""
         self._client = client = await SpdyClient.connect(url, _PROTOCOL, self._section)
         names = ["error", *(["stdin"] if self._stdin else []), "stdout", *(["resize"] if self._tty else ["stderr"])]
         self._streams = {name: client.open(streamtype=name) for name in names}
@@ -85,18 +86,18 @@ class Attended:
                 if self._stdin:
                     stack.enter_context(terminal.raw(0))
                 await self._send_size()
-                loop.add_signal_handler(signal.SIGWINCH, lambda: self._again(loop))
+                loop.add_signal_handler(signal.SIGWINCH, lambda: self._send_size_soon(loop))
             if self._stdin:
-                # A thread that nobody waits for: a read of a terminal cannot be called off.
+                # A daemon thread: a read of a terminal cannot be cancelled.
                 threading.Thread(target=self._read, args=(loop,), daemon=True).start()
-            await client.receive(self._heard)
+            await client.receive(self._on_data)
         client.close()
         return self._status()
 
-    def _heard(self, stream: int, data: memoryview, fin: bool) -> None:
+    def _on_data(self, stream: int, data: memoryview, fin: bool) -> None:
         self._client.consumed(stream, len(data))
         if stream == self._streams["error"]:
-            self._said += data
+            self._status_text += data
             return
         to = 2 if stream == self._streams.get("stderr") else 1
         while data:
@@ -105,9 +106,9 @@ class Attended:
     def _status(self) -> int:
         if self._left:
             return Exit.OK
-        if not self._said:
+        if not self._status_text:
             raise Internal("the session was cut off", hint="see `crisp workers`, and the daemon's log")
-        found = json.loads(self._said)
+        found = json.loads(self._status_text)
         if found.get("status") == "Success":
             return Exit.OK
         for cause in found.get("details", {}).get("causes", []):
@@ -115,7 +116,7 @@ class Attended:
                 return int(cause["message"])
         raise Internal(found.get("message", "it failed"))
 
-    def _again(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _send_size_soon(self, loop: asyncio.AbstractEventLoop) -> None:
         asyncio.run_coroutine_threadsafe(self._send_size(), loop)
 
     async def _send_size(self) -> None:
@@ -123,7 +124,7 @@ class Attended:
         await self._client.send(self._streams["resize"], json.dumps({"Width": width, "Height": height}).encode())
 
     def _read(self, loop: asyncio.AbstractEventLoop) -> None:
-        """What is typed, as fast as it is taken."""
+        """Send what is typed, as fast as the server takes it."""
         stdin = self._streams["stdin"]
         while True:
             data = os.read(0, _PIECE)

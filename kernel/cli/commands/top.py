@@ -11,9 +11,9 @@ from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kernel.cli.connection import ask_supervisor
-from kernel.cli.context import Session
-from kernel.cli.exits import Exit
+from kernel.cli.context import Context
+from kernel.cli.daemon_client import ask_supervisor
+from kernel.cli.exit_status import Exit
 from kernel.cli.usage import pods, processes, rows, screen
 from kernel.cli.usage.view import POD_COLUMNS, PROCESS_COLUMNS, View
 from kernel.contracts.definition import Nothing
@@ -35,14 +35,14 @@ class Reading:
     """Why a part of it is missing."""
 
 
-def top(session: Session, options: Namespace) -> Exit:
+def top(context: Context, options: Namespace) -> Exit:
     """Show usage until the user ends it, or print it once."""
-    last = read(session)
-    live = session.out.terminal and os.isatty(0) and not options.once and not session.out.json
+    last = read(context)
+    live = context.out.terminal and os.isatty(0) and not options.once and not context.out.json
 
     def again() -> screen.Rows:
         nonlocal last
-        before, last = last, read(session, began=True)
+        before, last = last, read(context, began=True)
         return _rows(before, last)
 
     if live:
@@ -51,31 +51,31 @@ def top(session: Session, options: Namespace) -> Exit:
         return Exit.OK
     threading.Event().wait(options.interval)  # never set: only its waiting, which a signal ends
     found = again()
-    if session.out.json:
-        session.out.document({"processes": list(found.processes), "pods": list(found.pods)})
+    if context.out.json:
+        context.out.document({"processes": list(found.processes), "pods": list(found.pods)})
     else:
-        session.out.table(PROCESS_COLUMNS, found.processes)
-        session.out.line("")
-        session.out.table(POD_COLUMNS, View().pods(found.pods))
+        context.out.table(PROCESS_COLUMNS, found.processes)
+        context.out.line("")
+        context.out.table(POD_COLUMNS, View().pods(found.pods))
     if found.problem:
-        session.out.note(f"crisp: {found.problem}")
+        context.out.note(f"crisp: {found.problem}")
     return Exit.UNHEALTHY if found.problem else Exit.OK
 
 
-def read(session: Session, *, began: bool = False) -> Reading:
+def read(context: Context, *, began: bool = False) -> Reading:
     """Read once. If the front does not answer, the reading has its reason and no pods; likewise if the supervisor does
     not, once the view has `began`. Before, that is an error: NotReachable without a daemon."""
     problems: list[str] = []
     workers: Sequence[rows.ProcessReading] = ()
     found: Sequence[rows.PodReading] = ()
     try:
-        workers = tuple(processes.readings(ask_supervisor(session.paths, WORKERS, Nothing()).workers))
+        workers = tuple(processes.readings(ask_supervisor(context.paths, WORKERS, Nothing()).workers))
     except CrispError as error:
         if not began:
             raise
         problems.append(str(error))
     try:
-        daemon = session.daemon
+        daemon = context.daemon
         request = cri_pb2.ListPodSandboxStatsRequest()
         found = pods.readings(daemon.call(daemon.runtime.ListPodSandboxStats, request, _SECONDS).stats)
     except CrispError as error:

@@ -1,4 +1,4 @@
-"""`crisp status`, `workers`, `restart` and `shutdown`: the daemon's processes, as /proc has them."""
+"""`crisp status`, `workers`, `restart`, `reload` and `shutdown`: the daemon and its processes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from collections.abc import Iterable
 
 from msgspec import structs
 
-from kernel.cli.connection import ask_supervisor
-from kernel.cli.context import Session
-from kernel.cli.exits import Exit
+from kernel.cli.context import Context
+from kernel.cli.daemon_client import ask_supervisor
+from kernel.cli.exit_status import Exit
 from kernel.cli.output import Column, Row, duration, size, state_style
 from kernel.cli.usage.processes import figures
 from kernel.contracts.definition import Nothing
@@ -24,7 +24,7 @@ from kernel.supervisor.processes import roster
 
 
 def _capabilities(value: object) -> str:
-    """Names in lower case; of a nearly whole set those that are missing."""
+    """Return the names in lower case; of a nearly full set those that are missing."""
     names = value if isinstance(value, list) else []
     missing = [name for name in CAPABILITIES if name not in names]
     if not missing:
@@ -65,57 +65,57 @@ def row(worker: WorkerStatus) -> Row:
     }
 
 
-def workers(session: Session, _: Namespace) -> Exit:
+def workers(context: Context, _: Namespace) -> Exit:
     """List the daemon's processes."""
-    found = ask_supervisor(session.paths, WORKERS, Nothing()).workers
-    session.out.table(COLUMNS, [row(worker) for worker in found])
+    found = ask_supervisor(context.paths, WORKERS, Nothing()).workers
+    context.out.table(COLUMNS, [row(worker) for worker in found])
     for worker in found:
-        if worker.reason and not session.out.json:
-            session.out.note(f"{worker.name}: {worker.reason}")
+        if worker.reason and not context.out.json:
+            context.out.note(f"{worker.name}: {worker.reason}")
     return Exit.OK
 
 
-def restart(session: Session, options: Namespace) -> Exit:
+def restart(context: Context, options: Namespace) -> Exit:
     """Restart one process."""
-    done = ask_supervisor(session.paths, RESTART, RestartRequest(name=options.name))
-    if session.out.json:
-        session.out.document({"name": options.name, "pid": done.pid})
+    done = ask_supervisor(context.paths, RESTART, RestartRequest(name=options.name))
+    if context.out.json:
+        context.out.document({"name": options.name, "pid": done.pid})
     else:
-        session.out.line(f"{options.name} serves again as process {done.pid}")
+        context.out.line(f"{options.name} serves again as process {done.pid}")
     return Exit.OK
 
 
-def reload(session: Session, _: Namespace) -> Exit:
+def reload(context: Context, _: Namespace) -> Exit:
     """Have the daemon read its configuration again."""
-    done = ask_supervisor(session.paths, RELOAD, Nothing())
-    if session.out.json:
-        session.out.document({"changed": list(done.changed), "restarted": list(done.restarted)})
+    done = ask_supervisor(context.paths, RELOAD, Nothing())
+    if context.out.json:
+        context.out.document({"changed": list(done.changed), "restarted": list(done.restarted)})
     elif done.changed:
-        session.out.line(f"changed: {', '.join(done.changed)}; started anew: {', '.join(done.restarted)}")
+        context.out.line(f"changed: {', '.join(done.changed)}; restarted: {', '.join(done.restarted)}")
     else:
-        session.out.line("nothing has changed")
+        context.out.line("nothing has changed")
     return Exit.OK
 
 
-def shutdown(session: Session, options: Namespace) -> Exit:
+def shutdown(context: Context, options: Namespace) -> Exit:
     """End the daemon; containers run on."""
-    known = roster.load(session.paths.run / "workers.json").values()
+    known = roster.load(context.paths.run / "workers.json").values()
     ends = [pidfd for entry in known if (pidfd := roster.adopt(entry)) is not None]
     try:
-        ask_supervisor(session.paths, SHUTDOWN, Nothing())
+        ask_supervisor(context.paths, SHUTDOWN, Nothing())
         ended = wait_for_ends(ends, options.wait) if options.wait else False
     finally:
         for pidfd in ends:
             os.close(pidfd)
-    if session.out.json:
-        session.out.document({"ending": not ended})
+    if context.out.json:
+        context.out.document({"ending": not ended})
     else:
-        session.out.line(f"the daemon {'has ended' if ended else 'is ending'}; containers run on")
+        context.out.line(f"the daemon {'has ended' if ended else 'is ending'}; containers run on")
     return Exit.OK
 
 
 def wait_for_ends(pidfds: Iterable[int], seconds: float) -> bool:
-    """True once all these processes have ended; DeadlineExceeded where they take longer."""
+    """Return True once all these processes have ended; DeadlineExceeded if they take longer."""
     until = time.monotonic() + seconds
     left = select.poll()
     count = 0
@@ -132,22 +132,22 @@ def wait_for_ends(pidfds: Iterable[int], seconds: float) -> bool:
     return True
 
 
-def status(session: Session, _: Namespace) -> Exit:
-    """Say whether the node is ready for pods, and why not."""
+def status(context: Context, _: Namespace) -> Exit:
+    """Show whether the node is ready for pods, and the reason if not."""
     from kernel.cri.generated import cri_pb2
 
-    daemon = session.daemon
+    daemon = context.daemon
     reply = daemon.call(daemon.runtime.Status, cri_pb2.StatusRequest(verbose=True), 10)
     version = daemon.call(daemon.runtime.Version, cri_pb2.VersionRequest(), 10)
     conditions = [
         {"type": found.type, "status": found.status, "reason": found.reason, "message": found.message}
         for found in reply.status.conditions
     ]
-    down = _down(session)
+    down = _down(context)
     driver = json.loads(reply.info["storage"])["driver"]
     healthy = all(found.status for found in reply.status.conditions) and not down
-    if session.out.json:
-        session.out.document(
+    if context.out.json:
+        context.out.document(
             {
                 "healthy": healthy,
                 "version": version.runtime_version,
@@ -158,21 +158,21 @@ def status(session: Session, _: Namespace) -> Exit:
             }
         )
     else:
-        session.out.line(f"{version.runtime_name} {version.runtime_version}, CRI {version.runtime_api_version}")
+        context.out.line(f"{version.runtime_name} {version.runtime_version}, CRI {version.runtime_api_version}")
         for found in reply.status.conditions:
-            why = f": {found.reason}: {found.message}" if not found.status else ""
-            session.out.line(f"{found.type:<13} {_yes(found.status)}{why}")
+            reason = f": {found.reason}: {found.message}" if not found.status else ""
+            context.out.line(f"{found.type:<13} {_yes(found.status)}{reason}")
         if driver == "vfs":
-            session.out.line(f"{'Storage':<13} vfs: each container gets a copy of its image, see the log")
+            context.out.line(f"{'Storage':<13} vfs: each container gets a copy of its image, see the log")
         for name, reason in down.items():
-            session.out.line(f"{name:<13} down: {reason}")
+            context.out.line(f"{name:<13} down: {reason}")
     return Exit.OK if healthy else Exit.UNHEALTHY
 
 
-def _down(session: Session) -> dict[str, str]:
-    """Processes that are not ready; the supervisor itself where it does not answer."""
+def _down(context: Context) -> dict[str, str]:
+    """Return the reason of each process that is not ready; the supervisor's if it does not answer."""
     try:
-        found = ask_supervisor(session.paths, WORKERS, Nothing()).workers
+        found = ask_supervisor(context.paths, WORKERS, Nothing()).workers
     except CrispError as error:
         return {"supervisor": str(error)}
     return {worker.name: worker.reason or worker.state for worker in found if worker.state != "ready"}

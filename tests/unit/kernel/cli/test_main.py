@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from kernel import errors
-from kernel.cli import main as command_line
-from kernel.cli.context import Session
-from kernel.cli.exits import Exit, NotReachable, status_of
-from kernel.cli.main import COMMANDS, main, parser
+from kernel.cli.command_table import COMMANDS, Command
+from kernel.cli.context import Context
+from kernel.cli.exit_status import Exit, NotReachable, status_of
+from kernel.cli.main import main, parser
 
 
 @pytest.mark.parametrize("arguments", [["--json", "pods"], ["pods", "--json"]])
@@ -40,7 +40,7 @@ def test_every_command_has_help_with_exit_statuses(command: str, capsys: pytest.
 
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if command.act])
-def test_every_command_exists(command: command_line.Command) -> None:
+def test_every_command_exists(command: Command) -> None:
     module, _, name = command.act.partition(":")
     assert callable(getattr(__import__(f"kernel.cli.commands.{module}", fromlist=[name]), name))
 
@@ -100,7 +100,7 @@ def test_config_in_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 def test_an_error_of_the_system_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(_: Session, __: object) -> int:
+    def fail(_: Context, __: object) -> int:
         raise OSError(28, "No space left on device", "/x\x1b[2J")
 
     monkeypatch.setattr("kernel.cli.commands.daemon.version", fail)

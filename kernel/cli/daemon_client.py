@@ -1,7 +1,6 @@
-"""The way to the daemon: the CRI socket for what the front serves, the supervisor's bus endpoint for its processes, the
-network worker's for what pods' networks look like.
+"""Calls to the daemon: to the front by its CRI socket, to the supervisor and the network worker by their bus endpoints.
 
-Whether somebody listens is asked first, with a plain connect: a daemon that is down is told at once and not after a
+A plain connect first finds out whether a process listens: a daemon that is down is reported at once and not after a
 deadline. Errors of gRPC become kernel.errors here.
 """
 
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 from kernel import errors
-from kernel.cli.exits import NotReachable
+from kernel.cli.exit_status import NotReachable
 from kernel.errors import CrispError
 
 if TYPE_CHECKING:
@@ -99,32 +98,32 @@ class Daemon:
 
     @cached_property
     def node(self) -> NodeStub:
-        """What the front offers beside the CRI."""
+        """The front's methods beside the CRI."""
         from kernel.cri.generated.node_pb2_grpc import NodeStub
 
         return NodeStub(self._channel)
 
     def call(self, method: Unary[_Request, _Reply], request: _Request, seconds: float = 30) -> _Reply:
-        """One reply, or the daemon's error as one of ours."""
+        """Return the reply; a gRPC error is raised as a CrispError."""
         import grpc
 
         try:
             return method(request, timeout=seconds)
         except grpc.RpcError as error:
-            raise _ours(error) from error
+            raise _crisp_error(error) from error
 
     def stream(self, method: Streaming[_Request, _Reply], request: _Request) -> Iterator[_Reply]:
-        """Replies as they come, or the daemon's error as one of ours."""
+        """Yield replies as they come; a gRPC error is raised as a CrispError."""
         import grpc
 
         try:
             yield from method(request)
         except grpc.RpcError as error:
-            raise _ours(error) from error
+            raise _crisp_error(error) from error
 
 
 def reach(path: Path) -> None:
-    """NotReachable unless somebody listens on a unix socket."""
+    """Raise NotReachable unless a process listens on a unix socket."""
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(5)
         try:
@@ -132,21 +131,23 @@ def reach(path: Path) -> None:
         except PermissionError as error:
             raise NotReachable(f"socket {path}: permission denied", hint="run crisp as root") from error
         except OSError as error:
-            why = "nobody listens" if error.errno == errno.ECONNREFUSED else (error.strerror or str(error)).lower()
+            reason = (
+                "no process listens" if error.errno == errno.ECONNREFUSED else (error.strerror or str(error)).lower()
+            )
             raise NotReachable(
-                f"socket {path}: {why}", hint="is the daemon up? start it with `crisp daemon`"
+                f"socket {path}: {reason}", hint="is the daemon up? start it with `crisp daemon`"
             ) from error
 
 
 def ask_supervisor(paths: Paths, method: Method[_BusRequest, _BusReply], request: _BusRequest) -> _BusReply:
-    """One call to the supervisor on the bus."""
+    """Call the supervisor on the bus."""
     from kernel.contracts import supervisor
 
     return _ask(paths, supervisor.CONTRACT, method, request)
 
 
 def ask_network(paths: Paths, method: Method[_BusRequest, _BusReply], request: _BusRequest) -> _BusReply:
-    """One call to the network worker on the bus."""
+    """Call the network worker on the bus."""
     from kernel.contracts import network
 
     return _ask(paths, network.CONTRACT, method, request)
@@ -169,10 +170,10 @@ def _ask(paths: Paths, contract: Contract, method: Method[_BusRequest, _BusReply
     return asyncio.run(call())
 
 
-def _ours(error: grpc.RpcError) -> CrispError:
-    # Every error that a call of a stub raises is a grpc.Call too; the two classes do not say so.
+def _crisp_error(error: grpc.RpcError) -> CrispError:
+    # Every error that a call of a stub raises is a grpc.Call too, which its class does not declare.
     call = cast("grpc.Call", error)
     name, details = call.code().name, call.details() or ""
     if name == "UNAVAILABLE" and "failed to connect" in details:
-        return NotReachable("the daemon's socket was closed meanwhile", hint="see `crisp status`")
+        return NotReachable("the daemon closed its socket meanwhile", hint="see `crisp status`")
     return _KINDS.get(name, errors.Internal)(details or name.lower())

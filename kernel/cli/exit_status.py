@@ -8,7 +8,7 @@ from kernel.errors import CrispError, InvalidInput, NotFound, Unavailable
 
 
 class Exit(enum.IntEnum):
-    """Statuses of the command itself; `exec` and `run --rm` give the container's own."""
+    """Statuses of the command itself; `exec` and `run --rm` exit with that of the container."""
 
     OK = 0
     FAILED = 1
@@ -30,11 +30,11 @@ exit status:
 
 
 class NotReachable(Unavailable):
-    """No daemon listens at the socket."""
+    """No daemon listens on the socket."""
 
 
 def status_of(error: CrispError) -> Exit:
-    """The exit status for an error."""
+    """Return the exit status for an error."""
     match error:
         case NotReachable():
             return Exit.NOT_REACHABLE

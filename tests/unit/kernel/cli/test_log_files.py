@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kernel.cli.commands.logs import Entry, Printer, Reader, parse, tail
+from kernel.cli.log_files import Entry, Printer, Reader, parse, tail
 
 TIME = b"2016-10-06T00:17:09.669794202Z"
 

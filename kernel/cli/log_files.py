@@ -1,6 +1,6 @@
 """A container's log file as conmon writes it for the CRI: `TIME STREAM TAG CONTENT`, one line for each.
 
-The tag says whether the content is a whole line (F) or a part of one (P). A line of another form is shown as it is.
+The tag marks the content as a whole line (F) or a part of one (P). A line of another form is shown as it is.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ class Entry:
 
 
 def parse(line: bytes) -> Entry:
-    """One line of the file, without its newline."""
+    """Parse one line of the file, without its newline."""
     parts = line.split(b" ", 3)
     if len(parts) < 3 or parts[1] not in (b"stdout", b"stderr"):
         return Entry(b"", b"stdout", False, line)
-    # Tags are separated by colons; the first says whether the line is whole.
+    # Tags are separated by colons; the first marks whole and partial lines.
     return Entry(parts[0], parts[1], parts[2].split(b":")[0] == b"P", parts[3] if len(parts) == 4 else b"")
 
 
 def tail(entries: Sequence[Entry], lines: int) -> list[Entry]:
-    """The entries of the last `lines` whole lines; a line that is not ended yet counts as one."""
+    """Return the entries of the last `lines` lines; a line that has not ended yet counts as one."""
     kept, seen = len(entries), 0
     for index in range(len(entries) - 1, -1, -1):
         if not entries[index].partial or index == len(entries) - 1:
@@ -48,7 +48,7 @@ def tail(entries: Sequence[Entry], lines: int) -> list[Entry]:
 
 
 class Reader:
-    """Reads a log file on from where it stopped, and goes over to the new one when it was rotated."""
+    """Reads a log file from where it last stopped, and continues in the new file after a rotation."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -64,7 +64,7 @@ class Reader:
             self._file = None
 
     def read(self) -> list[Entry]:
-        """The entries that came since the last time; none where the file is not there yet."""
+        """Return the entries since the last call; none if the file does not exist yet."""
         entries: list[Entry] = []
         if self._file is None:
             self._file = self._open()
@@ -103,7 +103,7 @@ class Reader:
 
 
 class Printer:
-    """Gives entries to the two streams as the container wrote them."""
+    """Writes entries to the two streams as the container wrote them."""
 
     def __init__(self, stdout: BinaryIO, stderr: BinaryIO, *, timestamps: bool = False) -> None:
         self._streams = {b"stdout": stdout, b"stderr": stderr}
