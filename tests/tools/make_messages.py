@@ -27,7 +27,7 @@ PAGE = ROOT / "docs" / "messages.md"
 CONTRACTS = ROOT / "kernel" / "contracts"
 WORKERS = ("supervisor", "runtime", "network", "storage", "image", "stream", "front")
 """In the order of the page."""
-SHARED = {"oci": "Shared values", "stats": "Usage", "records": "Records", "contract": "Built in"}
+SHARED = {"oci": "Shared values", "stats": "Usage", "records": "Records", "definition": "Built in"}
 """Sections of the modules that several contracts import."""
 
 _INTRODUCTION = """\
@@ -111,7 +111,7 @@ class _Page:
     def shared(self, name: str, title: str) -> str:
         """Return the section of a module that belongs to no worker."""
         lines = [f"## {title}", "", *_paragraphs(self._modules[name].docstring)]
-        if name == "contract":
+        if name == "definition":
             lines = [f"## {title}", "", *self._method("every worker", HELLO)]
         own = [kind for kind in self._anchors if _module(kind) == name]
         return "\n".join([*lines, *(line for kind in own for line in self._structure(kind))])
@@ -155,7 +155,7 @@ class _Page:
         ]
 
     def _text(self, worker: str, method: Method[Message, Message]) -> str:
-        inside = "contract" if method is HELLO else worker
+        inside = "definition" if method is HELLO else worker
         found = [
             module.texts[method.name.upper()]
             for name, module in self._modules.items()
