@@ -13,7 +13,7 @@ from kernel.cli.exit_status import Exit
 from kernel.cli.spdy_client import SpdyClient
 from kernel.cri.generated import cri_pb2
 from kernel.errors import FailedPrecondition, InvalidInput
-from kernel.host.aio import Tasks
+from kernel.host.aio import Tasks, report_lost_errors
 
 _PROTOCOL = "portforward.k8s.io"
 _PORTS = re.compile(r"(?:([0-9]{0,5}):)?([0-9]{1,5})", re.ASCII)
@@ -56,6 +56,7 @@ class Forwarding:
 
     async def run(self, url: str, pairs: list[tuple[int, int]]) -> Exit:
         """Forward until the daemon ends the session."""
+        report_lost_errors()
         self._client = await SpdyClient.connect(url, _PROTOCOL, self._context.config.stream)
         listeners = []
         for local, remote in pairs:

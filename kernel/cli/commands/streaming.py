@@ -9,15 +9,15 @@ import signal
 import threading
 from argparse import Namespace
 from concurrent.futures import CancelledError
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from kernel.cli import lookup, terminal
 from kernel.cli.context import Context
 from kernel.cli.exit_status import Exit
 from kernel.cli.spdy_client import SpdyClient
-from kernel.config.sections import StreamSection
 from kernel.cri.generated import cri_pb2
 from kernel.errors import FailedPrecondition, Internal, InvalidInput
+from kernel.host.aio import Tasks, report_lost_errors
 
 _PROTOCOL = "v4.channel.k8s.io"
 _PIECE = 32 << 10
@@ -35,7 +35,7 @@ def execute(context: Context, options: Namespace) -> int:
         stderr=not options.tty,
     )  # fmt: skip
     url = daemon.call(daemon.runtime.Exec, request).url
-    attended = TerminalSession(context.config.stream, stdin=options.interactive, tty=options.tty)
+    attended = TerminalSession(context, stdin=options.interactive, tty=options.tty)
     return asyncio.run(attended.run(url))
 
 
@@ -53,7 +53,7 @@ def attach(context: Context, options: Namespace) -> int:
         container_id=found.id, tty=options.tty, stdin=options.interactive, stdout=True, stderr=not options.tty
     )
     url = daemon.call(daemon.runtime.Attach, request).url
-    attended = TerminalSession(context.config.stream, stdin=options.interactive, tty=options.tty, detach=options.tty)
+    attended = TerminalSession(context, stdin=options.interactive, tty=options.tty, detach=options.tty)
     return asyncio.run(attended.run(url))
 
 
@@ -65,8 +65,8 @@ def _need_terminal(options: Namespace) -> None:
 class TerminalSession:
     """One session at this terminal, or on standard input and output."""
 
-    def __init__(self, section: StreamSection, *, stdin: bool, tty: bool, detach: bool = False) -> None:
-        self._section = section
+    def __init__(self, context: Context, *, stdin: bool, tty: bool, detach: bool = False) -> None:
+        self._context = context
         self._stdin = stdin
         self._tty = tty
         self._keys = terminal.DetachKeys() if detach else None
@@ -74,10 +74,12 @@ class TerminalSession:
         """What has come on the error stream: a Kubernetes Status."""
         self._left = False
         """Whether the user has typed the keys that leave."""
+        self._tasks = Tasks()
 
     async def run(self, url: str) -> int:
         """Run until the end, and return the exit status."""
-        self._client = client = await SpdyClient.connect(url, _PROTOCOL, self._section)
+        report_lost_errors()
+        self._client = client = await SpdyClient.connect(url, _PROTOCOL, self._context.config.stream)
         names = ["error", *(["stdin"] if self._stdin else []), "stdout", *(["resize"] if self._tty else ["stderr"])]
         self._streams = {name: client.open(streamtype=name) for name in names}
         loop = asyncio.get_running_loop()
@@ -86,11 +88,12 @@ class TerminalSession:
                 if self._stdin:
                     stack.enter_context(terminal.raw(0))
                 await self._send_size()
-                loop.add_signal_handler(signal.SIGWINCH, lambda: self._send_size_soon(loop))
+                loop.add_signal_handler(signal.SIGWINCH, self._on_resize)
             if self._stdin:
                 # A daemon thread: a read of a terminal cannot be cancelled.
                 threading.Thread(target=self._read, args=(loop,), daemon=True).start()
             await client.receive(self._on_data)
+        await self._tasks.close()
         client.close()
         return self._status()
 
@@ -116,18 +119,23 @@ class TerminalSession:
                 return int(cause["message"])
         raise Internal(found.get("message", "it failed"))
 
-    def _send_size_soon(self, loop: asyncio.AbstractEventLoop) -> None:
-        asyncio.run_coroutine_threadsafe(self._send_size(), loop)
+    def _on_resize(self) -> None:
+        self._tasks.spawn(self._send_size(), "send size")
 
     async def _send_size(self) -> None:
         width, height = terminal.size(0)
-        await self._client.send(self._streams["resize"], json.dumps({"Width": width, "Height": height}).encode())
+        with suppress(ConnectionError):  # the session has ended meanwhile, which `receive` notices
+            await self._client.send(self._streams["resize"], json.dumps({"Width": width, "Height": height}).encode())
 
     def _read(self, loop: asyncio.AbstractEventLoop) -> None:
         """Send what is typed, as fast as the server takes it."""
         stdin = self._streams["stdin"]
         while True:
-            data = os.read(0, _PIECE)
+            try:
+                data = os.read(0, _PIECE)
+            except OSError as error:
+                self._context.out.note(f"crisp: standard input cannot be read: {error.strerror}")
+                data = b""
             ended = not data
             if self._keys is not None:
                 data, self._left = self._keys.feed(data)

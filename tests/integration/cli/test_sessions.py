@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import termios
 import time
 
 import pytest
@@ -69,6 +72,38 @@ class TestExec:
         data = os.urandom(300_000)
         done = crisp(daemon, "exec", "-i", container, "sh", "-c", "cat; echo error >&2; exit 4", data=data)
         assert (done.returncode, done.stdout, done.stderr) == (4, data, b"error\n")
+
+    def test_an_input_that_cannot_be_read_ends(self, daemon: Daemon, pod: Pod) -> None:
+        """The command gets its end of file, and the user the reason."""
+        container = pod.run("sleep", "1000")
+        unreadable = os.open("/dev/null", os.O_WRONLY)
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", "kernel.cli.main", "--config", str(daemon.config_file), "exec", "-i", container,
+                 "sh", "-c", "cat; exit 3"],
+                cwd=CHECKOUT, stdin=unreadable, capture_output=True, timeout=60 * host.SLOWNESS, check=False,
+            )  # fmt: skip
+        finally:
+            os.close(unreadable)
+        assert (done.returncode, done.stdout) == (3, b"")
+        assert done.stderr == b"crisp: standard input cannot be read: Bad file descriptor\n"
+
+    def test_a_terminal_that_changes_its_size(self, daemon: Daemon, pod: Pod) -> None:
+        container = pod.run("sleep", "1000")
+        with Typed(daemon, "exec", "-it", container, "sh") as typed:
+            for width, height in ((111, 33), (77, 22)):
+                fcntl.ioctl(typed.end, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
+                typed.process.send_signal(signal.SIGWINCH)
+                typed.type(b"stty size\n")
+                end = time.monotonic() + 30
+                while f"{height} {width}".encode() not in typed.seen and time.monotonic() < end:
+                    time.sleep(0.2)
+                    typed.type(b"stty size\n")
+                    while select.select([typed.end], [], [], 0)[0]:
+                        typed.seen += os.read(typed.end, 65536)
+                assert f"{height} {width}".encode() in typed.seen
+            typed.type(b"exit 0\n")
+            assert typed.wait() == 0
 
     def test_a_terminal(self, daemon: Daemon, pod: Pod) -> None:
         container = pod.run("sleep", "1000")
