@@ -28,7 +28,7 @@ from kernel.bus.envelope import (
     unpack_for_caller,
 )
 from kernel.contracts.definition import HELLO, Contract, Message, Method
-from kernel.errors import CrispError, DeadlineExceeded, InvalidInput, Unavailable
+from kernel.errors import CrispError, DeadlineExceeded, Internal, InvalidInput, Unavailable
 from kernel.host.aio import Deadline
 from kernel.log import TRACE
 
@@ -166,8 +166,15 @@ class Client:
             if name in self._events:
                 opened.on_progress(cast("Message", self._events[name].decode(body)))
             return
-        outcome = error_of(body) if isinstance(header, Failed) else cast("Message", self._replies[name].decode(body))
         self._calls.settle(header.id)
+        try:
+            outcome = (
+                error_of(body) if isinstance(header, Failed) else cast("Message", self._replies[name].decode(body))
+            )
+        except InvalidInput as error:
+            if not opened.future.done():
+                opened.future.set_exception(Internal(f"{self.worker} worker, {name}: its answer is refused: {error}"))
+            raise
         if opened.future.done():
             return
         if isinstance(outcome, CrispError):

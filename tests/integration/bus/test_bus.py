@@ -135,6 +135,23 @@ async def test_a_hostile_worker_is_refused_and_harmless(
         await client.close()
 
 
+@pytest.mark.parametrize("kind", ["answer", "failed"])
+async def test_an_answer_whose_body_does_not_fit_ends_its_call_at_once(
+    address: str, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with zmq.asyncio.Context() as context, context.socket(zmq.ROUTER) as hostile:
+        hostile.bind(address)
+        client = Client(CONTRACT, address)
+        asking = asyncio.get_running_loop().create_task(client.call(SAY, Say(word="hello")))
+        sender, mark, request, _ = await asyncio.wait_for(hostile.recv_multipart(), 5)
+        answer = msgpack.packb({"type": kind, "id": msgpack.unpackb(request)["id"]})
+        await hostile.send_multipart([sender, mark, answer, msgpack.packb({"word": 3})])
+        with pytest.raises(Internal, match="parrot worker, say: its answer is refused"):
+            await asyncio.wait_for(asking, 1)  # its own deadline is five seconds
+        assert "a message of the parrot worker is refused" in caplog.text
+        await client.close()
+
+
 async def test_a_bug_in_a_handler_is_internal_and_the_worker_lives(
     address: str, caplog: pytest.LogCaptureFixture
 ) -> None:
