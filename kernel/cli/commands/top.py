@@ -38,7 +38,8 @@ class Reading:
 def top(context: Context, options: Namespace) -> Exit:
     """Show usage until the user ends it, or print it once."""
     last = read(context)
-    live = context.out.terminal and os.isatty(0) and not options.once and not context.out.json
+    watched = context.out.terminal and os.isatty(0) and screen.possible()
+    live = watched and not options.once and not context.out.json
 
     def again() -> screen.Rows:
         nonlocal last

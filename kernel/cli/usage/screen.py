@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from rich.console import Console, Group, RenderableType
@@ -26,14 +28,24 @@ class Rows:
     """Why something is missing."""
 
 
+def possible() -> bool:
+    """Whether the terminal can move its cursor, and so show a live view."""
+    return not Console().is_dumb_terminal
+
+
 def run(read: Callable[[], Rows], interval: float, keyboard: int) -> None:
     """Show readings, one each `interval` seconds, until `q` is typed at the terminal `keyboard`.
 
-    `read` is called at once; what it raises ends the view.
+    `read` is called at once; what it raises ends the view. The terminal is restored in any case, also if a signal ends
+    the view.
     """
     view = View()
     console = Console()
-    with terminal.single_keys(keyboard) as keys, Live(console=console, screen=True, auto_refresh=False) as live:
+    with (
+        _ended_by_signals(),
+        terminal.single_keys(keyboard) as keys,
+        Live(console=console, screen=True, auto_refresh=False) as live,
+    ):
         while True:
             until = time.monotonic() + interval
             rows = read()
@@ -46,6 +58,21 @@ def run(read: Callable[[], Rows], interval: float, keyboard: int) -> None:
                     view = pressed
                 view = view.within(rows.pods)
                 live.update(draw(rows, view, console.height), refresh=True)
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Have SIGTERM and SIGHUP end the body by SystemExit, with the exit status that a shell gives for them."""
+
+    def end(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, action in before.items():
+            signal.signal(number, action)
 
 
 def _typed(keys: terminal.Keys, seconds: float) -> list[str]:

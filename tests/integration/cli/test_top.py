@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -21,6 +22,8 @@ from tests.harness import host
 from tests.harness.daemon import CHECKOUT, Daemon
 
 BUSY = "while :; do i=0; while [ $i -lt 5000 ]; do i=$((i+1)); done; sleep 0.05; done"
+LEAVE_SCREEN = b"\x1b[?25h\x1b[?1049l"
+"""The cursor, and the screen of before."""
 WORKERS = {"supervisor", "spawner", "front", "stream", "image", "storage", "network", "runtime"}
 
 
@@ -36,7 +39,7 @@ def pods(daemon: Daemon, busybox_ref: str) -> Iterator[tuple[str, str]]:
 class Screen:
     """`crisp top` on a terminal of the test's, of 40 lines and 120 columns."""
 
-    def __init__(self, daemon: Daemon, *argv: str) -> None:
+    def __init__(self, daemon: Daemon, *argv: str, term: str = "xterm") -> None:
         self._end, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
         self.before = termios.tcgetattr(theirs)
@@ -45,7 +48,7 @@ class Screen:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "kernel.cli.main", "--config", str(daemon.config_file), "top", *argv],
             cwd=CHECKOUT, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
-            env={**environment, "TERM": "xterm"},
+            env={**environment, "TERM": term},
         )  # fmt: skip
         self.written = b""
 
@@ -70,6 +73,11 @@ class Screen:
             assert time.monotonic() < end, f"{what}: {self.text()}"
             if select.select([self._end], [], [], 0.2)[0]:
                 self.written += os.read(self._end, 65536)
+
+    def drain(self) -> None:
+        """Take what was written and is not read yet."""
+        while select.select([self._end], [], [], 0)[0]:
+            self.written += os.read(self._end, 65536)
 
     def text(self) -> str:
         """The last whole frame: each begins by moving the cursor home, and ends with the line of keys."""
@@ -151,12 +159,23 @@ def test_the_live_view_goes_on_without_a_process(daemon: Daemon, pods: tuple[str
         assert screen.process.wait(30 * host.SLOWNESS) == 0
 
 
-def test_ctrl_c_restores_the_terminal(daemon: Daemon) -> None:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_restores_the_terminal(daemon: Daemon, number: int, status: int) -> None:
     with Screen(daemon) as screen:
         screen.until("it is there", r"q quit")
-        screen.process.send_signal(2)
-        assert screen.process.wait(30 * host.SLOWNESS) == 130
+        screen.process.send_signal(number)
+        assert screen.process.wait(30 * host.SLOWNESS) == status
         assert screen.restored()
+        screen.drain()
+        assert screen.written.endswith(LEAVE_SCREEN), screen.written[-200:]
+
+
+def test_a_terminal_that_cannot_move_its_cursor_gets_it_once(daemon: Daemon) -> None:
+    with Screen(daemon, term="dumb") as screen:
+        assert screen.process.wait(30 * host.SLOWNESS) == 0
+        screen.drain()
+        assert b"supervisor" in screen.written
+        assert b"\x1b" not in screen.written
 
 
 def test_no_daemon(daemon: Daemon) -> None:
