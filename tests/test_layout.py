@@ -25,7 +25,13 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "kernel/bus/client.py": "tests/integration/bus/test_bus.py",  # both sides, facing each other
     "kernel/bus/endpoint.py": "tests/integration/bus/test_bus.py",
     "kernel/bus/worker.py": "tests/integration/bus/test_bus.py",
-    "kernel/cli/": "tests/integration/cli/test_command_line.py",  # on a real daemon; what is pure has its own
+    "kernel/cli/context.py": "tests/unit/kernel/cli/test_main.py",
+    "kernel/cli/command_table.py": "tests/unit/kernel/cli/test_main.py",
+    "kernel/cli/exit_status.py": "tests/unit/kernel/cli/test_main.py",
+    "kernel/cli/daemon_client.py": "tests/integration/cli/test_command_line.py",  # on a real daemon
+    "kernel/cli/spdy_client.py": "tests/integration/cli/test_sessions.py",
+    "kernel/cli/commands/streaming.py": "tests/integration/cli/test_sessions.py",
+    "kernel/cli/commands/": "tests/integration/cli/test_command_line.py",  # what is pure in one has its own test
     "kernel/stream/wires/spdy/errors.py": "tests/unit/kernel/stream/wires/spdy/test_connection.py",  # declarations
     "kernel/stream/wires/spdy/events.py": "tests/unit/kernel/stream/wires/spdy/test_connection.py",
     "kernel/stream/wires/channel.py": "tests/unit/kernel/stream/sessions/test_descriptor_io.py",  # an interface
