@@ -72,7 +72,7 @@ POD_COLUMNS = (
     Column("CPU%", "cpu", _percent, right=True),
     Column("MEMORY", "memory", _size, right=True),
     Column("LAYER", "writable_layer", _size, right=True),
-    Column("PROCESSES", "processes", right=True),
+    Column("PROCS", "processes", right=True),
     Column("RECEIVED", "receive_rate", _per_second, right=True),
     Column("SENT", "send_rate", _per_second, right=True),
 )

@@ -120,7 +120,7 @@ def test_columns() -> None:
     assert front.split()[:4] == ["front", "starting", "-", "-"]
     header, _, line, inside, *_ = plain(POD_COLUMNS, View().pods(PODS)).splitlines()
     assert header.split() == [
-        "ID", "POD", "CONTAINER", "CPU%", "MEMORY", "LAYER", "PROCESSES", "RECEIVED", "SENT",
+        "ID", "POD", "CONTAINER", "CPU%", "MEMORY", "LAYER", "PROCS", "RECEIVED", "SENT",
     ]  # fmt: skip
     assert line.split() == ["c" * 13, "c", "-", "3.0", "200", "B", "200", "B", "2", "2.0", "kB/s", "2.0", "kB/s"]
     assert inside.split() == ["z" * 13, "c", "z", "3.0", "200", "B", "200", "B", "-", "-", "-"]
