@@ -12,7 +12,7 @@ import logging
 import select
 import socket
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from kernel.config.sections import StreamSection
@@ -185,15 +185,17 @@ class Server:
         self, client: ClientConnection, head: bytes, http_request: UpgradeRequest, expected: ExpectRequest
     ) -> None:
         session = _KINDS[expected.kind](expected, http_request, self._service)
-        if http_request.websocket:
-            try:
-                _join_websocket(client, head, http_request, session)
-            except InvalidInput as error:
-                session.lost()
-                raise Refused(400, error.message) from error
-        else:
-            client.write(upgrade.switching(http_request.protocol))
-            session.wire = client.handler = SpdyWire(client, session, client.write)
+        with ExitStack() as failed:
+            failed.callback(session.lost)  # its time limits would end it later, without a wire
+            if http_request.websocket:
+                try:
+                    _join_websocket(client, head, http_request, session)
+                except InvalidInput as error:
+                    raise Refused(400, error.message) from error
+            else:
+                client.write(upgrade.switching(http_request.protocol))
+                session.wire = client.handler = SpdyWire(client, session, client.write)
+            failed.pop_all()
         self._not_pending(client)
         self._sessions[client] = session
         self._began(session)

@@ -121,7 +121,8 @@ class Daemon:
         """Start it and wait until it serves."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "kernel.cli.main", "--config", str(self.config_file), "daemon"],
+                # As the installed program, which has not the checkout among Python's folders.
+                [sys.executable, "-P", "-m", "kernel.cli.main", "--config", str(self.config_file), "daemon"],
                 cwd=CHECKOUT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         if wait:

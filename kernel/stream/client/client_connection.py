@@ -16,6 +16,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol, cast
 
+from kernel.host.aio import FAILURES
+
 PIECE = 256 << 10
 """How many bytes are read at once."""
 _MOST_UNSENT = 2 * PIECE
@@ -66,8 +68,14 @@ class ClientConnection(asyncio.BufferedProtocol):
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        if not self._closed:
+        if self._closed:
+            return
+        try:
             self.handler.received(self._buffer[:nbytes])
+        except OSError as error:
+            # asyncio takes an OSError for one of the socket, and would log nothing.
+            FAILURES.report("what a client sent", error)
+            self.abort()
 
     def eof_received(self) -> bool:
         return False  # the transport closes: `connection_lost` follows

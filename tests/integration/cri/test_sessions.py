@@ -15,7 +15,7 @@ from kernel.cri.generated import cri_pb2 as pb
 from tests.harness import host
 from tests.harness.cri import INVALID, NOT_FOUND, Cri, Pod, pod_config, refused
 from tests.harness.daemon import Daemon
-from tests.harness.streams import Command, Forward, Refused, Spdy
+from tests.harness.streams import Command, Forward, Refused, Spdy, answer, ask, connect
 
 FAILED = grpc.StatusCode.FAILED_PRECONDITION
 
@@ -75,6 +75,21 @@ class TestExec:
 
         with ThreadPoolExecutor(16) as threads:
             assert list(threads.map(one, range(64))) == [b"%d" % number for number in range(64)]
+
+    def test_by_websocket(self, cri: Cri, shell: str) -> None:
+        url = cri.call("Exec", container_id=shell, cmd=["sh", "-c", "echo out; exit 7"], stdout=True).url
+        headers = (
+            "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
+            "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==", "Sec-WebSocket-Protocol: v5.channel.k8s.io",
+        )  # fmt: skip
+        with connect(url) as end:
+            end.sendall(ask(url, *headers, method="GET"))
+            status, _, got = answer(end)
+            assert status == 101
+            while piece := end.recv(65536):
+                got += piece
+        assert b"\x01out\n" in got  # the channel's number, then what came on it
+        assert b'"reason":"NonZeroExitCode"' in got
 
     @pytest.mark.parametrize("handler", ["crun"])
     def test_by_another_runtime(self, pods: Callable[..., Pod], cri: Cri, handler: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from contextlib import suppress
 from pathlib import Path
@@ -10,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from kernel.contracts.stream import Ended, Kind, Opened
+from kernel.host.aio import FAILURES
 from kernel.ids import new_session
 from kernel.stream import server
+from kernel.stream.session import Session
 from tests.harness.streams import Command, Refused, Spdy, answer, ask, connect
 
 SPDY = ("Connection: Upgrade", "Upgrade: SPDY/3.1", "X-Stream-Protocol-Version: v4.channel.k8s.io")
@@ -119,6 +122,31 @@ async def test_requests_of_another_kind(stream, data: bytes, code: int) -> None:
             return answer(end)[0]
 
     assert await asyncio.to_thread(client) == code
+    await serves(stream)
+
+
+async def test_what_fails_while_a_session_begins_ends_it_and_is_reported(stream, monkeypatch) -> None:
+    sessions = []
+
+    def fail(_link: object, _head: object, _asked: object, session: Session) -> None:
+        sessions.append(session)
+        raise PermissionError(errno.EACCES, "denied")  # asyncio itself drops an OSError without a word
+
+    monkeypatch.setattr(server, "_join_websocket", fail)
+    url, before = await stream.url(), FAILURES.bugs
+    headers = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Protocol: v4.channel.k8s.io")
+
+    def client() -> bytes:
+        with connect(url) as end:
+            end.sendall(ask(url, *headers, method="GET"))
+            try:
+                return end.recv(100)
+            except ConnectionResetError:
+                return b""
+
+    assert await asyncio.to_thread(client) == b""
+    assert FAILURES.bugs == before + 1
+    assert [session.over for session in sessions] == [True]
     await serves(stream)
 
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import struct
+import sys
+from pathlib import Path
 
 import pytest
 
+import kernel
+import services
 from kernel.errors import FailedPrecondition
 from kernel.supervisor.privileges import enforce
 from kernel.supervisor.privileges.workers import IMAGE, STORAGE, WORKERS, Sockets
@@ -41,3 +45,13 @@ def test_a_filter_is_a_program_that_refuses_more_for_a_smaller_row() -> None:
         returned = {k for code, _, _, k in struct.iter_unpack("HBBI", program) if code == 0x06}  # BPF_RET | BPF_K
         assert {allow, eperm} <= returned
     assert len(large) > len(small) - 8 * len(Sockets.INTERNET.value)
+
+
+def test_modules_may_be_imported_late_from_a_checkout_that_is_in_no_path_of_python(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    checkout = Path(kernel.__path__[0]).parent
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if Path(entry).absolute() != checkout])
+    tree = enforce._python_tree()
+    assert {Path(kernel.__path__[0]), Path(services.__path__[0])} <= set(tree)
+    assert checkout not in tree  # what else lies there is not for a worker
