@@ -260,13 +260,15 @@ alive() { readlink "/proc/$1/exe" >/dev/null 2>&1; }
 
 # Every process of the machine's own daemon: named crisp-..., and in its roster, or with its log as stderr, or in its
 # service's cgroup.
-# Daemons with another configuration are left alone; so are conmons and containers.
+# Daemons with another configuration are left alone; so are conmons and containers, and daemons in containers, whose log
+# has the same path as ours.
 crisp_pids() {
-    local dir pid roster
+    local dir pid roster here
+    here=$(readlink /proc/self/ns/pid)
     roster=$(grep -oE '"pid": *[0-9]+' /run/crisp/workers.json 2>/dev/null | grep -oE '[0-9]+' | tr '\n' ' ' || true)
     for dir in /proc/[0-9]*; do
         pid=${dir#/proc/}
-        alive "$pid" || continue
+        { alive "$pid" && [ "$(readlink "$dir/ns/pid")" = "$here" ]; } || continue
         if [[ $(cat "$dir/comm" 2>/dev/null) == crisp-* ]]; then
             if [[ " $roster" == *" $pid "* || $(readlink "$dir/fd/2" 2>/dev/null) == "$LOG"* || $(cat "$dir/cgroup" 2>/dev/null) == */crisp.service* ]]; then
                 printf '%s\n' "$pid"

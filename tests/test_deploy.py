@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness import host
+
 DEPLOY = Path(__file__).resolve().parents[1] / "deploy"
 
 
@@ -246,3 +248,23 @@ def test_a_half_made_environment_is_made_again_and_a_whole_one_is_not(steps: Ste
     steps.run(make)
     assert made() == 2
     assert not (venv / "unfinished").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: run deploy/test")
+@pytest.mark.parametrize("contained", [False, True])
+def test_a_daemon_in_a_container_is_not_this_machines(steps: Steps, contained: bool) -> None:
+    log = steps.folder / "log/crisp.log"
+    log.parent.mkdir()
+    program = shutil.copy(shutil.which("sleep") or "", steps.folder / "crisp-front")
+    prefix = ["unshare", "--pid", "--fork", "--kill-child"] if contained else []
+
+    def pids() -> set[str]:
+        entries = subprocess.run(["pgrep", "--exact", "crisp-front"], capture_output=True, text=True, check=False)
+        return {pid for pid in entries.stdout.split() if os.path.realpath(f"/proc/{pid}/exe") == str(program)}
+
+    with log.open("ab") as stderr, subprocess.Popen([*prefix, program, "60"], stderr=stderr) as daemon:
+        try:
+            host.until("it runs", lambda: len(pids()) == 1)
+            assert (pids() <= set(steps.run("crisp_pids").split())) is not contained
+        finally:
+            daemon.kill()
