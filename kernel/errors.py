@@ -1,7 +1,7 @@
 """The closed set of errors that cross a process or reach the kubelet.
 
     CrispError
-    ├── InvalidInput         the caller's doing; repeating cannot help           INVALID_ARGUMENT
+    ├── InvalidInput         the caller's mistake; repeating cannot help         INVALID_ARGUMENT
     ├── NotFound             the object named does not exist                     NOT_FOUND
     ├── AlreadyExists        another object holds the name                       ALREADY_EXISTS
     ├── FailedPrecondition   the object or the host is not in a state for it     FAILED_PRECONDITION
@@ -16,7 +16,7 @@
     ├── Corrupt              bytes that do not match their digest                DATA_LOSS
     └── Internal             the host or crisp itself failed                     INTERNAL
 
-Foreign exceptions become one of these in the module that called the foreign thing. The one place that maps
+An exception of another library becomes one of these in the module that called the library. The one place that maps
 them to gRPC codes is `kernel.front.interceptor`. A message tells what failed, on which object and why, in
 lower case and with no full stop; `hint` tells what to do about it.
 """

@@ -1,6 +1,6 @@
 """Ids that cross a process, each with its one validator. Pure.
 
-Sandbox and container ids are 64 lower-case hex digits, as the peers' are: tools cut them to 13. An id that
+Sandbox and container ids are 64 lower-case hex digits, as in other container runtimes: tools cut them to 13. An id that
 passed its validator is safe in a path, an argument and a cgroup name.
 """
 
@@ -15,7 +15,7 @@ from kernel.errors import InvalidInput
 SandboxId = NewType("SandboxId", str)
 ContainerId = NewType("ContainerId", str)
 Digest = NewType("Digest", str)
-"""A content digest, `sha256:` and 64 lower-case hex digits (OCI image specification, descriptor)."""
+"""The digest of some content: `sha256:` and 64 lower-case hex digits (OCI image specification, descriptor)."""
 ImageId = NewType("ImageId", Digest)
 """The digest of an image's configuration."""
 DiffId = NewType("DiffId", Digest)
@@ -35,19 +35,19 @@ def new_id() -> str:
 
 
 def short(id_: str) -> str:
-    """Return the first 13 characters of an id: enough for a person to tell it from the others on a node."""
+    """Return the first 13 characters of an id, which are enough for people to distinguish the objects of a node."""
     return id_[:13]
 
 
 def sandbox_id(text: str) -> SandboxId:
-    """Return a whole sandbox id; InvalidInput if the text is not one."""
+    """Return a whole sandbox id; raises InvalidInput if the text is not one."""
     if not _ID.fullmatch(text):
         raise InvalidInput(f"pod sandbox id {text!r} is not 64 lower-case hex digits")
     return SandboxId(text)
 
 
 def container_id(text: str) -> ContainerId:
-    """Return a whole container id; InvalidInput if the text is not one."""
+    """Return a whole container id; raises InvalidInput if the text is not one."""
     if not _ID.fullmatch(text):
         raise InvalidInput(f"container id {text!r} is not 64 lower-case hex digits")
     return ContainerId(text)
@@ -59,14 +59,14 @@ def new_session() -> SessionId:
 
 
 def session_id(text: str) -> SessionId:
-    """Return a session id; InvalidInput, which does not repeat the text, if it is not one."""
+    """Return a session id; raises InvalidInput, which does not repeat the text, if it is not one."""
     if not _SESSION.fullmatch(text):
         raise InvalidInput("a session id is 22 letters, digits, _ and -")
     return SessionId(text)
 
 
 def digest(text: str) -> Digest:
-    """Return a digest; InvalidInput for another algorithm, length or case."""
+    """Return a digest; raises InvalidInput for another algorithm, length or case."""
     if not _DIGEST.fullmatch(text):
         raise InvalidInput(f"digest {text!r} is not sha256: and 64 lower-case hex digits")
     return Digest(text)
@@ -80,5 +80,5 @@ def helper_name(text: str) -> str:
 
 
 def digest_hex(value: Digest) -> str:
-    """Return the hex digits of a digest, checked again, as they become the name of a file."""
+    """Return the hex digits of a digest, checked again, because they become the name of a file."""
     return digest(value).removeprefix("sha256:")

@@ -42,19 +42,19 @@ class Calls(Generic[_Token]):
         """Whether the worker is connected."""
 
     def add(self, call: bytes, token: _Token, *, repeat: bool) -> bool:
-        """Open a call; returns True if it is to be sent now."""
+        """Open a call. Returns True if it must be sent now."""
         if call in self._open:
             raise ValueError("call ids are used once")
         self._open[call] = _Entry(token, repeat, State.SENT if self.up else State.WAITING)
         return self.up
 
     def unsent(self, call: bytes) -> None:
-        """Note that a call was not sent after all: the connection is gone, and `lost` will follow."""
+        """Record that a call could not be sent: the connection is gone, and `lost` will follow."""
         if call in self._open:
             self._open[call].state = State.WAITING
 
     def connected(self) -> list[_Token]:
-        """Note that the worker is connected; returns the calls to send."""
+        """Record that the worker is connected. Returns the calls to send."""
         self.up = True
         waiting = [entry for entry in self._open.values() if entry.state is State.WAITING]
         for entry in waiting:
@@ -62,7 +62,7 @@ class Calls(Generic[_Token]):
         return [entry.token for entry in waiting]
 
     def lost(self) -> list[_Token]:
-        """Note that the worker is gone; returns the calls that fail with it."""
+        """Record that the worker is gone. Returns the calls that fail for that reason."""
         self.up = False
         failing = [call for call, entry in self._open.items() if entry.state is State.SENT and not entry.repeat]
         tokens = [self._open.pop(call).token for call in failing]

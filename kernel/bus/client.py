@@ -137,7 +137,7 @@ class Client:
         if self._calls.settle(opened.id) is not None and self._calls.up:
             self._socket.send(*pack(Cancel(id=opened.id)))
         if opened.future.done() and not opened.future.cancelled():
-            opened.future.exception()  # marks it as retrieved: whoever waited has gone
+            opened.future.exception()  # marks it as retrieved, because the caller no longer waits for it
         opened.future.cancel()
 
     def _on_connected(self) -> None:

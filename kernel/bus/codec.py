@@ -1,12 +1,12 @@
 """The header of a message: a flat map of MessagePack, written and read by the `msgpack` package. Pure.
 
-A header is the first thing that a process reads of what another one sent, so its limits are hard and narrow: a header
-is refused by its size alone before a byte of it is parsed, and it can hold neither an array nor an extension type. Its
-first byte counts the fields: if the decoded map has fewer, one was there twice. Any language's MessagePack can read
-and write a header.
+A header is the first thing that a process reads of a message from another one, so its limits are hard and narrow: a
+header that is too long is refused before a byte of it is parsed, and a header can hold neither an array nor an
+extension type. Its first byte counts the fields: if the decoded map has fewer, it had a field twice. Any language's
+MessagePack can read and write a header.
 
-This module imports msgpack's C extension by its own name, and so a process without it does not start: msgpack would
-otherwise put a version in pure Python in its place, silently and ten times as slow.
+This module imports msgpack's C extension by its own name, so a process without it does not start: otherwise msgpack
+would silently use a version in pure Python, which is ten times as slow.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def pack_header(fields: dict[str, object]) -> bytes:
 def unpack_header(frame: bytes) -> dict[str, object]:
     """Decode a header; raises InvalidInput if it is not one map within the limits, or has a field twice.
 
-    Names and types of the fields are left to the caller, who must refuse maps and arrays: what is nested here is at
-    most half as deep as the header has bytes, and msgpack's parser does not recurse.
+    The caller must check the names and types of the fields, and refuse nested maps and arrays. Their depth is at most
+    half of the header's length in bytes, and msgpack's parser does not recurse.
     """
     if len(frame) > MAX_HEADER:
         raise InvalidInput(f"header has {len(frame)} bytes, more than {MAX_HEADER}")

@@ -53,7 +53,7 @@ class Endpoint:
                 raise
 
     def _receive(self) -> list[bytes]:
-        """Read one message; the frames that no message has are read and dropped."""
+        """Read one message; frames beyond the most that a message has are read and dropped."""
         frames = [self._socket.recv(_NOBLOCK)]
         while self._socket.getsockopt(_HAS_MORE):
             frame = self._socket.recv(_NOBLOCK)

@@ -67,11 +67,11 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """An error of the closed set of `kernel.errors`."""
 
     kind: str
-    """Name of the error's class, as `NotFound`."""
+    """Name of the error's class, such as `NotFound`."""
     message: str
-    """What failed, on which object and why."""
+    """The error's message: the failure, the object and the reason."""
     hint: str = ""
-    """What to do about it."""
+    """The error's hint: the remedy."""
 
 
 ToWorker = Request | Cancel
@@ -79,9 +79,9 @@ ToCaller = Answer | Progress | Failed
 
 _TO_WORKER: dict[str, type[ToWorker]] = {"request": Request, "cancel": Cancel}
 _TO_CALLER: dict[str, type[ToCaller]] = {"answer": Answer, "progress": Progress, "failed": Failed}
-"""By type, as msgspec converts into a union six times as slowly as into one structure."""
+"""Kinds by their Python type. msgspec converts into a union of types six times as slowly as into one of them."""
 _NATIVE = (bytes,)
-"""Types that a header holds as they are: otherwise msgspec would read a text, as base64, where bytes belong."""
+"""Types that a header holds as they are. Otherwise msgspec would accept text in base64 in place of bytes."""
 
 _encoder = msgspec.msgpack.Encoder()
 

@@ -42,7 +42,7 @@ _NO_DEADLINE_SECONDS = 10.0 * 365 * 86400
 
 
 class Service(Protocol):
-    """What a worker's entry point returns: beside `close`, a coroutine per method of its contract."""
+    """The object that a worker's entry point returns. Beside `close` it has a coroutine per method of its contract."""
 
     async def close(self) -> None:
         """Release what the process holds; what it has made on the host stays."""
@@ -92,7 +92,7 @@ class Server:
         self._socket: Endpoint = router(address, self._on_message)
 
     async def drain(self) -> None:
-        """Take no more calls, and give those under way four seconds; watches are not waited for."""
+        """Accept no more calls, and give those under way four seconds; watches are not waited for."""
         self._draining = True
         waiting = [call.task for call in self._running.values() if call.task and not call.method.watch]
         await wait_until_ended(waiting, _DRAIN_SECONDS)
@@ -174,7 +174,7 @@ def handlers(contract: Contract, service: object) -> dict[str, _Handler]:
 
 
 def run(contract: Contract, create: Callable[[Config], Awaitable[Service]], config: Config) -> None:
-    """Live a worker's whole life, from its entry point to SIGTERM. The process is confined already."""
+    """Run a worker's process from its entry point to SIGTERM. The process is confined already."""
     if sys.version_info < (3, 12):
         asyncio.get_event_loop_policy().set_child_watcher(asyncio.PidfdChildWatcher())
     asyncio.run(_live(contract, create, config))
