@@ -10,7 +10,7 @@ Add = Callable[[argparse.ArgumentParser], object]
 
 
 def _no_arguments(_: argparse.ArgumentParser) -> None:
-    """Add none."""
+    """Add no arguments."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Command:
     name: str
     help: str
     act: str = ""
-    """Empty for a command that only has others below it."""
+    """The function's name; empty for a command that only has subcommands."""
     add: Add = _no_arguments
     below: tuple[Command, ...] = ()
     """Its subcommands."""

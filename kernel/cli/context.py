@@ -1,4 +1,4 @@
-"""One run of `crisp`: its options, and what a command needs to do its work."""
+"""One run of `crisp`: its options, and the objects that commands share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Context:
-    """What every command gets. The configuration is read, and the daemon connected to, on first use."""
+    """The argument of every command. The configuration is read, and the daemon connected to, on first use."""
 
     out: Output
     config_file: Path | None = None

@@ -1,4 +1,4 @@
-"""What the exit status of `crisp` means. Pure."""
+"""The exit statuses of `crisp`. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from kernel.errors import CrispError, InvalidInput, NotFound, Unavailable
 
 
 class Exit(enum.IntEnum):
-    """Statuses of the command itself; `exec` and `run --rm` exit with that of the container."""
+    """Statuses of the command itself; `exec` and `run --rm` exit with the container's status."""
 
     OK = 0
     FAILED = 1

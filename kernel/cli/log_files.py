@@ -48,7 +48,7 @@ def tail(entries: Sequence[Entry], lines: int) -> list[Entry]:
 
 
 class Reader:
-    """Reads a log file from where it last stopped, and continues in the new file after a rotation."""
+    """A reader of a log file that continues after its last read, and in the new file after a rotation."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -72,7 +72,7 @@ class Reader:
             entries.extend(self._drain(self._file))
             if not self._rotated(self._file):
                 break
-            entries.extend(self._drain(self._file))  # written between the two looks
+            entries.extend(self._drain(self._file))  # the container wrote this between the two reads
             self._file.close()
             self._rest = b""
             self._file = self._open()

@@ -1,6 +1,7 @@
-"""Which pod or container a text names: a whole id, the beginning of one, or a name.
+"""Finding a pod or container by a text: a whole id, the beginning of one, or a name.
 
-A name means the newest live object of that name, or else the newest. A beginning of several ids is refused.
+A name stands for the newest live object of that name, or for the newest if none is live. The beginning of several ids
+is refused.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from kernel.errors import FailedPrecondition, InvalidInput, NotFound
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Named:
-    """What is needed to find a pod or container."""
+    """The properties by which a pod or container is found."""
 
     id: str
     name: str
@@ -27,9 +28,10 @@ class Named:
 
 
 def pick(found: Sequence[Named], text: str, what: str, *, pods_first: bool = True) -> Named:
-    """Return the one that `text` names; NotFound if there is none, InvalidInput if it is the beginning of several ids.
+    """Return the object that `text` names.
 
-    `crisp run` gives a pod and its container the same name: `pods_first` decides which of them is meant.
+    Raises NotFound if there is none, InvalidInput if the text is the beginning of several ids. `crisp run` gives a pod
+    and its container the same name: `pods_first` decides which of them is returned.
     """
     for one in found:
         if one.id == text:
@@ -82,7 +84,7 @@ def container(daemon: Daemon, text: str) -> Named:
 
 
 def pick_container(all_containers: Sequence[Named], all_pods: Sequence[Named], text: str) -> Named:
-    """Return the same as `container`, out of these containers and pods."""
+    """Return the same as `container`, chosen from these containers and pods."""
     try:
         return pick(all_containers, text, "container")
     except NotFound:

@@ -1,4 +1,4 @@
-"""What people and programs see: tables on a terminal, plain columns in a pipe, JSON with `--json`.
+"""Output for people and programs: tables on a terminal, plain columns in a pipe, JSON with `--json`.
 
 Names and messages come from images, pods and registries: a control character in one never reaches a terminal.
 """
@@ -29,7 +29,7 @@ def _no_style(_: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column: its title, the key of a row's value, and how that is shown to people."""
+    """One column: its title, the key of a row's value, and the function that formats the value for people."""
 
     title: str
     key: str
@@ -41,7 +41,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Where answers go. Progress and remarks go to stderr, so that a pipe holds the answer alone."""
+    """The destination of answers. Progress and remarks go to stderr, so that a pipe holds the answer alone."""
 
     json: bool
     terminal: bool
@@ -71,12 +71,12 @@ class Output:
 
 
 def clean(text: str) -> str:
-    """Return a text without control characters, which could drive the terminal."""
+    """Return a text without control characters, which could control the terminal."""
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def plain(columns: Sequence[Column], rows: Sequence[Row]) -> str:
-    """Return aligned columns without colours or borders, for awk and eyes."""
+    """Return aligned columns without colours or borders, for awk and people."""
     cells = [[column.title for column in columns]]
     cells += [[clean(column.show(row.get(column.key))) or "-" for column in columns] for row in rows]
     widths = [max(len(line[index]) for line in cells) for index in range(len(columns))]
@@ -109,12 +109,12 @@ def rich_table(columns: Sequence[Column], rows: Sequence[Row]) -> Table:
 
 
 def short_id(value: object) -> str:
-    """Return the beginning of an id, cut as other tools of the field do."""
+    """Return the beginning of an id, as long as other container tools show it."""
     return short(_text(value).removeprefix("sha256:"))
 
 
 def size(value: object) -> str:
-    """Return bytes for people, in powers of ten."""
+    """Format bytes for people, in powers of ten."""
     number = float(value) if isinstance(value, int | float) else 0.0
     for unit in ("B", "kB", "MB", "GB"):
         if number < 1000:
@@ -124,7 +124,7 @@ def size(value: object) -> str:
 
 
 def duration(value: object) -> str:
-    """Return seconds for people, in the largest unit that fits."""
+    """Format seconds for people, in the largest unit that fits."""
     seconds = int(value) if isinstance(value, int | float) else 0
     for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
         if seconds >= 2 * length:

@@ -1,4 +1,4 @@
-"""A client of the stream process: one connection, its streams, and what comes in on them."""
+"""A client of the stream process: one connection, its streams, and the data received on them."""
 
 from __future__ import annotations
 
@@ -60,20 +60,20 @@ class SpdyClient:
         return stream
 
     async def send(self, stream: int, data: bytes, *, fin: bool = False) -> None:
-        """Send bytes on a stream, unless it has ended. Waits while the server does not take them."""
+        """Send bytes on a stream, unless it has ended. Waits until the server takes them."""
         if self._spdy.is_open(stream):
             self._writer.write(self._spdy.data(stream, len(data), fin=fin) + data)
             await self._writer.drain()
 
     def reset(self, stream: int) -> None:
-        """Give a stream up."""
+        """Abandon a stream."""
         self._writer.write(self._spdy.reset(stream, spdy.Status.CANCEL))
 
     async def receive(self, on_data: Callable[[int, memoryview, bool], None]) -> None:
         """Call `on_data` with each piece of a stream, and whether it is the last, until the server ends.
 
-        `on_data` calls `consumed` when it is done with a piece: the server sends no more than a window of each stream
-        before.
+        `on_data` calls `consumed` when it has handled a piece: the server sends no more than a window of each stream
+        before that.
         """
         while data := await self._reader.read(_PIECE):
             try:

@@ -15,9 +15,9 @@ DETACH = b"\x10\x11"
 
 @contextmanager
 def raw(fd: int) -> Iterator[None]:
-    """Pass every key on as it is, until the body ends."""
+    """Pass every key on unchanged, until the body ends."""
     before = termios.tcgetattr(fd)
-    tty.setraw(fd, termios.TCSADRAIN)  # what was typed before is kept
+    tty.setraw(fd, termios.TCSADRAIN)  # keys typed before are kept
     try:
         yield
     finally:
@@ -26,13 +26,13 @@ def raw(fd: int) -> Iterator[None]:
 
 @contextmanager
 def single_keys(fd: int) -> Iterator[Keys]:
-    """Yield the keys that are typed, each at once and unseen, until the body ends. Ctrl-C still interrupts."""
+    """Yield the typed keys, each at once and without echo, until the body ends. Ctrl-C still interrupts."""
     before = termios.tcgetattr(fd)
     tty.setcbreak(fd, termios.TCSADRAIN)
     try:
         yield Keys(fd)
     finally:
-        with suppress(termios.error):  # it was hung up: there is nothing to restore
+        with suppress(termios.error):  # the terminal was hung up: there is nothing to restore
             termios.tcsetattr(fd, termios.TCSADRAIN, before)
 
 
@@ -48,7 +48,7 @@ class Keys:
             return []
         try:
             typed = os.read(self._fd, 1024)
-        except OSError:  # EIO: it was hung up
+        except OSError:  # EIO: the terminal was hung up
             return None
         return split_keys(typed) if typed else None
 
@@ -57,7 +57,7 @@ _ARROWS = {b"A": "up", b"B": "down", b"C": "right", b"D": "left"}
 
 
 def split_keys(typed: bytes) -> list[str]:
-    """Return the keys of what was typed: arrows by name, other printable characters. Pure.
+    """Return the keys in typed bytes: arrows by name, other printable characters. Pure.
 
     A terminal sends an arrow as ESC, `[` or `O`, and a letter (ECMA-48, CUU to CUB) in one piece.
     """
@@ -82,13 +82,13 @@ def size(fd: int) -> tuple[int, int]:
 
 
 class DetachKeys:
-    """Finds the keys that leave a session in what is typed. Pure."""
+    """A finder of the keys that end a session, in typed bytes. Pure."""
 
     def __init__(self) -> None:
         self._half = False
 
     def feed(self, typed: bytes) -> tuple[bytes, bool]:
-        """Return what is to be passed on, and whether the keys were typed: then only what came before them."""
+        """Return the bytes to pass on, and whether the keys were typed; if they were, only the bytes before them."""
         text = (DETACH[:1] if self._half else b"") + typed
         self._half = False
         before, found, _ = text.partition(DETACH)

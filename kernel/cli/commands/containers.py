@@ -45,7 +45,7 @@ def ps(context: Context, options: Namespace) -> Exit:
 
 
 def row(container: cri_pb2.Container, pod_name: str, now: int) -> Row:
-    """Return a container as the table and JSON show it."""
+    """Return a container's row for the table and JSON."""
     return {
         "id": container.id,
         "name": container.metadata.name,
@@ -85,7 +85,7 @@ def execute(context: Context, options: Namespace) -> int:
 
 
 def inspect(context: Context, options: Namespace) -> Exit:
-    """Show all about a container, pod or image as JSON; of a container also its OCI specification."""
+    """Show all details of a container, pod or image as JSON; for a container also its OCI specification."""
     from google.protobuf.json_format import MessageToDict
 
     daemon = context.daemon
@@ -138,7 +138,7 @@ def logs(context: Context, options: Namespace) -> Exit:
 
 
 def log_path(context: Context, container_id: str) -> Path:
-    """Return the path of a container's log; FailedPrecondition if it has none."""
+    """Return the path of a container's log; raises FailedPrecondition if it has none."""
     request = cri_pb2.ContainerStatusRequest(container_id=container_id)
     path = context.daemon.call(context.daemon.runtime.ContainerStatus, request).status.log_path
     if not path:
@@ -147,11 +147,11 @@ def log_path(context: Context, container_id: str) -> Path:
 
 
 def follow(context: Context, container_id: str, reader: log_files.Reader, printer: log_files.Printer) -> int:
-    """Show what is logged until the container has ended, and return its exit code."""
+    """Show the log as it grows until the container has ended, and return its exit code."""
     import threading
 
     daemon = context.daemon
-    pause = threading.Event()  # never set: only its waiting, which a signal ends
+    pause = threading.Event()  # never set: the wait only sleeps, and a signal ends it
     while True:
         # The status is read before the log, so that the last output of a container that has ended is not missed.
         try:

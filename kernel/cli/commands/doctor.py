@@ -1,4 +1,4 @@
-"""`crisp doctor`: what is left on the host without an owner."""
+"""`crisp doctor`: things that are left on the host without an owner."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COLUMNS = (
 
 
 def doctor(context: Context, options: Namespace) -> Exit:
-    """List what is left without an owner; with --mend remove it."""
+    """List the things that are left without an owner; with --mend remove them."""
     daemon = context.daemon
     found = daemon.call(daemon.node.Doctor, node_pb2.DoctorRequest(mend=options.mend), _SECONDS).findings
     rows = [row(finding) for finding in found]
@@ -37,7 +37,7 @@ def doctor(context: Context, options: Namespace) -> Exit:
 
 
 def row(finding: node_pb2.Finding) -> Row:
-    """Return a finding as the table and JSON show it."""
+    """Return a finding's row for the table and JSON."""
     return {
         "kind": finding.kind,
         "id": finding.id,

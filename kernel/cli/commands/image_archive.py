@@ -1,7 +1,8 @@
-"""Archives of images as `crisp image save` writes them: an OCI layout, or what `docker load` takes, as a tar stream.
+"""Archives of images as `crisp image save` writes them: a tar stream with an OCI layout, or in the form that `docker
+load` reads.
 
-Every blob is hashed on its way in: a wrong digest ends the archive. Layers are tars, or compressed as they came from a
-registry if there is nothing else.
+Every blob is hashed on its way in: a wrong digest ends the archive. A layer is written as a tar; if no tar can be made,
+it is written compressed, as it came from the registry.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """What an archive holds of an image."""
+    """The parts of an image that an archive needs."""
 
     tags: tuple[str, ...]
     config: bytes
@@ -66,7 +67,7 @@ class _Tar:
         self._add(path, len(data), io.BytesIO(data))
 
     def blob(self, path: str, part: Part, source: BinaryIO) -> None:
-        """Add a blob; Corrupt if it does not have its digest or size."""
+        """Add a blob; raises Corrupt if it does not have its digest or size."""
         hashed = _Hashed(source)
         self._add(path, part.size, hashed)
         if hashed.read(1):
@@ -75,7 +76,7 @@ class _Tar:
             raise Corrupt(f"blob {part.digest}: its bytes have digest {hashed.digest}")
 
     def has(self, path: str) -> bool:
-        """Whether the stream has a file."""
+        """Return whether the stream has a file."""
         return path in self._there
 
     def close(self) -> None:
@@ -91,7 +92,7 @@ class _Tar:
         try:
             self._tar.addfile(info, source)  # type: ignore[arg-type]  # it only reads
         except OSError as error:
-            if error.errno is None:  # an error of tarfile itself: the source has ended too early
+            if error.errno is None:  # an error of tarfile itself: the source ended too early
                 raise Corrupt(f"{path}: is shorter than {size} bytes") from error
             raise
 

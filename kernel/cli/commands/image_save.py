@@ -1,8 +1,8 @@
-"""`crisp image save`: images into an archive that any tool loads.
+"""`crisp image save`: write images into an archive that any tool loads.
 
 It runs as root. Manifests and configurations lie in the image worker's blob folder, and so do compressed layers if the
-configuration keeps them (`image.keep_blobs`); storage makes the tars of others again, one by one. Neither folder is
-trusted: each byte is hashed on its way.
+configuration keeps them (`image.keep_blobs`); storage makes the tars of all other layers again, one by one. Neither
+folder is trusted: each byte is hashed on its way.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class _Saver:
         return Saved(tuple(found.tags), config, tuple(layers))
 
     def _add(self, diff_id: Digest, blob: Part | None) -> Part:
-        """Add a layer as a tar, or else as the blob that it came from."""
+        """Add a layer as a tar; if no tar can be made, as the blob that it was unpacked from."""
         try:
             return self._add_tar(diff_id)
         except FailedPrecondition:
@@ -167,7 +167,7 @@ def _layers(manifest: bytes) -> list[Part]:
 
 @contextmanager
 def _open(path: Path) -> Iterator[BinaryIO]:
-    """Open a file in a folder that another user writes: no link is followed."""
+    """Open a file in a folder that another user can write: no link is followed."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError as error:

@@ -28,7 +28,7 @@ WIPED = (
 
 
 def check(context: Context, options: Namespace) -> Exit:
-    """Verify every layer; with --repair, fetch again what is damaged or missing."""
+    """Verify every layer; with --repair, download the damaged and missing ones again."""
     daemon = context.daemon
     request = node_pb2.CheckImagesRequest(repair=options.repair)
     rows = [row(finding) for finding in daemon.stream(daemon.node.CheckImages, request)]
@@ -40,7 +40,7 @@ def check(context: Context, options: Namespace) -> Exit:
 
 
 def row(finding: node_pb2.CheckImagesResponse) -> Row:
-    """Return a finding as the table and JSON show it."""
+    """Return a finding's row for the table and JSON."""
     reason = f"{finding.why}; not repaired: {finding.error}" if finding.error else finding.why
     return {
         "layer": finding.layer,
@@ -51,7 +51,7 @@ def row(finding: node_pb2.CheckImagesResponse) -> Row:
 
 
 def wipe(context: Context, options: Namespace) -> Exit:
-    """Remove every image that no container uses. Nothing else in crisp does that."""
+    """Remove every image that no container uses. Only this command removes unused images all at once."""
     if not options.yes and not _agreed():
         raise FailedPrecondition("nothing was removed", hint="answer yes, or give --yes")
     daemon = context.daemon

@@ -47,7 +47,7 @@ def images(context: Context, _: Namespace) -> Exit:
 
 
 def row(image: cri_pb2.Image) -> Row:
-    """Return an image as JSON shows it."""
+    """Return an image's row for JSON."""
     return {
         "id": image.id,
         "tags": list(image.repo_tags),
@@ -58,7 +58,7 @@ def row(image: cri_pb2.Image) -> Row:
 
 
 def _by_name(rows: list[Row]) -> list[Row]:
-    """Return a row for each name, as people see images."""
+    """Return a row for each name, for people."""
     result: list[Row] = []
     for image in rows:
         tags = image["tags"] if isinstance(image["tags"], list) else []
@@ -88,12 +88,12 @@ def pull_one(context: Context, image: str, username: str = "", password: str = "
             bars.show(message)
             id_ = message.id or id_
     if not id_:
-        raise NotReachable("the daemon ended before the image was pulled", hint="pull again: what has come is kept")
+        raise NotReachable("the daemon ended before the image was pulled", hint="pull again: downloaded parts are kept")
     return id_
 
 
 class _Bars:
-    """Shows progress nowhere."""
+    """A display without progress, for an output that is not a terminal."""
 
     def show(self, message: node_pb2.PullImageResponse) -> None:
         """Show one message of the daemon."""
@@ -149,7 +149,8 @@ def load(context: Context, options: Namespace) -> Exit:
 
 @contextmanager
 def _incoming(context: Context, file: str) -> Iterator[str]:
-    """Copy an archive to where the image worker may read it, until the body ends. Yields its name there."""
+    """Copy an archive into the folder from which the image worker reads, until the body ends. Yields its file name
+    there."""
     user = context.config.image.user
     try:
         owner = pwd.getpwnam(user)

@@ -34,13 +34,13 @@ def net(context: Context, options: Namespace) -> Exit:
 
 
 def document(pod: PodNetwork) -> Row:
-    """Return a pod as JSON shows it."""
+    """Return a pod's network for JSON."""
     values = msgspec.to_builtins(pod)
     return {"id": values.pop("sandbox_id"), **values}
 
 
 def rows(pod: PodNetwork) -> Iterator[Row]:
-    """Yield a line of the table for each thing of a pod, without its loopback interface and link-local routes."""
+    """Yield the lines of the table for one pod, without its loopback interface and link-local routes."""
     lines = [
         ("interface", f"{interface.name} {' '.join((*interface.addresses, interface.mac))} mtu {interface.mtu}")
         for interface in pod.interfaces

@@ -45,7 +45,7 @@ def pods(context: Context, _: Namespace) -> Exit:
 
 
 def row(pod: cri_pb2.PodSandbox, status: cri_pb2.PodSandboxStatus, now: int) -> Row:
-    """Return a pod as the table and JSON show it."""
+    """Return a pod's row for the table and JSON."""
     return {
         "id": pod.id,
         "name": pod.metadata.name,
@@ -68,7 +68,7 @@ def stop(context: Context, options: Namespace) -> Exit:
 
 
 def remove(context: Context, options: Namespace) -> Exit:
-    """Remove pods or containers; with --force, one that is gone already is success."""
+    """Remove pods or containers; with --force, one that does not exist is no error."""
     return _each(
         context, options.name, "removed", lambda one: remove_one(context, one, options.force), ignore=options.force
     )
@@ -105,7 +105,7 @@ def remove_one(context: Context, one: Named, force: bool) -> None:
 
 
 def log_directory(context: Context, sandbox_id: str) -> Path | None:
-    """Return the folder of logs that `crisp run` made for a pod; None for a pod of others, such as the kubelet."""
+    """Return the folder of logs that `crisp run` made for a pod; None for a pod of the kubelet or another client."""
     request = cri_pb2.PodSandboxStatusRequest(pod_sandbox_id=sandbox_id)
     metadata = context.daemon.call(context.daemon.runtime.PodSandboxStatus, request).status.metadata
     folder = logs_of(context, metadata)
@@ -119,7 +119,7 @@ def logs_of(context: Context, metadata: cri_pb2.PodSandboxMetadata) -> Path:
 
 
 def _each(context: Context, names: list[str], done: str, act: Callable[[Named], None], *, ignore: bool = False) -> Exit:
-    """Act on each, also after one has failed. The first failure decides the exit status."""
+    """Act on each object, also after one has failed. The first failure decides the exit status."""
     daemon = context.daemon
     known = [*lookup.pods(daemon), *lookup.containers(daemon)]
     results: list[dict[str, object]] = []

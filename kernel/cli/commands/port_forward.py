@@ -1,4 +1,4 @@
-"""`crisp port-forward`: ports of this host that are forwarded into a pod."""
+"""`crisp port-forward`: forward ports of this host into a pod."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ class Forwarding:
         self._address = address
         self._requests = 0
         self._writers: dict[int, asyncio.StreamWriter] = {}
-        """The connections of this host by their data stream."""
+        """This host's connections by the id of their data stream."""
         self._errors: dict[int, bytearray] = {}
-        """What has come on error streams, by stream."""
+        """The bytes received on each error stream, by its id."""
         self._tasks = Tasks()
 
     async def run(self, url: str, pairs: list[tuple[int, int]]) -> Exit:
@@ -110,7 +110,7 @@ class Forwarding:
                 writer.close()
 
     async def _deliver(self, stream: int, writer: asyncio.StreamWriter, size: int) -> None:
-        """Credit the pod's side once the connection of this host has taken what came."""
-        with suppress(ConnectionError):  # the connection is closed, and what comes is thrown away
+        """Allow the pod's side to send more once this host's connection has taken the received data."""
+        with suppress(ConnectionError):  # the connection is closed, and received data is dropped
             await writer.drain()
         self._client.consumed(stream, size)

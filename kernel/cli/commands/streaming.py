@@ -71,9 +71,9 @@ class TerminalSession:
         self._tty = tty
         self._keys = terminal.DetachKeys() if detach else None
         self._status_text = bytearray()
-        """What has come on the error stream: a Kubernetes Status."""
+        """The bytes received on the error stream: a Kubernetes Status."""
         self._left = False
-        """Whether the user has typed the keys that leave."""
+        """Whether the user has typed the keys that end the session."""
         self._tasks = Tasks()
 
     async def run(self, url: str) -> int:
@@ -128,7 +128,7 @@ class TerminalSession:
             await self._client.send(self._streams["resize"], json.dumps({"Width": width, "Height": height}).encode())
 
     def _read(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Send what is typed, as fast as the server takes it."""
+        """Send typed keys, as fast as the server takes them."""
         stdin = self._streams["stdin"]
         while True:
             try:

@@ -22,17 +22,17 @@ from kernel.cri.generated import cri_pb2
 from kernel.errors import CrispError
 
 _SECONDS = 10
-"""How long the front may take to answer."""
+"""Seconds that the front may take to answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What was read at one moment."""
+    """The usage read at one moment."""
 
     processes: Sequence[rows.ProcessReading] = ()
     pods: Sequence[rows.PodReading] = ()
     problem: str = ""
-    """Why a part of it is missing."""
+    """The reason why a part of the reading is missing."""
 
 
 def top(context: Context, options: Namespace) -> Exit:
@@ -50,7 +50,7 @@ def top(context: Context, options: Namespace) -> Exit:
         first: list[screen.Rows] = [_rows(Reading(), last)]  # at once, without the rates that need two readings
         screen.run(lambda: first.pop() if first else again(), options.interval, 0)
         return Exit.OK
-    threading.Event().wait(options.interval)  # never set: only its waiting, which a signal ends
+    threading.Event().wait(options.interval)  # never set: the wait only sleeps, and a signal ends it
     found = again()
     if context.out.json:
         context.out.document({"processes": list(found.processes), "pods": list(found.pods)})
@@ -64,8 +64,11 @@ def top(context: Context, options: Namespace) -> Exit:
 
 
 def read(context: Context, *, began: bool = False) -> Reading:
-    """Read once. If the front does not answer, the reading has its reason and no pods; likewise if the supervisor does
-    not, once the view has `began`. Before, that is an error: NotReachable without a daemon."""
+    """Read once. If the front does not answer, the reading has the reason and no pods.
+
+    If the supervisor does not answer, the reading has the reason and no processes once the view has `began`; before,
+    the error is raised: NotReachable without a daemon.
+    """
     problems: list[str] = []
     workers: Sequence[rows.ProcessReading] = ()
     found: Sequence[rows.PodReading] = ()

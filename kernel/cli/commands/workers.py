@@ -24,7 +24,7 @@ from kernel.supervisor.processes import roster
 
 
 def _capabilities(value: object) -> str:
-    """Return the names in lower case; of a nearly full set those that are missing."""
+    """Return the names in lower case; for a nearly full set the names that are missing."""
     names = value if isinstance(value, list) else []
     missing = [name for name in CAPABILITIES if name not in names]
     if not missing:
@@ -53,8 +53,10 @@ COLUMNS = (
 
 
 def row(worker: WorkerStatus) -> Row:
-    """Return a worker as the table and JSON show it; JSON also has CPU time in seconds, threads and open files, null
-    if the process has ended."""
+    """Return a worker's row for the table and JSON.
+
+    JSON also has CPU time in seconds, threads and open files; they are null if the process has ended.
+    """
     found = figures(worker.pid)
     return {
         **structs.asdict(worker),
@@ -115,7 +117,7 @@ def shutdown(context: Context, options: Namespace) -> Exit:
 
 
 def wait_for_ends(pidfds: Iterable[int], seconds: float) -> bool:
-    """Return True once all these processes have ended; DeadlineExceeded if they take longer."""
+    """Return True once all these processes have ended; raises DeadlineExceeded if they take longer."""
     until = time.monotonic() + seconds
     left = select.poll()
     count = 0

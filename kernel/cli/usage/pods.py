@@ -1,6 +1,6 @@
-"""Readings of pods and containers, out of the CRI's ListPodSandboxStats. Pure.
+"""Readings of pods and containers, from the CRI's ListPodSandboxStats. Pure.
 
-A pod's writable layer is the sum of its containers'. The CRI counts processes and traffic of pods alone.
+A pod's writable layer is the sum of its containers'. The CRI counts processes and traffic only for pods.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from kernel.contracts.supervisor import WorkerStatus
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What /proc has of one process."""
+    """A process's figures from /proc."""
 
     started: float
     """Seconds since 1970."""
@@ -24,7 +24,7 @@ class Figures:
     """CPU time used, in seconds."""
     threads: int
     open_files: int | None
-    """None without the permission to look."""
+    """None if reading them is not permitted."""
 
 
 def readings(workers: Iterable[WorkerStatus]) -> Iterator[ProcessReading]:
@@ -49,7 +49,7 @@ def readings(workers: Iterable[WorkerStatus]) -> Iterator[ProcessReading]:
 
 
 def figures(pid: int) -> Figures | None:
-    """Return what /proc has of a process; None if there is none of this pid, or if it has ended."""
+    """Return a process's figures from /proc; None if there is no process with this pid, or if it has ended."""
     if not pid:  # psutil takes 0 for the kernel's idle process
         return None
     try:

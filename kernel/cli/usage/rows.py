@@ -1,4 +1,4 @@
-"""Rows of usage out of two readings: an earlier one, from which rates are counted, and the current one. Pure.
+"""Rows of usage from two readings: an earlier one, from which rates are computed, and the current one. Pure.
 
 CPU is in percent of one CPU: two busy threads make 200. None means that a value is not known.
 """
@@ -121,7 +121,7 @@ def _usage_row(before: GroupReading | None, now: GroupReading) -> Mapping[str, o
         seconds = (now.network_at - before.network_at) / 1e9
         received, sent = rate(before.received, now.received, seconds), rate(before.sent, now.sent, seconds)
     if cores is None and now.nano_cores is not None:
-        cores = now.nano_cores / 1e9  # the daemon has not read again in between: its last rate
+        cores = now.nano_cores / 1e9  # the daemon has not read again in between: use its last rate
     return {
         "id": now.id,
         "name": now.name,

@@ -20,24 +20,24 @@ from kernel.cli.usage.view import POD_COLUMNS, PROCESS_COLUMNS, Order, Shown, Vi
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """What is shown of one reading."""
+    """The rows of one reading."""
 
     processes: Sequence[Row]
     pods: Sequence[Row]
     problem: str = ""
-    """Why something is missing."""
+    """The reason why a part is missing."""
 
 
 def possible() -> bool:
-    """Whether the terminal can move its cursor, and so show a live view."""
+    """Return whether the terminal can move its cursor, and so show a live view."""
     return not Console().is_dumb_terminal
 
 
 def run(read: Callable[[], Rows], interval: float, keyboard: int) -> None:
     """Show readings, one each `interval` seconds, until `q` is typed at the terminal `keyboard`.
 
-    `read` is called at once; what it raises ends the view. The terminal is restored in any case, also if a signal ends
-    the view.
+    `read` is called at once; an error that it raises ends the view. The terminal is restored in any case, also if a
+    signal ends the view.
     """
     view = View()
     console = Console()

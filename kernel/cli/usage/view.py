@@ -1,4 +1,4 @@
-"""How usage is shown: columns, the order of rows, and what each key changes. Pure."""
+"""The form in which usage is shown: columns, the order of rows, and the effect of each key. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kernel.cli.output import Column, Row, duration, short_id, size, state_style
 
 
 class Order(enum.Enum):
-    """What rows are ordered by: the key that selects it, its label, and the row's field."""
+    """An order of rows: the key that selects it, its label, and the row's field."""
 
     CPU = ("c", "CPU", "cpu")
     MEMORY = ("m", "memory", "memory")
@@ -31,7 +31,7 @@ class Order(enum.Enum):
 
 
 class Shown(enum.Enum):
-    """Which tables are shown."""
+    """The tables that can be shown."""
 
     ALL = "all"
     PROCESSES = "crisp"
@@ -84,7 +84,7 @@ _BY_KEY = {order.key: order for order in Order}
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What the user has chosen."""
+    """The user's choices."""
 
     order: Order = Order.CPU
     inverted: bool = False
@@ -125,12 +125,14 @@ class View:
         return replace(self, offset=min(self.offset, last))
 
     def processes(self, rows: Sequence[Row]) -> list[Row]:
-        """Return processes in order; in the supervisor's if the chosen order does not apply to processes."""
+        """Return processes in the chosen order; in the supervisor's order if that does not apply to processes."""
         return self._ordered(rows) if self.order in _PROCESS_ORDERS else list(rows)
 
     def pods(self, rows: Sequence[Row]) -> list[Row]:
-        """Return the lines of the table: each pod, followed by its containers. Pods are in the chosen order, and so
-        are the containers of each; by CPU if that order does not apply to pods."""
+        """Return the lines of the table: each pod, followed by its containers.
+
+        Pods and the containers of each are in the chosen order; by CPU if that order does not apply to pods.
+        """
         view = self if self.order in _POD_ORDERS else View()
         return list(view._lines(rows))
 
@@ -141,7 +143,7 @@ class View:
                 yield {**container, "pod": pod["name"], "container": container["name"]}
 
     def _ordered(self, rows: Sequence[Row]) -> list[Row]:
-        """Return rows in order; those that lack the value come last. Equal ones are ordered by name."""
+        """Return rows in order; rows that lack the value come last. Equal rows are ordered by name."""
         by_name = sorted(rows, key=lambda row: str(row["name"]))
         if self.order is Order.NAME:
             return by_name[::-1] if self.inverted else by_name
