@@ -1,7 +1,7 @@
 """The configuration.
 
 sections           the keys, as frozen structures (pure)
-paths              where everything lies below the configured folders (pure)
+paths              the paths of all files and folders below the configured ones (pure)
 reading            the YAML file and its drop-ins, read and checked
 registries_reader  registries.conf in force on this node
 """

@@ -1,4 +1,4 @@
-"""Where everything lies below the configured `root` and `run` folders. Pure."""
+"""The paths of all files and folders below the configured `root` and `run` folders. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from kernel.ids import ContainerId, DiffId, Digest, SandboxId, digest_hex
 
 
 class Paths:
-    """The paths that more than one process knows, each derived from ids by one function that they all call.
+    """The paths that more than one process uses, each derived from ids by one function that they all call.
 
     No message on the bus carries a path below these folders: each worker derives it here.
     """
@@ -18,7 +18,7 @@ class Paths:
         self.run = run
         self.socket = socket
         self.image_store = image_store or root / "storage"
-        """The folder above that of unpacked layers."""
+        """The folder that contains the folder of unpacked layers."""
 
     @property
     def front_socket(self) -> Path:
@@ -41,7 +41,7 @@ class Paths:
 
     @property
     def incoming(self) -> Path:
-        """Folder of the archives that `crisp image load` hands in; root writes, the image worker reads."""
+        """Folder of the archives that `crisp image load` has copied; root writes, the image worker reads."""
         return self.root / "image" / "incoming"
 
     @property
@@ -68,8 +68,8 @@ class Paths:
         return self.containers / container / "rootfs"
 
     def checkpoint(self, container: ContainerId) -> Path:
-        """Return the folder in which runtime and storage gather the parts of a container's checkpoint, to save it or
-        to restore from it.
+        """Return the folder in which the runtime and storage workers collect the parts of a container's checkpoint, to
+        save it or to restore from it.
 
         It is removed with the container at the latest.
         """
@@ -95,14 +95,16 @@ class Paths:
 
     @property
     def runtime_state(self) -> Path:
-        """Bundles, namespaces and exit files of pods and containers; only the runtime uses it; gone after a reboot."""
+        """Bundles, namespaces and exit files of pods and containers. Only the runtime worker uses it, and it is empty
+        after a reboot."""
         return self.run / "runtime"
 
     def pod_namespace(self, sandbox: SandboxId, kind: str) -> Path:
-        """Return the file on which the runtime has pinned a namespace of a pod.
+        """Return the file on which the runtime worker has pinned a namespace of a pod.
 
-        Storage makes id-mapped mounts of the kind `user`. The kind `net` is only there for a pod with a user namespace,
-        and the network worker pins it again at `netns`."""
+        Storage makes id-mapped mounts from the kind `user`. The kind `net` exists only for a pod with a user namespace,
+        and the network worker pins it again at `netns`.
+        """
         return self.runtime_state / "pods" / sandbox / "ns" / kind
 
     @property
@@ -117,7 +119,7 @@ class Paths:
 
     @property
     def stream_fds(self) -> Path:
-        """The socket on which the stream process takes descriptors from the runtime and network workers."""
+        """The socket on which the stream process receives descriptors from the runtime and network workers."""
         return self.stream_dir / "fds.sock"
 
     def bus_dir(self, worker: str) -> Path:

@@ -1,7 +1,7 @@
-"""Reads the configuration: one YAML file with drop-ins, into the structures of `kernel.config.sections`.
+"""Reading of the configuration: one YAML file with drop-ins, into the structures of `kernel.config.sections`.
 
-`/etc/crisp/crisp.yaml`, then `/etc/crisp/crisp.yaml.d/*.yaml` in order of name; a later file's key wins.
-An unknown or wrong key is an error that names file, line and key: the daemon then does not start.
+`/etc/crisp/crisp.yaml` is read first, then `/etc/crisp/crisp.yaml.d/*.yaml` in order of name; if two files have a key,
+the later one counts. An unknown or wrong key is an error that names file, line and key: the daemon then does not start.
 Two daemons on one host differ in `root`, `run`, `cgroup_parent` and `network.config_dir`.
 """
 
@@ -22,7 +22,7 @@ _CGROUP = re.compile(r"(/[A-Za-z0-9_:@-][A-Za-z0-9_.:@-]{0,200})+|[A-Za-z0-9_:@-
 
 
 def load(file: Path | None = None) -> Config:
-    """Read the configuration: `file` (else the default one, which may be missing) and its drop-ins.
+    """Read the configuration and its drop-ins from `file`, or from the default file, which may be missing.
 
     InvalidInput names file, line and key.
     """
@@ -35,15 +35,16 @@ def load(file: Path | None = None) -> Config:
         merged = _merge(merged, _read(part))
     config = _convert(merged)
     stream = config.stream
-    if (stream.tls_key or stream.tls_ca) and not stream.tls_cert:  # they may be of different files
+    if (stream.tls_key or stream.tls_ca) and not stream.tls_cert:  # the keys may be in different files
         raise InvalidInput(
-            "configuration key 'stream.tls_cert' is empty, but there is a key or authority to go with it"
+            "configuration key 'stream.tls_cert' is empty, but 'stream.tls_key' or 'stream.tls_ca' is set"
         )
     return config
 
 
 def with_environment(config: Config, environment: Mapping[str, str]) -> Config:
-    """Return the configuration with the proxies of the daemon's environment, if it names none itself."""
+    """Return the configuration with the proxies of the daemon's environment, for each proxy that it does not set
+    itself."""
     found = {key: next((environment[name] for name in names if environment.get(name)), "")
              for key, names in PROXIES.items()}  # fmt: skip
     missing = {key: value for key, value in found.items() if value and not getattr(config.image, key)}
@@ -72,7 +73,7 @@ def _merge(under: dict[str, object], over: dict[str, object]) -> dict[str, objec
 
 
 def _read(path: Path) -> dict[str, object]:
-    """Return the keys of one file, checked by itself so that an error can name its line."""
+    """Return the keys of one file, checked separately so that an error can name its line."""
     try:
         text = path.read_text()
         node = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -97,7 +98,7 @@ def _read(path: Path) -> dict[str, object]:
 
 
 def _with_built_in(data: dict[str, object]) -> dict[str, object]:
-    """Return the keys with the handlers that are there anyway beside those that a file gives."""
+    """Return the keys with the built-in handlers in addition to the handlers that a file configures."""
     runtime = data.get("runtime")
     given = runtime.get("handlers") if isinstance(runtime, dict) else None
     if not isinstance(runtime, dict) or not isinstance(given, dict):
@@ -158,7 +159,7 @@ def _refuse_duplicates(node: yaml.MappingNode, path: Path) -> None:
 
 
 def _locate(node: yaml.MappingNode, message: str, where: str) -> tuple[int, str]:
-    """Return the line and dotted name of the key that msgspec's path (`$.image.user`) means."""
+    """Return the line and dotted name of the key to which msgspec's path (`$.image.user`) leads."""
     names = re.findall(r"\.\.\.|[^.\[\]$']+", where)
     unknown = re.search(r"unknown field '([^']*)'", message)
     if unknown:
@@ -168,7 +169,7 @@ def _locate(node: yaml.MappingNode, message: str, where: str) -> tuple[int, str]
 
 
 def _follow(node: yaml.Node, names: list[str]) -> list[tuple[int, str]]:
-    """Yield line and name of each key on the way; `...` in msgspec's path stands for any key of a free mapping."""
+    """Yield line and name of each key on the path; `...` in msgspec's path stands for any key of a free mapping."""
     if not names or not isinstance(node, yaml.MappingNode):
         return []
     longest: list[tuple[int, str]] = []

@@ -1,8 +1,8 @@
 """The registries.conf in force on this node: the file and its drop-ins, read again when one of them changes.
 
-The image worker and the front each read the administrator's files by themselves, so neither has to trust the other: the
-one takes from them which endpoints serve an image, the other what a short name stands for. Used in threads, as it looks
-at files each time. The format is in `kernel.formats.registries_conf`.
+The image worker and the front each read the administrator's files themselves, so neither has to trust the other: the
+image worker takes from them which endpoints serve an image, the front which image a short name stands for. It is used
+in threads, because it looks at the files each time. The format is in `kernel.formats.registries_conf`.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from kernel.formats.registries_conf import Conf, merge, parse
 
 _LOG = logging.getLogger(__name__)
 _SIZE_LIMIT = 4 << 20
-"""The most bytes of one file."""
+"""The largest size of one file, in bytes."""
 
 
 class RegistriesReader:
-    """Reads registries.conf and the folder of drop-ins beside it."""
+    """A reader of registries.conf and the folder of drop-ins beside it."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -32,7 +32,7 @@ class RegistriesReader:
         self._error: FailedPrecondition | None = None
 
     def conf(self) -> Conf:
-        """Return what the files contain now.
+        """Return the present content of the files.
 
         If a file becomes invalid, that is logged once and the last valid content stays in force. FailedPrecondition if
         the files were never valid.
@@ -58,7 +58,7 @@ class RegistriesReader:
                     raise FailedPrecondition(f"{file} is larger than {_SIZE_LIMIT} bytes")
                 found.append(parse(file.read_text(encoding="utf-8"), str(file)))
         except (OSError, UnicodeDecodeError) as error:
-            # Landlock grants a folder by its inode, so one that was made again is another
+            # Landlock grants a folder by its inode: a folder that was deleted and made again is not granted.
             hint = "if its folder was made again, restart the workers front and image"
             self._reject(FailedPrecondition(f"{self._file} cannot be read: {error}", hint=hint), first=first)
         except FailedPrecondition as error:

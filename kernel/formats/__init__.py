@@ -2,7 +2,7 @@
 
 reference        image references
 registries_conf  containers-registries.conf(5)
-strict_json      JSON that is read in one way only
+strict_json      JSON that no two parsers read differently
 tar_header       headers of tar files
 
 Floor: above `kernel.ids` and `kernel.errors` alone; every other package may import it.

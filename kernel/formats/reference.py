@@ -49,11 +49,11 @@ class Reference:
 
     @property
     def tagged(self) -> str:
-        """Name and tag; empty if there is no tag, or if a digest decides and the tag is only a remark."""
+        """Name and tag; empty if there is no tag, or if a digest decides, which makes the tag a mere remark."""
         return f"{self.name}:{self.tag}" if self.tag and not self.digest else ""
 
     def scopes(self) -> Iterator[str]:
-        """Yield the scopes of policy.json and registries.d that contain it, the narrowest first.
+        """Yield the scopes of policy.json and registries.d that contain this reference, the narrowest first.
 
         These are the reference itself, its repository and each path above that, its registry, and `*.` with each domain
         of the registry. The last one is empty: the transport's own default (containers-policy.json(5)).
@@ -75,7 +75,7 @@ class Reference:
 
 
 def parse(text: str) -> Reference:
-    """Check and normalise a reference as a user writes it. InvalidInput says what is wrong with it."""
+    """Check and normalise a reference as a user writes it. Raises InvalidInput with the reason if it is not one."""
     if not text:
         raise InvalidInput("image reference is empty")
     if len(text) > _MAX_SHOWN + _MAX_NAME:
@@ -83,11 +83,12 @@ def parse(text: str) -> Reference:
     if "://" in text:
         raise InvalidInput("image reference has a URL scheme", hint="write registry/path:tag")
     if _BARE_ID.fullmatch(text) or text.startswith("sha256:"):
-        raise InvalidInput(f"image reference {text!r} is an id, which no registry knows")
+        raise InvalidInput(f"image reference {text!r} is an id, by which no registry finds an image")
     rest, at, digest_text = text.partition("@")
     if at and not digest_text.startswith("sha256:"):
-        # `user:password@host/path`, or a digest of another algorithm: as it may be the former, nothing of it is shown
-        raise InvalidInput("image reference: what follows '@' is not a sha256 digest")
+        # This is `user:password@host/path`, or a digest of another algorithm: because of the former, nothing of it is
+        # shown.
+        raise InvalidInput("image reference: the text after '@' is not a sha256 digest")
     found_digest = _digest(text, digest_text) if at else None
     registry, path, tag = _split(rest)
     if not (match := _HOST.fullmatch(registry)) or (match.group(1) and not 0 < int(match.group(1)) < 65536):
@@ -126,7 +127,7 @@ def _digest(text: str, digest_text: str) -> Digest:
 
 
 def _split(rest: str) -> tuple[str, str, str | None]:
-    """Split what stands before the digest into registry, path and tag. Without a registry it is Docker Hub's."""
+    """Split the part before the digest into registry, path and tag. Without a registry it is Docker Hub's."""
     registry = _registry_of(rest)
     registry, path = (registry, rest[len(registry) + 1 :]) if registry else (DEFAULT_REGISTRY, rest)
     if registry in {"index.docker.io", "registry-1.docker.io"}:

@@ -1,7 +1,7 @@
 """containers-registries.conf(5), version 2, with its drop-ins: parsed, checked, merged as containers/image does. Pure.
 
 `kernel.config.registries_reader` reads the files. The image worker takes from them which endpoints serve an image, the
-front what a short name stands for.
+front which image a short name stands for.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _PLACE = re.compile(r"[!-~]{1,512}", re.ASCII)
 _HOST = re.compile(r"[A-Za-z0-9.\[\]:-]{1,255}", re.ASCII)
 
 AUTH_FILE = "containers-auth.json"
-"""In the list of credential helpers this name stands for the auth files."""
+"""The entry in the list of credential helpers that stands for the auth files."""
 Mode = Literal["enforcing", "permissive", "disabled"]
 PullFrom = Literal["", "all", "digest-only", "tag-only"]
 
 
 class Mirror(msgspec.Struct, frozen=True, rename="kebab"):
-    """A place that has copies of a registry's images."""
+    """A registry that has copies of another registry's images."""
 
     location: str = ""
     insecure: bool | None = None
@@ -52,7 +52,7 @@ class Registry(msgspec.Struct, frozen=True, rename="kebab"):
 
 
 class File(msgspec.Struct, frozen=True, rename="kebab"):
-    """One file. None is a key that is absent: a drop-in then leaves the value of the files before it."""
+    """The content of one file. None is a key that is absent: a drop-in then leaves the value of the files before it."""
 
     registry: tuple[Registry, ...] = ()
     unqualified_search_registries: tuple[str, ...] | None = None
@@ -111,7 +111,7 @@ def merge(files: Sequence[File]) -> Conf:
     helpers: tuple[str, ...] = ()
     aliases: dict[str, str] = {}
     for file in files:
-        # of tables with equal prefixes in one file the first one applies, as in containers/image
+        # If one file has several tables with equal prefixes, the first one applies, as in containers/image.
         registries |= {registry.scope: registry for registry in reversed(file.registry)}
         search = search if file.unqualified_search_registries is None else file.unqualified_search_registries
         mode = file.short_name_mode or mode

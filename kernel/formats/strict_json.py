@@ -1,6 +1,6 @@
 """JSON from outside, read strictly: a document that two parsers could read differently is rejected. Pure.
 
-Python's parser accepts duplicate keys (the last one wins), NaN and numbers of any length, and overflows its stack on
+Python's parser accepts duplicate keys (the last one counts), NaN and numbers of any length, and overflows its stack on
 deep nesting. In a manifest, a token or an archive's index each of these is an error or an attack.
 """
 
@@ -16,11 +16,11 @@ _DIGITS = 19
 
 
 class NotStrictJson(ValueError):
-    """The document is not JSON, or two parsers could read it differently; the text says why."""
+    """The document is not JSON, or two parsers could read it differently; the message has the reason."""
 
 
 def loads(data: bytes, *, names: frozenset[str] = frozenset()) -> object:
-    """Return the value of a document. NotStrictJson also if a key differs from one of `names` only in case."""
+    """Return the value of a document. Raises NotStrictJson also if a key differs from one of `names` only in case."""
     lower = {name.lower(): name for name in names}
 
     def pairs(items: list[tuple[str, object]]) -> dict[str, object]:

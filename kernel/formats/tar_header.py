@@ -1,7 +1,8 @@
-"""The kinds of a tar's entries, and the headers of tars that crisp writes: ustar, after a PAX header if one is needed.
+"""The kinds of a tar's entries, and the headers of tars that crisp writes: ustar, preceded by a PAX header if one is
+needed.
 
-Pure. The headers are for archives of checkpoints: storage writes the container's files, the runtime what CRIU dumped
-and the archive of both. POSIX.1-2017 `pax`, section "pax Interchange Format"; extended attributes are written as
+Pure. The headers are for archives of checkpoints: storage writes the container's files, the runtime worker the dump of
+CRIU and the archive of both. POSIX.1-2017 `pax`, section "pax Interchange Format"; extended attributes are written as
 `SCHILY.xattr.NAME`, which all readers know.
 """
 
@@ -14,12 +15,12 @@ BLOCK = 512
 END = bytes(2 * BLOCK)
 """The end of an archive."""
 _MOST_OCTAL = 0o7777777
-"""The largest owner, or number of a device, that fits a header."""
+"""The largest owner, or device number, that fits a header."""
 _MOST_SIZE = 0o77777777777
 
 
 class Kind(enum.Enum):
-    """What an entry makes; the value names it in error messages."""
+    """The kind of an entry; its value names it in error messages."""
 
     FILE = "file"
     HARD_LINK = "hard link"
@@ -39,7 +40,7 @@ FLAGS: dict[Kind, bytes] = {
     Kind.DIRECTORY: b"5",
     Kind.FIFO: b"6",
 }
-"""The type flag of each kind, as POSIX has it. Readers know two more flags for a file."""
+"""The type flag of each kind, as POSIX defines it. Readers know two more flags for a file."""
 
 
 def header(
