@@ -23,15 +23,13 @@ class Nothing(Message, frozen=True):
 
 
 class Method(Generic[Request, Reply]):
-    """One thing that a worker can be asked to do.
+    """One operation of a worker.
 
-    `deadline`: seconds that the call may take, unless the caller's own deadline is earlier.
-    `repeat`: whether the caller's side sends the request again if the worker dies in the middle. The handler of such a
-    method must be idempotent, keyed by the id in the request, and must join or wait for an earlier call on the same id
-    that is still under way.
-    `progress`: the type of the messages that are sent before the reply, if any.
-    `watch`: the reply never comes, and progress messages report events; after the worker's death the caller's side
-    sends the request again.
+    `deadline`: seconds that the call may take, unless the caller's own deadline is earlier. `repeat`: whether the
+    caller's side sends the request again if the worker dies during the call. The handler of such a method must be
+    idempotent, keyed by the id in the request, and must join or wait for an earlier call on the same id that is still
+    under way. `progress`: the type of the messages that are sent before the reply, if any. `watch`: the reply never
+    comes, and progress messages report events; after the worker's death the caller's side sends the request again.
     """
 
     __slots__ = ("deadline", "name", "progress", "repeat", "reply", "request", "watch")
@@ -66,12 +64,12 @@ class Contract:
 
 
 class Hello(Message, frozen=True, kw_only=True):
-    """The answer of a worker that serves to the built-in method `hello`."""
+    """The answer of a ready worker to the built-in method `hello`."""
 
     pid: int
     """Its process id, in the host's PID namespace."""
     started_ns: int
-    """When it began to serve, in nanoseconds of CLOCK_BOOTTIME."""
+    """When it became ready, in nanoseconds of CLOCK_BOOTTIME."""
     errors: int = 0
     """Background tasks that failed since then because of the host or another process; each left a warning."""
     bugs: int = 0
@@ -79,4 +77,4 @@ class Hello(Message, frozen=True, kw_only=True):
 
 
 HELLO = Method("hello", Nothing, Hello, deadline=3.0)
-"""Tell whether the worker serves: the supervisor's check of readiness, and its heartbeat. Every worker has it."""
+"""Report that the worker is ready: the supervisor's check of readiness, and its heartbeat. Every worker has it."""

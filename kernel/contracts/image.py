@@ -1,4 +1,4 @@
-"""The image worker: references, registries and blobs, with no privilege.
+"""The image worker: references, registries and blobs, without any privilege.
 
 Nothing that it returns is trusted: the front computes the configuration's digest itself, and storage hashes what it
 unpacks.
@@ -17,12 +17,12 @@ from kernel.ids import Digest
 
 
 class ResolveRequest(Message, frozen=True, kw_only=True):
-    """An image by the reference that the user wrote."""
+    """An image, given by a reference."""
 
     reference: str
-    """With its registry: short names have been completed."""
+    """The reference with its registry: the front has completed short names."""
     auth: Auth | None = None
-    """The request's own credentials; None if it has none, and then those of the node count."""
+    """The request's own credentials. If None, the node's credentials are used."""
     namespace: str = ""
     """Kubernetes namespace of the pod that the image is pulled for; empty if there is none."""
     helped: dict[str, Auth] = {}
@@ -33,7 +33,7 @@ class Wanted(Message, frozen=True, kw_only=True):
     """The credential helpers that a pull needs."""
 
     helpers: dict[str, tuple[str, ...]]
-    """For each server the names of the helpers that may have its credentials, in the order to try."""
+    """Names of the helpers that may have a server's credentials, by server, in the order in which they are tried."""
 
 
 class Resolved(Message, frozen=True, kw_only=True):
@@ -44,7 +44,7 @@ class Resolved(Message, frozen=True, kw_only=True):
     tag: str
     """Empty if the reference has a digest alone."""
     digest: Digest
-    """Digest of what the reference names: of the index if it is one, else of the manifest."""
+    """Digest of the index if the reference names one, else of the manifest."""
     manifest_digest: Digest
     """Digest of the chosen manifest."""
     documents: tuple[bytes, ...]
@@ -60,41 +60,41 @@ class SignaturesRequest(Message, frozen=True, kw_only=True):
     """The signatures of a resolved image, at the places that registries.d names (containers-registries.d(5))."""
 
     reference: str
-    """As in ResolveRequest."""
+    """The image's reference: see ResolveRequest."""
     digests: tuple[Digest, ...]
     """Digests of the manifest, and of the index that named it."""
     auth: Auth | None = None
-    """As in ResolveRequest."""
+    """See ResolveRequest."""
     namespace: str = ""
-    """As in ResolveRequest."""
+    """See ResolveRequest."""
     helped: dict[str, Auth] = {}
-    """As in ResolveRequest."""
+    """See ResolveRequest."""
 
 
 class Signatures(Message, frozen=True, kw_only=True):
     """The signatures that were found."""
 
     signatures: tuple[Signature, ...]
-    """All of them, unverified: at most 128, and 256 KiB together."""
+    """All signatures, unverified: at most 128, and 256 KiB together."""
 
 
 class FetchRequest(Message, frozen=True, kw_only=True):
     """One blob of a resolved image."""
 
     reference: str
-    """As in ResolveRequest: a mirror may serve tags only, or digests only."""
+    """The image's reference (see ResolveRequest), because a mirror may serve tags only, or digests only."""
     blob: Descriptor
     """The blob; its digest and size are verified."""
     auth: Auth | None = None
-    """As in ResolveRequest."""
+    """See ResolveRequest."""
     namespace: str = ""
-    """As in ResolveRequest."""
+    """See ResolveRequest."""
     helped: dict[str, Auth] = {}
-    """As in ResolveRequest."""
+    """See ResolveRequest."""
 
 
 class Progress(Message, frozen=True, kw_only=True):
-    """How much of a blob has arrived."""
+    """The progress of a download."""
 
     digest: Digest
     """Digest of the blob."""
@@ -108,7 +108,7 @@ class KeepRequest(Message, frozen=True, kw_only=True):
     """Manifests and the configuration of an image, to be kept as blobs."""
 
     documents: tuple[bytes, ...]
-    """At most 4 MiB each."""
+    """The documents, at most 4 MiB each."""
 
 
 class DropRequest(Message, frozen=True, kw_only=True):
@@ -117,9 +117,9 @@ class DropRequest(Message, frozen=True, kw_only=True):
     digests: tuple[Digest, ...]
     """Digests of the blobs."""
     partial: bool = False
-    """Whether unfinished downloads of them go too: set if the disk is full."""
+    """Whether unfinished downloads of them are removed too, which is done if the disk is full."""
     aside: bool = False
-    """Whether they are kept as unfinished downloads: set if their pull failed and may be asked for again."""
+    """Whether they are kept as unfinished downloads, which is done if their pull failed and may be repeated."""
 
 
 class LoadRequest(Message, frozen=True, kw_only=True):
@@ -137,7 +137,7 @@ class LoadedImage(Message, frozen=True, kw_only=True):
     manifest_digest: Digest | None
     """None for a docker-archive, which has no manifest of its own."""
     documents: tuple[bytes, ...] = ()
-    """As in Resolved; empty for a docker-archive."""
+    """The image's documents (see Resolved); empty for a docker-archive."""
     config: bytes
     """The image configuration (image-spec, config.md)."""
     layers: tuple[Descriptor, ...]
@@ -148,7 +148,7 @@ class Loaded(Message, frozen=True, kw_only=True):
     """The images of an archive; their layers lie in the blob folder, ready to be unpacked."""
 
     images: tuple[LoadedImage, ...]
-    """All of them."""
+    """All images of the archive."""
 
 
 class Blobs(Message, frozen=True, kw_only=True):
@@ -159,9 +159,9 @@ class Blobs(Message, frozen=True, kw_only=True):
 
 
 WANTED = Method("wanted", ResolveRequest, Wanted, deadline=30)
-"""Return the credential helpers that a pull may need; no registry is asked."""
+"""Return the credential helpers that a pull may need; sends no request to a registry."""
 RESOLVE = Method("resolve", ResolveRequest, Resolved, deadline=120)
-"""Find what a reference names, and choose, fetch and verify the manifest for the platform."""
+"""Find the image of a reference, and choose, fetch and verify the manifest for the platform."""
 SIGNATURES = Method("signatures", SignaturesRequest, Signatures, deadline=120)
 """Find the signatures of an image; sends no request if registries.d names no place for them."""
 FETCH = Method("fetch", FetchRequest, Nothing, deadline=3600, progress=Progress)
@@ -172,7 +172,7 @@ KEEP = Method("keep", KeepRequest, Nothing, deadline=60)
 LOAD = Method("load", LoadRequest, Loaded, deadline=600)
 """Read an archive, and put the layers of its images among the blobs."""
 DROP = Method("drop", DropRequest, Nothing, deadline=30)
-"""Remove blobs. A download under way ends if nobody waits for it; one that is awaited goes on."""
+"""Remove blobs. A download under way ends if no call waits for it; one that is awaited goes on."""
 BLOBS = Method("blobs", Nothing, Blobs, deadline=10)
 """List the blob folder."""
 

@@ -24,7 +24,7 @@ class PortMapping(Message, frozen=True, kw_only=True):
     host_port: int
     """1 to 65535."""
     host_ip: str = ""
-    """An address of the host; all of them if empty."""
+    """An address of the host; all addresses if empty."""
 
 
 class AttachRequest(Message, frozen=True, kw_only=True):
@@ -39,23 +39,23 @@ class AttachRequest(Message, frozen=True, kw_only=True):
     """The pod's uid in Kubernetes."""
     port_mappings: tuple[PortMapping, ...] = ()
     annotations: dict[str, str] = {}
-    """The pod's; `cni.crisp/ips` and `cni.crisp/mac` go to plugins with these capabilities."""
+    """The pod's annotations; `cni.crisp/ips` and `cni.crisp/mac` go to plugins with these capabilities."""
     dns_servers: tuple[str, ...] = ()
-    """For plugins with the capability `dns`, as the next two."""
+    """Name servers; this and the next two are for plugins with the capability `dns`."""
     dns_searches: tuple[str, ...] = ()
     dns_options: tuple[str, ...] = ()
     cgroup_parent: str = ""
     """The pod's cgroup, for plugins with the capability `cgroupPath`."""
     user_namespace: bool = False
-    """Whether the pod has a user namespace: then the runtime worker has made its network namespace together with that
-    one (`Paths.pod_namespace`)."""
+    """Whether the pod has a user namespace. If so, the runtime worker has made its network namespace together with the
+    user namespace (`Paths.pod_namespace`)."""
 
 
 class Attached(Message, frozen=True, kw_only=True):
     """The addresses of a pod on its network."""
 
     ips: tuple[str, ...]
-    """Without prefix length, the primary one first."""
+    """Addresses without prefix length, the primary one first."""
 
 
 class SandboxRequest(Message, frozen=True, kw_only=True):
@@ -69,10 +69,10 @@ class DialRequest(Message, frozen=True, kw_only=True):
 
     session: SessionId
     connection: int
-    """The number that the stream process gave it."""
+    """The number that the stream process gave the connection."""
     sandbox_id: SandboxId
     port: int
-    """TCP, 1 to 65535."""
+    """TCP port, 1 to 65535."""
     host_network: bool = False
     """Whether the port is the host's: the pod has no network namespace of its own."""
 
@@ -85,14 +85,14 @@ class ConfigureRequest(Message, frozen=True, kw_only=True):
 
 
 class DescribeRequest(Message, frozen=True, kw_only=True):
-    """How closely to look at the pods' networks."""
+    """The thoroughness of a look at the pods' networks."""
 
     check: bool = False
     """Whether to run the plugins with the command CHECK."""
 
 
 class Interface(Message, frozen=True, kw_only=True):
-    """An interface in a pod, as the kernel has it."""
+    """An interface in a pod, as the kernel reports it."""
 
     name: str
     mac: str
@@ -100,14 +100,14 @@ class Interface(Message, frozen=True, kw_only=True):
     mtu: int
     """Bytes."""
     addresses: tuple[str, ...]
-    """With their prefix length."""
+    """Addresses with their prefix length."""
 
 
 class Route(Message, frozen=True, kw_only=True):
-    """A route in a pod, as the kernel has it."""
+    """A route in a pod, as the kernel reports it."""
 
     to: str
-    """The network that it leads to, with its prefix length."""
+    """The network that the route leads to, with its prefix length."""
     via: str
     """The gateway's address; empty if the network is on the link."""
     interface: str
@@ -120,15 +120,15 @@ class PodNetwork(Message, frozen=True, kw_only=True):
     pod: str
     """The pod's Kubernetes namespace and name."""
     network: str
-    """Name of the CNI configuration that it was attached by."""
+    """Name of the CNI configuration by which it was attached."""
     ips: tuple[str, ...]
-    """As its plugins returned them, the primary one first."""
+    """Addresses in the order of the plugins' result, the primary one first."""
     interfaces: tuple[Interface, ...] = ()
     routes: tuple[Route, ...] = ()
     host_ports: tuple[str, ...] = ()
-    """Each as `127.0.0.1:8080/tcp -> 80`."""
+    """Forwarded ports, each as `127.0.0.1:8080/tcp -> 80`."""
     problem: str = ""
-    """What is wrong with it; empty if nothing is."""
+    """A fault of the pod's network; empty if there is none."""
 
 
 class Described(Message, frozen=True, kw_only=True):
@@ -142,13 +142,13 @@ class Readiness(Message, frozen=True, kw_only=True):
 
     ready: bool
     reason: str = ""
-    """In CamelCase, for programs; empty if it is ready."""
+    """A reason in CamelCase, for programs; empty if the network is ready."""
     message: str = ""
-    """For people; empty if it is ready."""
+    """A reason for people; empty if the network is ready."""
 
 
 class Inventory(Message, frozen=True, kw_only=True):
-    """What the network worker holds on the host."""
+    """The things that the network worker holds on the host."""
 
     namespaces: tuple[SandboxId, ...]
     """Sandboxes whose network namespace is pinned."""
@@ -163,7 +163,7 @@ ATTACH = Method("attach", AttachRequest, Attached, deadline=120)
 """Make the namespace and run the plugins with ADD. A sandbox that is attached already is success, with the same
 addresses. An ADD that was cut off is undone with DEL and run again. After an error nothing is left."""
 DETACH = Method("detach", SandboxRequest, Nothing, deadline=120)
-"""Run the plugins with DEL and remove the namespace. A sandbox that is gone already is success."""
+"""Run the plugins with DEL and remove the namespace. A sandbox that does not exist is success."""
 CHECK_READY = Method("check_ready", Nothing, Readiness, deadline=10)
 """Return whether a pod could join the network now."""
 WATCH_READY = Method("watch_ready", Nothing, Nothing, deadline=0, progress=Readiness, watch=True)

@@ -1,4 +1,4 @@
-"""Values that more than one contract carries, most of them of the OCI image specification. Pure."""
+"""Values that more than one contract contains, most of them defined by the OCI image specification. Pure."""
 
 from __future__ import annotations
 
@@ -28,19 +28,20 @@ class Descriptor(Message, frozen=True, kw_only=True):
 
 
 class ImageConfig(Message, frozen=True, kw_only=True):
-    """What a container takes from its image (image-spec, config.md, `config`); empty where the image sets nothing."""
+    """The part of an image's configuration that a container uses (image-spec, config.md, `config`); empty if the image
+    sets nothing."""
 
     user: str = ""
     """`user`, `uid`, or either with `:group` or `:gid`."""
     env: tuple[str, ...] = ()
-    """Each as `NAME=VALUE`."""
+    """Environment variables, each as `NAME=VALUE`."""
     entrypoint: tuple[str, ...] = ()
     cmd: tuple[str, ...] = ()
     working_dir: str = ""
     volumes: tuple[str, ...] = ()
     """Paths in the container."""
     stop_signal: str = ""
-    """By name or number: `SIGTERM`, `15`."""
+    """The signal's name or number: `SIGTERM`, `15`."""
     labels: dict[str, str] = {}
 
 
@@ -48,7 +49,7 @@ class Layer(Message, frozen=True, kw_only=True):
     """A layer of an image (image-spec, layer.md)."""
 
     blob: Descriptor
-    """The layer as the registry has it, compressed or not."""
+    """The layer as it comes from the registry, compressed or not."""
     diff_id: DiffId
     """Digest of the uncompressed tar that the blob must contain."""
 
@@ -57,7 +58,7 @@ class Signature(Message, frozen=True, kw_only=True):
     """A signature of an image as it was found: neither its content nor its signer has been verified."""
 
     kind: Literal["simple", "sigstore"]
-    """simple: simple signing (containers-signature(5)); sigstore: cosign's."""
+    """simple: simple signing (containers-signature(5)); sigstore: a signature of cosign."""
     payload: bytes
     """simple: the whole OpenPGP message; sigstore: the document that was signed."""
     signature: bytes = b""
@@ -65,7 +66,7 @@ class Signature(Message, frozen=True, kw_only=True):
 
 
 class Auth(Message, frozen=True, kw_only=True):
-    """Credentials of one pull (CRI AuthConfig, normalised); empty where not set. They are never logged."""
+    """Credentials of one pull (CRI AuthConfig, normalised); a field that is not set is empty. They are never logged."""
 
     username: str = ""
     password: str = ""
@@ -84,9 +85,9 @@ class IdRange(Message, frozen=True, kw_only=True):
     container_id: int
     """The first id inside the namespace."""
     host_id: int
-    """The id on the host that the first one is."""
+    """The id on the host that corresponds to the first one."""
     length: int
-    """How many ids follow each other in both."""
+    """The number of consecutive ids."""
 
 
 class IdMap(Message, frozen=True, kw_only=True):

@@ -51,7 +51,8 @@ class Sandbox(Message, frozen=True, kw_only=True):
 
     id: SandboxId
     name: str
-    """With the next three fields, CRI PodSandboxMetadata: a repeated request has the same."""
+    """The pod's name. Together with the next three fields this is CRI PodSandboxMetadata: a repeated request has the
+    same."""
     namespace: str
     uid: str
     attempt: int
@@ -71,7 +72,7 @@ class Sandbox(Message, frozen=True, kw_only=True):
     cgroup: str = ""
     """The pod's cgroup; empty until it is made."""
     boot_id: str = ""
-    """The boot that it was made in: in any other one no process, mount or namespace of it is left."""
+    """The boot in which it was made: in any other boot no process, mount or namespace of it is left."""
 
 
 class Container(Message, frozen=True, kw_only=True):
@@ -81,7 +82,7 @@ class Container(Message, frozen=True, kw_only=True):
     sandbox_id: SandboxId = msgspec.field(name="sandbox")
     """Id of its pod sandbox."""
     name: str
-    """With `attempt`, CRI ContainerMetadata: a repeated request has the same."""
+    """The container's name. Together with `attempt` this is CRI ContainerMetadata: a repeated request has the same."""
     attempt: int
     state: ContainerState
     created_at: int
@@ -90,35 +91,36 @@ class Container(Message, frozen=True, kw_only=True):
     labels: dict[str, str] = {}
     image_id: ImageId
     image_ref: str
-    """What the kubelet compares images by: a repo digest, or the image's id."""
+    """The text by which the kubelet compares images: a repo digest, or the image's id."""
     image_name: str
     """The image's name in the request."""
     volume_images: tuple[ImageId, ...] = ()
     """The images of its image volumes, in the order of its mounts."""
     log_path: str = ""
-    """Absolute; empty for no log."""
+    """Absolute path of the log; empty for no log."""
     restored_from: str = ""
     """The checkpoint that its start restores: the path of an archive, or the id of an image; empty for none."""
     pid: int = 0
     """Its first process in the host's PID namespace; 0 if there is none."""
     started_at: int = 0
-    """0 until it is started."""
+    """When it was started; 0 until then."""
     finished_at: int = 0
-    """0 until it has ended."""
+    """When it ended; 0 until then."""
     exit_code: int = 0
     """0 to 255: 128 plus the signal's number if a signal ended it, 255 if its exit code is unknown."""
     reason: str = ""
-    """Why it ended, in CamelCase (CRI ContainerStatus)."""
+    """The reason of its end, in CamelCase (CRI ContainerStatus)."""
     message: str = ""
-    """Why it ended, for people."""
+    """The reason of its end, for people."""
     uid: int = 0
-    """User of its first process, inside the container; with the next two, CRI LinuxContainerUser."""
+    """User of its first process, inside the container. Together with the next two fields this is CRI
+    LinuxContainerUser."""
     gid: int = 0
     supplemental_groups: tuple[int, ...] = ()
     stop_signal: str = ""
-    """The signal that StopContainer sends: `SIGTERM`."""
+    """Name of the signal that StopContainer sends: `SIGTERM`."""
     boot_id: str = ""
-    """The boot that it was made in."""
+    """The boot in which it was made."""
 
 
 class ImageLayer(Message, frozen=True, kw_only=True):
@@ -138,7 +140,7 @@ class Image(Message, frozen=True, kw_only=True):
     digests: tuple[str, ...] = ()
     """Repo digests: `docker.io/library/busybox@sha256:…`."""
     layers: tuple[ImageLayer, ...]
-    """Lowest first, each once."""
+    """The layers, lowest first, each once."""
     size: int
     """Bytes."""
     config: ImageConfig
@@ -173,7 +175,7 @@ class Intent(Message, frozen=True, kw_only=True):
     kind: IntentKind
     begun_at: int
     layers: tuple[DiffId, ...] = ()
-    """For PULL_IMAGE: the layers that may be on disk and belong to no image yet."""
+    """Layers that may be on disk and belong to no image yet, for PULL_IMAGE."""
 
 
 class Exit(Message, frozen=True, kw_only=True):
@@ -185,19 +187,20 @@ class Exit(Message, frozen=True, kw_only=True):
     """0 to 255: 128 plus the signal's number if a signal ended it, 255 if its exit code is unknown."""
     finished_at: int
     oom_killed: bool
-    """Whether the kernel killed a process of it for want of memory."""
+    """Whether the kernel killed a process of the container because memory was exhausted."""
 
 
 GONE_SECONDS = 60
-"""Seconds for which a removed record is kept: longer than a kubelet takes to restart."""
+"""Seconds for which a removed record is kept: longer than a restart of the kubelet takes."""
 
 
 class Gone(Message, frozen=True, kw_only=True):
-    """A removed sandbox or container, for clients that may have missed the event of its removal: one of the two."""
+    """A removed sandbox or container, for clients that may have missed the event of its removal. One of the two records
+    is set."""
 
     at: int
     """When it was removed."""
     sandbox: Sandbox | None = None
-    """Its last record."""
+    """The last record of a sandbox."""
     container: Container | None = None
-    """Its last record."""
+    """The last record of a container."""

@@ -15,7 +15,7 @@ class StatsRequest(Message, frozen=True, kw_only=True):
     """The pods to read, with their containers."""
 
     sandboxes: tuple[SandboxId, ...] = ()
-    """All of them if empty. The reply leaves out those that do not exist."""
+    """Ids of the pods; all pods if empty. The reply leaves out pods that do not exist."""
     detail: bool = False
     """Whether to read what only metrics show, which takes several times as long."""
 
@@ -37,9 +37,9 @@ class Pressure(Message, frozen=True, kw_only=True):
     """Pressure stall information."""
 
     some: Stall
-    """At least one task waited."""
+    """The time in which at least one task waited."""
     full: Stall
-    """All tasks waited."""
+    """The time in which all tasks waited."""
 
 
 class CgroupUsage(Message, frozen=True, kw_only=True):
@@ -50,9 +50,9 @@ class CgroupUsage(Message, frozen=True, kw_only=True):
     cpu: int | None = None
     """CPU time used, in nanoseconds."""
     memory: int | None = None
-    """Page cache included."""
+    """Memory with the page cache."""
     working_set: int | None = None
-    """Without the page cache that the kernel drops first."""
+    """Memory without the part of the page cache that the kernel drops first."""
     rss: int | None = None
     """Anonymous memory."""
     page_faults: int | None = None
@@ -84,7 +84,7 @@ class PageSizeUsage(Message, frozen=True, kw_only=True):
     """Huge pages of one size."""
 
     size: str
-    """As in the names of the kernel's files: `2MB`."""
+    """The size in the form of the kernel's file names: `2MB`."""
     usage: int
     """Bytes."""
     most: int | None = None
@@ -116,14 +116,14 @@ class Detail(Message, frozen=True, kw_only=True):
     memory_most: int | None = None
     """The highest usage so far."""
     memory_fail_count: int | None = None
-    """How often usage reached the limit."""
+    """The number of times that usage reached the limit."""
     memory_reservation: int | None = None
     """0 if there is none."""
     own_page_faults: int | None = None
-    """Those of the cgroup itself without the ones below it, if the kernel counts them apart."""
+    """Page faults of the cgroup itself, without the cgroups below it, if the kernel counts them separately."""
     own_major_page_faults: int | None = None
     oom_kills: int | None = None
-    """Processes that the kernel killed for want of memory."""
+    """Processes that the kernel killed because memory was exhausted."""
     threads: int | None = None
     threads_limit: int | None = None
     """0 if there is none."""
@@ -141,7 +141,7 @@ class ContainerUsage(Message, frozen=True, kw_only=True):
     container_id: ContainerId
     usage: CgroupUsage
     processes: int
-    """How many it has."""
+    """Number of its processes."""
     detail: Detail | None = None
     """None unless the request asks for it."""
 
@@ -165,9 +165,9 @@ class PodUsage(Message, frozen=True, kw_only=True):
 
     sandbox_id: SandboxId
     usage: CgroupUsage
-    """That of the pod's cgroup."""
+    """Usage of the pod's cgroup."""
     processes: int
-    """How many the pod has."""
+    """Number of the pod's processes."""
     containers: tuple[ContainerUsage, ...]
     interfaces: tuple[InterfaceUsage, ...] | None = None
     """All but `lo`; None if the pod is on the host's network."""
@@ -177,11 +177,11 @@ class FileSystem(Message, frozen=True, kw_only=True):
     """The file system of the containers' writable layers."""
 
     device: str
-    """The device's name below /dev; empty if it lies on none."""
+    """The device's name below /dev; empty if there is no device."""
     bytes: int
     """Its size."""
     inodes: int
-    """How many it can have."""
+    """The number of inodes that it can have."""
     inodes_free: int
 
 

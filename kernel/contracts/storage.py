@@ -22,7 +22,7 @@ class Usage(Message, frozen=True, kw_only=True):
 
     bytes: int
     inodes: int
-    """Files, folders, links and all others."""
+    """The number of files, folders, links and all others."""
 
 
 class UnpackRequest(Message, frozen=True, kw_only=True):
@@ -48,14 +48,14 @@ class LayerState(enum.Enum):
     """The outcome of a check of a layer."""
 
     WHOLE = "whole"
-    """The tar that was made again from its files has its digest."""
+    """The tar that was made again from the layer's files has the layer's digest."""
     UNPROVEN = "unproven"
-    """Its files could only be counted: it was unpacked before crisp could make a tar again, or its tar names a file
-    twice."""
+    """The files could only be counted: the layer was unpacked before crisp could make a tar again, or its tar names a
+    file twice."""
     DAMAGED = "damaged"
-    """Its files are not those of its digest."""
+    """The files do not match the layer's digest."""
     MISSING = "missing"
-    """It is not on disk."""
+    """The layer is not on disk."""
 
 
 class CheckRequest(Message, frozen=True, kw_only=True):
@@ -63,7 +63,7 @@ class CheckRequest(Message, frozen=True, kw_only=True):
 
     diff_id: DiffId
     drop: bool = False
-    """Whether it goes out of LAYERS if it is damaged: then it must be fetched and unpacked again. Containers that use
+    """Whether the layer leaves LAYERS if it is damaged: then it must be fetched and unpacked again. Containers that use
     it go on with its files as they are."""
 
 
@@ -72,7 +72,7 @@ class Checked(Message, frozen=True, kw_only=True):
 
     state: LayerState
     why: str = ""
-    """For people; empty if it is whole."""
+    """The reason for people; empty if the layer is whole."""
 
 
 class ExportRequest(Message, frozen=True, kw_only=True):
@@ -101,8 +101,8 @@ class MountRequest(Message, frozen=True, kw_only=True):
     label: str = ""
     """The SELinux context of all files in these mounts; each file keeps its own if empty."""
     user_namespace: SandboxId | None = None
-    """The pod whose user namespace owns these mounts: it maps the owners of the layers' files. None if the host's
-    does."""
+    """The pod whose user namespace owns these mounts and maps the owners of the layers' files. If None, the host's user
+    namespace owns them."""
     id_map: IdMap | None = None
     """The map of that namespace."""
 
@@ -127,7 +127,7 @@ class ContainerRequest(Message, frozen=True, kw_only=True):
 
 
 class Checkpoint(Message, frozen=True, kw_only=True):
-    """The place of a checkpoint of a container: one of the two."""
+    """The place of a container's checkpoint: an archive, or the layers of an image."""
 
     archive: str = ""
     """Path of a file on the host that only root can have written; the only path that storage is given."""
@@ -136,7 +136,7 @@ class Checkpoint(Message, frozen=True, kw_only=True):
 
 
 class Descriptions(Message, frozen=True, kw_only=True):
-    """A checkpoint's own description of its container. It is not trusted: anybody may have written it."""
+    """A checkpoint's own description of its container. It is not trusted: any user may have written it."""
 
     config: bytes
     """config.dump: JSON, as checkpointctl writes it."""
@@ -157,17 +157,17 @@ class FsInfo(Message, frozen=True, kw_only=True):
     images_mountpoint: str
     """Path of the folder with the images' layers."""
     images: Usage
-    """What the images take."""
+    """Space taken by the images."""
     containers_mountpoint: str
     """Path of the folder with the containers' writable layers."""
     containers: Usage
-    """What the writable layers take."""
+    """Space taken by the writable layers."""
     driver: str = "overlay"
     """`overlay`, or `vfs` if no overlay can be mounted: then each container gets a copy of its image."""
 
 
 class Inventory(Message, frozen=True, kw_only=True):
-    """What storage holds on the host; ids may belong to no record."""
+    """The things that storage holds on the host; ids may belong to no record."""
 
     layers: tuple[DiffId, ...]
     """Layers that are whole on disk."""
@@ -183,14 +183,14 @@ class JudgeRequest(Message, frozen=True, kw_only=True):
     """An image to judge by the node's policy for signatures (containers-policy.json(5))."""
 
     reference: str
-    """The normalised name that the image was asked for by; empty if it has none."""
+    """The normalised name by which the image was requested; empty if it has none."""
     namespace: str
     """Kubernetes namespace of the pod, which may have a policy of its own; empty if there is no pod."""
     digests: tuple[Digest, ...]
     """Digests of its manifest, and of an index that lists it. The caller has computed them, and has verified that they
     lead to the layers."""
     signatures: tuple[Signature, ...]
-    """All that were found, unverified."""
+    """All signatures that were found, unverified."""
 
 
 UNPACK = Method("unpack", UnpackRequest, Usage, deadline=1800)
@@ -206,12 +206,12 @@ SETTLE = Method("settle", Nothing, Nothing, deadline=86400)
 """Return once every layer that was unpacked shortly before the host went down is checked, and the damaged ones are out
 of LAYERS. Returns at once if there are none."""
 REMOVE_LAYER = Method("remove_layer", LayerRequest, Nothing, deadline=120)
-"""Delete a layer that no container uses. A layer that is gone already is success."""
+"""Delete a layer that no container uses. A layer that does not exist is success."""
 MOUNT = Method("mount", MountRequest, Mounted, deadline=30)
-"""Mount a container's root file system and read its user and group files. One that is mounted already is success, with
-the same reply."""
+"""Mount a container's root file system and read its user and group files. A file system that is mounted already is
+success, with the same reply."""
 UNMOUNT = Method("unmount", ContainerRequest, Nothing, deadline=60)
-"""Unmount a container's root file system and delete its writable layer. One that is gone already is success."""
+"""Unmount a container's root file system and delete its writable layer. A container that does not exist is success."""
 USAGE = Method("usage", ContainerRequest, Usage, deadline=30)
 """Return the size of a container's writable layer: the known one, or a new count if that is old."""
 WRITE_DIFF = Method("write_diff", ContainerRequest, Nothing, deadline=1800)
@@ -223,7 +223,7 @@ RESTORE = Method("restore", RestoreRequest, Nothing, deadline=1800)
 """Put a checkpoint's files into `Paths.checkpoint`, and its changes into the container's root. A repeated call has the
 same result."""
 FS_INFO = Method("fs_info", Nothing, FsInfo, deadline=10)
-"""Return what images and writable layers take, as last counted; an old count is renewed in the background."""
+"""Return the space that images and writable layers take, as last counted; an old count is renewed in the background."""
 INVENTORY = Method("inventory", Nothing, Inventory, deadline=30)
 """List what storage holds on the host, for start-up and `crisp doctor`."""
 SWEEP = Method("sweep", Nothing, Nothing, deadline=120)

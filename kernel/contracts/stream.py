@@ -3,8 +3,8 @@
 Descriptors come from the runtime and network workers over a unix socket beside the bus (`Paths.stream_fds`,
 `kernel.host.fdpass`), each message a `Passed`. A session's id is its token: 128 bits in URL-safe letters.
 
-The front announces the sessions to expect, and its watch reports clients that came, ports to dial and clients that
-left. A session that is under way needs only the stream process and its client.
+The front announces the sessions to expect, and the front's watch reports clients that came, ports to dial and clients
+that left. A session that is under way needs only the stream process and its client.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Role(enum.Enum):
 
 
 class Passed(Message, frozen=True, kw_only=True):
-    """A message that carries descriptors: one for each role, in their order."""
+    """A message with descriptors: one for each role, in the order of the roles."""
 
     session: SessionId
     connection: int = 0
@@ -73,32 +73,33 @@ class Kind(enum.Enum):
 
 
 class ExpectRequest(Message, frozen=True, kw_only=True):
-    """A session whose client may come, once."""
+    """A session to which a client may connect, once."""
 
     session: SessionId
     kind: Kind
     target: str
     """The container's id; for a port-forward the pod sandbox's."""
     tty: bool = False
-    """Whether the client gets a terminal; with the next three fields, CRI ExecRequest and AttachRequest."""
+    """Whether the client gets a terminal. Together with the next three fields this is CRI ExecRequest and
+    AttachRequest."""
     stdin: bool = False
     stdout: bool = False
     stderr: bool = False
     ports: tuple[int, ...] = ()
-    """Ports of a port-forward, for clients that do not name any themselves."""
+    """Ports of a port-forward, for clients that name none."""
     expires_ns: int
-    """Until when the client may come, in nanoseconds of CLOCK_BOOTTIME."""
+    """End of the time in which the client may connect, in nanoseconds of CLOCK_BOOTTIME."""
 
 
 class Expected(Message, frozen=True, kw_only=True):
-    """The place where the client must come."""
+    """The address to which the client must connect."""
 
     base_url: str
     """`http://host:port` or `https://host:port`; `/KIND/SESSION` follows."""
 
 
 class RefuseRequest(Message, frozen=True, kw_only=True):
-    """A session, or a connection of a port-forward, that waits for descriptors which will not come."""
+    """A session, or a connection of a port-forward, whose descriptors will not come."""
 
     session: SessionId
     connection: int = 0
@@ -116,11 +117,11 @@ class Dial(Message, frozen=True, kw_only=True, tag="dial"):
     target: str
     """The pod sandbox's id."""
     port: int
-    """TCP, 1 to 65535."""
+    """TCP port, 1 to 65535."""
 
 
 class Opened(Message, frozen=True, kw_only=True, tag="opened"):
-    """A client has come, and waits for the descriptors of an exec or attach."""
+    """A client has connected, and waits for the descriptors of an exec or attach."""
 
     session: SessionId
     kind: Kind
@@ -149,10 +150,10 @@ class Waiting(Message, frozen=True, kw_only=True, tag="waiting"):
 
 
 EXPECT = Method("expect", ExpectRequest, Expected, deadline=10)
-"""Announce a session, and return where its client must come. One that is expected already is success.
-ResourceExhausted if too many clients are still to come."""
+"""Announce a session, and return the address to which its client must connect. A session that is announced already is
+success. ResourceExhausted if too many clients have not connected yet."""
 REFUSE = Method("refuse", RefuseRequest, Nothing, deadline=10)
-"""Send the client the reason and end the session or connection. One that is gone already is success."""
+"""Send the client the reason and end the session or connection. One that does not exist is success."""
 WATCH = Method("watch", Nothing, Nothing, deadline=0, progress=Waiting | Opened | Dial | Ended, watch=True)
 """Report all that sessions wait for, then each client that comes, each connection to make and each session's end."""
 

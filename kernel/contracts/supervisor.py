@@ -19,36 +19,36 @@ class Snapshot(Message, frozen=True, kw_only=True):
     intents: tuple[Intent, ...]
     exits: tuple[Exit, ...]
     gone: tuple[Gone, ...] = ()
-    """Records that were removed lately, the earliest first."""
+    """Records that were removed in the last minute, the earliest first."""
     damaged: str = ""
-    """Why the state was rebuilt instead of read; empty if it was read."""
+    """The reason why the state was rebuilt instead of read; empty if it was read."""
 
 
 class Commit(Message, frozen=True, kw_only=True):
     """One transaction. Deleting a record that does not exist is no error."""
 
     put_sandboxes: tuple[Sandbox, ...] = ()
-    """Each replaces the record of the same id, as do those of the next three fields."""
+    """Sandboxes, each of which replaces the record of the same id. The next three fields are written the same way."""
     put_containers: tuple[Container, ...] = ()
     put_images: tuple[Image, ...] = ()
     begin: tuple[Intent, ...] = ()
     delete_sandboxes: tuple[SandboxId, ...] = ()
     delete_containers: tuple[ContainerId, ...] = ()
-    """Their exits go with them."""
+    """Ids of containers. Their exits are deleted with them."""
     delete_images: tuple[ImageId, ...] = ()
     end: tuple[str, ...] = ()
     """Ids of intents to delete."""
 
 
 class WorkerStatus(Message, frozen=True, kw_only=True):
-    """A process of crisp; its privileges are read from /proc, not from the table that it was started by."""
+    """A process of crisp; its privileges are read from /proc, not from the table by which it was started."""
 
     name: str
     pid: int
     """0 while it is down."""
     uid: int
     capabilities: tuple[str, ...]
-    """The effective ones, without `CAP_`."""
+    """The effective capabilities, without `CAP_`."""
     seccomp: str
     """`disabled`, `strict` or `filter`."""
     no_new_privs: bool
@@ -56,13 +56,13 @@ class WorkerStatus(Message, frozen=True, kw_only=True):
     memory: int
     """Its proportional share of memory (PSS), in bytes; 0 if it could not be read."""
     restarts: int
-    """How often it was started again."""
+    """The number of times that it was started again."""
     uptime: float
     """Seconds."""
     state: str
     """`ready`, `starting` or `held down`."""
     reason: str = ""
-    """Why it is held down."""
+    """The reason why it is held down."""
     errors: int = 0
     """Background tasks of the process that failed because of the host or another process."""
     bugs: int = 0
@@ -86,16 +86,16 @@ class Restarted(Message, frozen=True, kw_only=True):
     """A worker that was restarted."""
 
     pid: int
-    """That of the new process."""
+    """Process id of the new process."""
 
 
 class Reloaded(Message, frozen=True, kw_only=True):
-    """What the new configuration changed."""
+    """The effects of a new configuration."""
 
     changed: tuple[str, ...]
-    """Keys that have other values now: `runtime.handlers`."""
+    """Keys whose values have changed: `runtime.handlers`."""
     restarted: tuple[str, ...]
-    """Workers that were restarted because of them."""
+    """Workers that were restarted because of these keys."""
 
 
 class Health(Message, frozen=True, kw_only=True):

@@ -14,14 +14,14 @@ from kernel.ids import ContainerId, SandboxId
 
 
 class Propagation(enum.Enum):
-    """Which mounts made later are seen on the other side (CRI MountPropagation)."""
+    """The visibility of later mounts across a mount (CRI MountPropagation)."""
 
     PRIVATE = "private"
-    """None."""
+    """No later mount is visible on the other side."""
     HOST_TO_CONTAINER = "host_to_container"
-    """Those of the host, in the container."""
+    """Mounts that the host makes later appear in the container."""
     BIDIRECTIONAL = "bidirectional"
-    """Those of either, in the other."""
+    """Mounts that either side makes later appear on the other."""
 
 
 class Profile(Message, frozen=True, kw_only=True):
@@ -29,9 +29,9 @@ class Profile(Message, frozen=True, kw_only=True):
 
     kind: Literal["default", "unconfined", "localhost"]
     ref: str = ""
-    """For localhost: the path of a file (seccomp) or the name of a loaded profile (AppArmor)."""
+    """Path of a file (seccomp) or name of a loaded profile (AppArmor), for localhost."""
     field: str = ""
-    """The field of the CRI request that it comes from, for errors."""
+    """The CRI request's field from which it comes, for errors."""
 
 
 class Mount(Message, frozen=True, kw_only=True):
@@ -54,8 +54,8 @@ class Mount(Message, frozen=True, kw_only=True):
     selinux_relabel: bool = False
     """Whether its files get the container's SELinux label."""
     id_map: IdMap | None = None
-    """CRI uidMappings and gidMappings: files in it that belong to a `container_id` belong to the `host_id` on the
-    host."""
+    """The map of the owners of its files (CRI uidMappings and gidMappings): a file that belongs to a `container_id`
+    belongs to the `host_id` on the host."""
 
 
 class Device(Message, frozen=True, kw_only=True):
@@ -72,29 +72,29 @@ class Security(Message, frozen=True, kw_only=True):
 
     privileged: bool = False
     add_capabilities: tuple[str, ...] = ()
-    """Names with or without `CAP_`, or `ALL`; as the next one."""
+    """Names with or without `CAP_`, or `ALL`, in this field and the next."""
     drop_capabilities: tuple[str, ...] = ()
     run_as_user: int | None = None
-    """None if `run_as_username` or the image names the user."""
+    """User id; None if `run_as_username` or the image names the user."""
     run_as_group: int | None = None
-    """None: the image's group, or else that of the user."""
+    """Group id. If None, the image's group, or else the user's group."""
     run_as_username: str = ""
-    """A name in the image's passwd; in place of `run_as_user` if not empty."""
+    """A name in the image's passwd; replaces `run_as_user` if not empty."""
     supplemental_groups: tuple[int, ...] = ()
     supplemental_groups_policy: Literal["merge", "strict"] = "merge"
-    """merge: the user's groups of the image are added; strict: they are not."""
+    """merge: the groups of the user in the image are added; strict: they are not."""
     readonly_rootfs: bool = False
     no_new_privs: bool = False
     masked_paths: tuple[str, ...] | None = None
-    """None: the default ones (`kernel.contracts.oci.MASKED_PATHS`)."""
+    """Paths that are hidden. If None, `kernel.contracts.oci.MASKED_PATHS`."""
     readonly_paths: tuple[str, ...] | None = None
-    """None: the default ones (`kernel.contracts.oci.READONLY_PATHS`)."""
+    """Paths that are read-only. If None, `kernel.contracts.oci.READONLY_PATHS`."""
     seccomp: Profile | None = None
-    """None: the one that the configuration gives to containers which name none."""
+    """The seccomp profile. If None, the profile that the configuration gives to containers which name none."""
     apparmor: Profile | None = None
-    """None: the default one."""
+    """The AppArmor profile. If None, the default profile."""
     selinux: SelinuxOptions | None = None
-    """None: the pod's."""
+    """SELinux options. If None, the pod's."""
     pid: NamespaceMode = NamespaceMode.CONTAINER
     target: ContainerId | None = None
     """The container whose PID namespace is joined if `pid` is TARGET."""
@@ -106,19 +106,19 @@ class CreateRequest(Message, frozen=True, kw_only=True):
     container_id: ContainerId = msgspec.field(name="container")
     sandbox_id: SandboxId = msgspec.field(name="sandbox")
     name: str
-    """With `attempt`, CRI ContainerMetadata."""
+    """The container's name; together with `attempt` this is CRI ContainerMetadata."""
     attempt: int
     image: ImageConfig
     image_name: str
     """The image's name in the request."""
     image_ref: str
-    """What the kubelet compares images by: a repo digest, or the image's id."""
+    """The text by which the kubelet compares images: a repo digest, or the image's id."""
     command: tuple[str, ...] = ()
-    """In place of the image's entrypoint, if not empty."""
+    """A command that replaces the image's entrypoint, if not empty."""
     args: tuple[str, ...] = ()
-    """In place of the image's cmd, if this or `command` is not empty."""
+    """Arguments that replace the image's cmd, if this field or `command` is not empty."""
     working_dir: str = ""
-    """The image's if empty."""
+    """The working directory; the image's if empty."""
     envs: tuple[tuple[str, str], ...] = ()
     """Names and values, in addition to the image's."""
     mounts: tuple[Mount, ...] = ()
@@ -128,12 +128,12 @@ class CreateRequest(Message, frozen=True, kw_only=True):
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
     log_path: str = ""
-    """Relative to the pod's log directory; empty for no log."""
+    """Path of the log relative to the pod's log directory; empty for no log."""
     stdin: bool = False
     stdin_once: bool = False
     tty: bool = False
     stop_signal: str = ""
-    """By name: `SIGTERM`. If empty the image's, and SIGTERM if that is empty too."""
+    """The signal's name, such as `SIGTERM`. If empty, the image's signal, and SIGTERM if that is empty too."""
     security: Security = Security()
     resources: Resources = Resources()
     passwd: bytes = b""
@@ -152,11 +152,11 @@ class Created(Message, frozen=True, kw_only=True):
     pid: int
     """Its first process, in the host's PID namespace; 0 if it has none yet, because it restores a checkpoint."""
     uid: int
-    """User of that process, inside the container; with the next two, CRI LinuxContainerUser."""
+    """User of that process, inside the container. Together with the next two fields this is CRI LinuxContainerUser."""
     gid: int
     supplemental_groups: tuple[int, ...]
     stop_signal: str
-    """The signal that StopContainer sends: `SIGTERM`."""
+    """Name of the signal that StopContainer sends: `SIGTERM`."""
 
 
 class ContainerRequest(Message, frozen=True, kw_only=True):
@@ -171,7 +171,8 @@ class Started(Message, frozen=True, kw_only=True):
     started_at: int
     """Nanoseconds since 1970."""
     pid: int = 0
-    """The first process of a container that was restored, which is known only now; 0 for any other container."""
+    """The first process of a restored container, whose id is known only after the restore; 0 for any other
+    container."""
 
 
 class StopRequest(Message, frozen=True, kw_only=True):
@@ -194,7 +195,7 @@ class Updated(Message, frozen=True, kw_only=True):
     """The limits that are in force now."""
 
     resources: Resources
-    """All of them."""
+    """All limits."""
 
 
 class DumpRequest(Message, frozen=True, kw_only=True):
@@ -238,7 +239,7 @@ class LabelRequest(Message, frozen=True, kw_only=True):
 
     sandbox_id: SandboxId
     selinux: SelinuxOptions | None
-    """The container's options; None: the pod's."""
+    """The container's options. If None, the pod's."""
     privileged: bool
     """Whether the container is privileged."""
 
@@ -247,19 +248,20 @@ class Label(Message, frozen=True, kw_only=True):
     """The SELinux label of a container's files."""
 
     label: str
-    """A context; empty for none."""
+    """An SELinux context; empty for none."""
 
 
 CREATE = Method("create", CreateRequest, Created, deadline=240)
-"""Create a container, up to the point where its process waits to be started. One that is created already is success.
-After an error nothing is left."""
+"""Create a container, up to the point at which its process waits to be started. A container that is created already is
+success. After an error nothing is left."""
 START = Method("start", ContainerRequest, Started, deadline=60)
-"""Start a container. One that is started already is success: exactly one process is ever started."""
+"""Start a container. A container that is started already is success: exactly one process is ever started."""
 STOP = Method("stop", StopRequest, Nothing, deadline=300)
-"""Stop a container and return once it has exited. One that has exited or is gone already is success. A later call with
-a shorter timeout shortens the wait of the one under way."""
+"""Stop a container and return once it has exited. A container that has exited or does not exist is success. A later
+call with a shorter timeout shortens the wait of the one under way."""
 REMOVE = Method("remove", ContainerRequest, Nothing, deadline=60)
-"""Kill a container's processes and delete all of it but the root file system. One that is gone already is success."""
+"""Kill a container's processes and delete all of it but the root file system. A container that does not exist is
+success."""
 REOPEN_LOG = Method("reopen_log", ContainerRequest, Nothing, deadline=10)
 """Open a container's log file again, after it was rotated."""
 UPDATE = Method("update", UpdateRequest, Updated, deadline=30)
@@ -272,7 +274,7 @@ SEAL = Method("seal", SealRequest, Nothing, deadline=600)
 """Thaw a dumped container and write its archive, with the files that storage has added. Unavailable if the dump was cut
 off, by this worker's death for instance: a new one is needed."""
 THAW = Method("thaw", ContainerRequest, Nothing, deadline=600)
-"""Thaw a dumped container and delete the dump. No dump, and a container that is gone already, are success."""
+"""Thaw a dumped container and delete the dump. If there is no dump or no container, this is success."""
 INSPECT = Method("inspect", ContainerRequest, Inspected, deadline=5)
 """Return details of a container."""
 MOUNT_LABEL = Method("mount_label", LabelRequest, Label, deadline=10)

@@ -1,4 +1,4 @@
-"""The host's runtimes, what the runtime worker holds there, what happens to it, and what it uses. Pure."""
+"""The host's OCI runtimes, the things that the runtime worker holds there, its events, and usage of resources. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class ContainerFact(Message, frozen=True, kw_only=True):
     container_id: ContainerId
     sandbox_id: SandboxId
     state: Literal["created", "running", "exited", "unknown"]
-    """unknown: neither a process nor an exit code is left of it."""
+    """unknown: there is neither a process of it nor an exit code."""
     pid: int = 0
     """Its first process, in the host's PID namespace; 0 if there is none."""
     started_at: int = 0
@@ -26,11 +26,12 @@ class ContainerFact(Message, frozen=True, kw_only=True):
     exit_code: int = 0
     """0 to 255: 128 plus the signal's number if a signal ended it, 255 if its exit code is unknown."""
     oom_killed: bool = False
-    """Whether the kernel killed a process of it for want of memory."""
+    """Whether the kernel killed a process of the container because memory was exhausted."""
     frozen: bool = False
     """Whether a checkpoint has frozen it, and SEAL was not called yet."""
     monitor_lost: bool = False
-    """Whether it runs without its conmon: nothing writes its log or serves attach; its exit code is still reported."""
+    """Whether it runs without its conmon: no process writes its log or serves attach; its exit code is still
+    reported."""
 
 
 class PodFact(Message, frozen=True, kw_only=True):
@@ -47,7 +48,7 @@ class Facts(Message, frozen=True, kw_only=True, tag="facts"):
     pods: tuple[PodFact, ...]
     containers: tuple[ContainerFact, ...]
     unreadable: tuple[ContainerId, ...] = ()
-    """Containers that have a state file which does not read back: they may run, and the worker cannot tell."""
+    """Containers whose state file cannot be read: whether they run is unknown."""
 
 
 class Changed(Message, frozen=True, kw_only=True, tag="changed"):
@@ -67,9 +68,10 @@ class HandlerFact(Message, frozen=True, kw_only=True):
 
     name: str
     version: str
-    """That of its OCI runtime."""
+    """Version of the handler's OCI runtime."""
     recursive_read_only_mounts: bool = False
-    """Whether it can make mounts read-only with all below them; with the next one, CRI RuntimeHandlerFeatures."""
+    """Whether it can make mounts read-only with all below them. Together with the next field this is CRI
+    RuntimeHandlerFeatures."""
     user_namespaces: bool = False
 
 
@@ -85,16 +87,16 @@ class Platform(Message, frozen=True, kw_only=True):
 
 
 class Inventory(Message, frozen=True, kw_only=True):
-    """What the runtime worker holds on the host; ids may belong to no record."""
+    """The things that the runtime worker holds on the host; ids may belong to no record."""
 
     pods: tuple[SandboxId, ...]
     containers: tuple[ContainerId, ...]
     cgroups: tuple[str, ...]
-    """Cgroups below the configured parent whose names contain none of those ids."""
+    """Cgroups below the configured parent whose names contain no id of these pods and containers."""
 
 
 class HelperRequest(Message, frozen=True, kw_only=True):
-    """A credential helper and the server whose credentials it is asked for."""
+    """A credential helper, and the server whose credentials it must return."""
 
     helper: str
     """NAME of the program `docker-credential-NAME` in the configured folder."""
@@ -106,7 +108,7 @@ class Helped(Message, frozen=True, kw_only=True):
     """The credentials that a credential helper returned."""
 
     auth: Auth
-    """Empty if it has none."""
+    """The credentials; empty if the helper has none."""
 
     def __repr__(self) -> str:
         return "Helped(...)"
@@ -119,7 +121,7 @@ WATCH = Method("watch", Nothing, Nothing, deadline=0, progress=Facts | Changed |
 INVENTORY = Method("inventory", Nothing, Inventory, deadline=30)
 """List what the worker holds on the host, for start-up and `crisp doctor`."""
 SWEEP = Method("sweep", Nothing, Nothing, deadline=30)
-"""Remove the empty ones of the cgroups that INVENTORY lists."""
+"""Remove those of the cgroups listed by INVENTORY that are empty."""
 STATS = Method("stats", StatsRequest, Stats, deadline=10)
 """Return the usage of pods and containers, read from the kernel now and never from memory. Calls with the same request
 join."""

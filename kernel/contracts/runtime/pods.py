@@ -12,16 +12,16 @@ from kernel.ids import SandboxId
 
 
 class NamespaceMode(enum.Enum):
-    """Whose namespace a container has (CRI NamespaceMode)."""
+    """The owner of a container's namespace (CRI NamespaceMode)."""
 
     POD = "pod"
-    """One that all containers of the pod share."""
+    """All containers of the pod share it."""
     CONTAINER = "container"
-    """Its own."""
+    """It is the container's own."""
     NODE = "node"
-    """The host's."""
+    """It is the host's."""
     TARGET = "target"
-    """That of another container."""
+    """It is another container's."""
 
 
 class Resources(Message, frozen=True, kw_only=True):
@@ -43,7 +43,7 @@ class Resources(Message, frozen=True, kw_only=True):
     hugepage_limits: dict[str, int] = {}
     """Bytes by page size: `2MB`."""
     unified: dict[str, str] = {}
-    """Values by the file of cgroup v2 that they are written to."""
+    """Values by the name of the cgroup v2 file that they are written to."""
     memory_swap_limit_in_bytes: int = 0
     """Memory and swap together."""
 
@@ -65,25 +65,26 @@ class PodRequest(Message, frozen=True, kw_only=True):
 
     sandbox_id: SandboxId = msgspec.field(name="sandbox")
     name: str
-    """With the next three fields, CRI PodSandboxMetadata."""
+    """The pod's name. Together with the next three fields this is CRI PodSandboxMetadata."""
     namespace: str
     uid: str
     attempt: int = 0
     handler: str = ""
     """Runtime handler; the default one if empty."""
     hostname: str = ""
-    """The pod's name if empty; a pod in the host's network has the host's."""
+    """The host name; the pod's name if empty. A pod in the host's network has the host's."""
     log_directory: str = ""
     """Absolute path of the folder of its containers' logs."""
     cgroup_parent: str = ""
-    """The pod's cgroup or slice, made by the caller; empty if crisp makes one."""
+    """The pod's cgroup or slice, which the caller has made; empty if crisp makes one."""
     network: NamespaceMode = NamespaceMode.POD
     pid: NamespaceMode = NamespaceMode.CONTAINER
     ipc: NamespaceMode = NamespaceMode.POD
     user_namespace: IdMap | None = None
-    """The map of the pod's user namespace, which owns all its others; None if it has none."""
+    """The map of the pod's user namespace, which owns the pod's other namespaces; None if it has none."""
     dns_servers: tuple[str, ...] = ()
-    """For resolv.conf, as the next two; the host's file is used if all three are empty."""
+    """Name servers. This and the next two make the pod's resolv.conf; the host's file is used if all three are
+    empty."""
     dns_searches: tuple[str, ...] = ()
     dns_options: tuple[str, ...] = ()
     sysctls: dict[str, str] = {}
@@ -91,13 +92,13 @@ class PodRequest(Message, frozen=True, kw_only=True):
     privileged: bool = False
     """Whether it may have privileged containers."""
     selinux: SelinuxOptions | None = None
-    """The options of containers that name none themselves."""
+    """The options of containers that set none themselves."""
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
     resources: Resources = Resources()
     """The limits of all its containers together."""
     overhead: Resources = Resources()
-    """What the pod takes in addition."""
+    """Resources that the pod takes in addition to its containers."""
 
 
 class PodMade(Message, frozen=True, kw_only=True):
@@ -106,7 +107,7 @@ class PodMade(Message, frozen=True, kw_only=True):
     cgroup: str
     """The pod's cgroup: the beginning of its containers' cgroup paths."""
     pause_pid: int = 0
-    """Process 1 of the pod's shared PID namespace, by its id on the host; 0 if there is none."""
+    """Id on the host of process 1 of the pod's shared PID namespace; 0 if there is none."""
 
 
 class SandboxRequest(Message, frozen=True, kw_only=True):
@@ -120,7 +121,7 @@ class UpdatePodRequest(Message, frozen=True, kw_only=True):
 
     sandbox_id: SandboxId
     overhead: Resources
-    """What the pod takes in addition to its containers."""
+    """Resources that the pod takes in addition to its containers."""
     resources: Resources
     """The limits of all its containers together."""
 
@@ -130,6 +131,6 @@ MAKE_POD = Method("make_pod", PodRequest, PodMade, deadline=60)
 STOP_POD = Method("stop_pod", SandboxRequest, Nothing, deadline=60)
 """Kill all processes left in the pod, its pause process included. The pod stays until it is removed."""
 REMOVE_POD = Method("remove_pod", SandboxRequest, Nothing, deadline=60)
-"""Remove a pod's namespaces, shm, cgroup and bundle. One that is gone already is success."""
+"""Remove a pod's namespaces, shm, cgroup and bundle. A pod that does not exist is success."""
 UPDATE_POD = Method("update_pod", UpdatePodRequest, Nothing, deadline=30)
 """Set a pod's limits. Does nothing if the pod's cgroup belongs to the caller."""

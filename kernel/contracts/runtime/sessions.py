@@ -13,14 +13,14 @@ class ExecRequest(Message, frozen=True, kw_only=True):
     cmd: tuple[str, ...]
     """The program and its arguments."""
     timeout: int
-    """Seconds after which the command's process tree is killed; 0: only the caller's deadline ends it."""
+    """Seconds after which the command's process tree is killed. If 0, only the caller's deadline ends it."""
 
 
 class Executed(Message, frozen=True, kw_only=True):
     """The result of a command."""
 
     stdout: bytes
-    """At most 16 MiB; the rest is cut off. So is that of stderr."""
+    """The output, at most 16 MiB; the rest is cut off. So is the rest of stderr."""
     stderr: bytes
     exit_code: int
     """0 to 255; 128 plus the signal's number if a signal ended it."""
@@ -34,9 +34,9 @@ class OpenExecRequest(Message, frozen=True, kw_only=True):
     cmd: tuple[str, ...]
     """The program and its arguments."""
     tty: bool = False
-    """Whether it gets a terminal, which stands for its input and both outputs."""
+    """Whether it gets a terminal, which replaces its input and both outputs."""
     stdin: bool = False
-    """Whether its input is handed over; /dev/null if not. So are the outputs of the next two."""
+    """Whether its input is handed over; if not, it is /dev/null. The next two fields are the same for its outputs."""
     stdout: bool = False
     stderr: bool = False
     width: int = 0
@@ -68,4 +68,4 @@ descriptors."""
 OPEN_ATTACH = Method("open_attach", OpenAttachRequest, Nothing, deadline=30)
 """Hand over a new connection to the container's attach socket: the role attach, and control if it has a terminal."""
 CLOSE_SESSION = Method("close_session", SessionRequest, Nothing, deadline=30)
-"""Kill what is left of the command of a session. Nothing left, and a session that does not exist, are success."""
+"""Kill the processes that are left of a session's command. It is success if there are none, or no such session."""
