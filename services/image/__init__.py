@@ -3,7 +3,7 @@
 methods         the bus methods
 archives        image archives that the administrator loads
 blobs           the folder of verified blobs
-credentials     what a request brings, and the node's own credentials
+credentials     those of a request, and the node's own
 documents       manifests, platforms, auth files; pure
 download        a blob on its way into its file
 endpoints       the endpoints of a reference, tried in their order

@@ -27,7 +27,7 @@ from kernel.ids import Digest, digest, digest_hex, short
 _LOG = logging.getLogger(__name__)
 _SUFFIX = ".partial"
 _WORTH = 64 << 10
-"""The least bytes of a broken-off download that are kept: fewer arrive again sooner than a range is asked for."""
+"""The least bytes of a broken-off download that are kept: fewer are downloaded again sooner than a range of them."""
 _KEPT_SECONDS = 24 * 3600.0
 _KEPT_BYTES = 16 << 30
 """The most bytes of all broken-off downloads together; the newest are kept."""
@@ -54,7 +54,7 @@ class BlobFolder:
         self.collect(time.time())
 
     def has(self, blob: Descriptor) -> bool:
-        """Return whether the blob is here. A file of another size is not it; the next fetch replaces that."""
+        """Return whether the blob is here. A file of another size does not count; the next fetch replaces it."""
         try:
             return self.path(blob.digest).lstat().st_size == blob.size
         except FileNotFoundError:
@@ -72,7 +72,7 @@ class BlobFolder:
             raise ResourceExhausted(f"blob folder {self._folder}: no room for {size} bytes")
 
     def begin(self) -> Incoming:
-        """Begin to write a blob, of which nothing stays unless it is committed."""
+        """Begin to write a blob. Nothing of it stays unless it is committed."""
         return Incoming(self._folder, self._partial / secrets.token_hex(16))
 
     def keep(self, documents: Iterable[bytes]) -> None:
@@ -160,7 +160,7 @@ class Incoming:
     """A blob that is being written. Without `seal` and `commit` nothing of it stays, unless it is to be `kept`."""
 
     def __init__(self, folder: Path, partial: Path, *, kept: bool = False) -> None:
-        """`kept`: whether its bytes stay if it breaks off; BlockingIOError if another writer has them."""
+        """`kept`: whether its bytes stay if it breaks off. BlockingIOError if another writer has locked them."""
         self._folder = folder
         self._partial = partial
         self._kept = kept

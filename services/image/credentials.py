@@ -22,20 +22,20 @@ from services.image.documents.auth_file import AuthFile, Helper
 _SIZE_LIMIT = 4 << 20
 """The most bytes of one file."""
 _KEPT = 64
-"""The most files whose content is kept."""
+"""The most files whose content is kept in memory."""
 _NAMESPACE = re.compile(r"[a-z0-9-]{1,63}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class RequestCredentials:
-    """What a request brings to be authenticated with."""
+    """The credentials of a request."""
 
     auth: Auth = field(default_factory=Auth)
     """The request's own credentials."""
     namespace: str = ""
     """The Kubernetes namespace of the pod that the request is for."""
     helped: Mapping[str, Auth] = field(default_factory=dict)
-    """What credential helpers gave, by server."""
+    """The answers of credential helpers, by server."""
 
 
 class NodeCredentials:
@@ -55,7 +55,7 @@ class NodeCredentials:
 
         `registry` and `path`: the repository at an endpoint. `name`: the repository that the user named. `helpers`:
         those that are run for every registry. FailedPrecondition if a file cannot be used: a pull without credentials
-        might get something else than was meant.
+        might get another image than was meant.
         """
         files = [*files_of(self._folder, namespace, name)] if self._folder and namespace else []
         files += [self._file] if self._file else []

@@ -1,4 +1,4 @@
-"""A blob on its way into its file: over several answers, perhaps of several endpoints. Runs in a job's thread."""
+"""Writes one blob into its file, from several answers, perhaps of several endpoints. Runs in a job's thread."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class OwnDiskFailed(Exception):
-    """Our own disk failed, so no other endpoint can help. It is no CrispError, lest it be taken for an endpoint's."""
+    """The disk of this host failed, so no other endpoint can help. Not a CrispError, which would be an endpoint's."""
 
     def __init__(self, error: CrispError) -> None:
         super().__init__(str(error))
@@ -23,7 +23,7 @@ class OwnDiskFailed(Exception):
 
 
 class Download:
-    """The bytes of a blob so far, and where they came from."""
+    """The bytes of a blob so far, and the endpoints that they came from."""
 
     def __init__(self, incoming: Incoming, arrived: Callable[[int], None]) -> None:
         """`arrived` is called with the number of bytes so far."""

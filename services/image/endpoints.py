@@ -34,7 +34,7 @@ _REMEMBERED = 512
 
 
 class Endpoints:
-    """What all pulls share: rules, certificates, credentials, tokens, and which endpoint has served what."""
+    """State that all pulls share: rules, certificates, credentials, tokens, and which endpoint has served what."""
 
     def __init__(self, config: Config) -> None:
         section = config.image
@@ -81,7 +81,7 @@ class Endpoints:
         *,
         remember: bool = True,
     ) -> _T:
-        """Return the result of `step` at the first endpoint where it succeeds.
+        """Return the result of `step` at the first endpoint at which it succeeds.
 
         `remember`: whether this endpoint comes first for the blobs of the reference. If all fail, the last one's error
         is raised with those of the others in its text.
@@ -123,8 +123,8 @@ class Endpoints:
     ) -> tuple[Endpoint, Auth]:
         """Return an endpoint and the credentials for it.
 
-        The request's own credentials are above all for the reference's own registry; the node's are for the registry
-        that their file names.
+        At the reference's own registry the request's credentials come first. Elsewhere the node's for that registry do;
+        if there are none, the request's are used if `Endpoint.credentials` allows it.
         """
         found = self._known_credentials(endpoint, reference, credentials)
         if not isinstance(found, Auth):

@@ -1,7 +1,7 @@
-"""Jobs: pieces of blocking work in threads of bounded pools, each of which the event loop can make end.
+"""Jobs: blocking work in threads of bounded pools, which the event loop can end early.
 
-A thread that waits for a registry cannot be cancelled. A job that nobody wants any more is given up instead: its
-connections are shut down and its pauses end, so that its thread is free again in a moment.
+A thread that waits for a registry cannot be cancelled. A job whose result is no longer needed is given up instead:
+its connections are shut down and its pauses end, so that its thread is free again in a moment.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Job:
         self._transport: Transport | None = None
 
     def given_up(self) -> bool:
-        """Return whether nobody wants the result any more."""
+        """Return whether the result is no longer needed."""
         return self._given_up.is_set()
 
     def pause(self, seconds: float) -> None:
@@ -46,7 +46,7 @@ class Job:
                 raise Cancelled("given up")
 
     def give_up(self) -> None:
-        """Make the job end in a moment. Called on the event loop."""
+        """End the job early: its waits fail at once. Called on the event loop."""
         with self._lock:
             self._given_up.set()
             if self._transport is not None:
@@ -93,5 +93,5 @@ class Jobs:
             return
         if isinstance(error, CrispError):
             _LOG.debug("a job that was given up has ended: %s", error)
-        else:  # nobody awaits it any more
+        else:  # no caller awaits it any more
             aio.FAILURES.report("a job that was given up", error)

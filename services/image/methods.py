@@ -1,4 +1,4 @@
-"""The image worker's bus methods: each checks, joins what runs already, and waits within the caller's deadline.
+"""The image worker's bus methods: each checks, joins work under way, and waits within the caller's deadline.
 
 Runs as `crisp-image` without capabilities; may write only below `<root>/image`. Requests to registries and work on
 files are done in bounded pools of threads; the event loop only waits. Credentials live as long as the call (tokens for
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _SMALL_JOBS = 16
-"""Threads for manifests and archives: so many slow registries do not keep others from being asked."""
+"""Threads for manifests and archives: fewer slow registries than this cannot delay requests to the others."""
 _SPARE = 4
 """Threads beyond those for downloads: a job that was given up may keep one a moment longer."""
 _DOCUMENTS = 8
@@ -91,7 +91,7 @@ class ImageService:
         self._tasks.spawn(self._collect(), "collect partial blobs")
 
     async def wanted(self, request: ResolveRequest, call: Call) -> Wanted:
-        """Return which credential helpers a pull may need."""
+        """Return the credential helpers that a pull may need."""
         image, credentials = reference.parse(request.reference), _credentials_of(request)
         async with call.deadline.limit(f"image {image}"):
             return Wanted(helpers=await asyncio.to_thread(self._endpoints.helpers, image, credentials))
@@ -144,7 +144,7 @@ class ImageService:
             return await self._loads.join(name, lambda: self._load(name), f"load {name}")
 
     async def drop(self, request: DropRequest, call: Call) -> Nothing:
-        """Remove blobs. A download of one ends if nobody waits for it, else it goes on."""
+        """Remove blobs. A download of one is stopped if no call waits for it, else it goes on."""
         digests = [digest(value) for value in request.digests]
         async with call.deadline.limit("dropping blobs"):
             idle = await self._transfers.stop_unfollowed(digests)
@@ -157,7 +157,7 @@ class ImageService:
             return Blobs(blobs=await asyncio.to_thread(self._blobs.sizes))
 
     async def close(self) -> None:
-        """End all work. What downloads have brought so far stays for the next worker."""
+        """End all work. The bytes that downloads have so far stay for the next worker."""
         await self._tasks.close()
         for jobs in (self._downloads, self._small_jobs):
             await jobs.close()

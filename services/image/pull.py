@@ -1,7 +1,8 @@
 """The two steps of a pull: resolve a reference, and fetch each blob, both over several endpoints.
 
 Blocks; runs in threads of the worker's pool, one `Job` each. A download that stalls or breaks off is tried again after
-a pause, longer each time, and continues where it was, also at another endpoint: the digest decides in the end.
+a pause, longer each time, and continues after the bytes it has, also at another endpoint: the digest decides in the
+end whether the blob is right.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from services.image.registry.registries import Endpoint
 _LOG = logging.getLogger(__name__)
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 15.0
-"""Seconds before a download is tried again."""
+"""The most seconds before a download is tried again."""
 _PROGRESS = 64 << 10
 """Bytes that an attempt must bring so that the next failure counts as the first."""
 

@@ -10,7 +10,7 @@ from kernel.host.aio import Tasks
 from kernel.ids import Digest
 
 _LINGERING = 5.0
-"""Seconds to wait for a thread that was told to end: nothing can wake it while it resolves a name."""
+"""Seconds to wait for a thread that was given up: nothing can wake it while it resolves a name."""
 _INTERVAL = 0.1
 """Seconds between two reports of progress."""
 
@@ -19,7 +19,7 @@ class Transfer:
     """One download that runs. All but `notable` is for the event loop alone."""
 
     def __init__(self, source: tuple[object, ...]) -> None:
-        """`source`: repository, size and credentials. Where these fail, another caller's may succeed."""
+        """`source`: repository, size and credentials. If these fail, another caller's may succeed."""
         self.source = source
         self.followers = 0
         """How many callers wait for it."""
@@ -49,7 +49,7 @@ class Transfer:
         return True
 
     def arrived(self, done: int) -> None:
-        """Take up how many bytes have arrived so far."""
+        """Record how many bytes have arrived so far."""
         self._done = done
         self._changed.set()
 
@@ -101,7 +101,7 @@ class Transfers:
         return transfer
 
     async def stop_unfollowed(self, blobs: Iterable[Digest]) -> list[Digest]:
-        """Stop the downloads of these blobs that nobody waits for. Returns the blobs of which none runs now."""
+        """Stop those downloads of these blobs that no call waits for. Return the blobs of which none runs now."""
         blobs = tuple(blobs)
         for transfer in [self._running[blob] for blob in blobs if blob in self._running]:
             if not transfer.followers:

@@ -6,8 +6,8 @@ manifest        manifests and indexes
 media_types     their media types
 platforms       which platform an image is for, and which ones the host runs
 selection       the manifest of an index for a platform
-untrusted       what all of these share: conversion, digests, quotations in errors
+untrusted       shared by all of these: conversion, digests, quotations in errors
 
-Floor: the lowest of the worker. `selection` uses `manifest` and `platforms`, both use `untrusted`; `auth_file` is for
-itself.
+Floor: the lowest of the worker. `selection` uses `manifest` and `platforms`, both use `untrusted`; `auth_file` uses
+none of them.
 """

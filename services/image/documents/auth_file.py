@@ -22,7 +22,7 @@ from kernel.ids import helper_name
 
 _HUB = frozenset({"index.docker.io", "registry-1.docker.io"})
 _HUB_SERVER = "https://index.docker.io/v1/"
-"""The name of Docker Hub for helpers."""
+"""The name under which helpers know Docker Hub."""
 _LONGEST = 65536
 TOKEN = re.compile(r"[!-~]{1,65536}", re.ASCII)
 """A bearer token that is safe in a header."""
@@ -59,7 +59,7 @@ class AuthFile:
     """One auth.json."""
 
     auths: Mapping[str, Auth] = field(default_factory=dict)
-    """By scope, `host[:port][/path]`. An empty entry means that the store has the credentials."""
+    """Credentials by their scope, `host[:port][/path]`. An empty entry means that the store has them."""
     helpers: Mapping[str, str] = field(default_factory=dict)
     """Names of helpers by registry."""
     store: str = ""
@@ -118,7 +118,7 @@ def check(auth: Auth | None) -> Auth:
 
 
 def server_of(registry: str) -> str:
-    """Return the name of a registry for helpers."""
+    """Return the name under which helpers know a registry."""
     host = _host(registry)
     return _HUB_SERVER if host == DEFAULT_REGISTRY else host
 

@@ -106,11 +106,11 @@ def _schema_1(what: str) -> FailedPrecondition:
 
 
 def _media_type(document: _Document, sent_as: str, what: str) -> str:
-    """Return the media type. Corrupt if what names it disagrees: the content type, the document, and its fields."""
+    """Return the media type. Corrupt if the content type, the document and its fields disagree about it."""
     named = document.media_type
     if sent_as not in media_types.GENERIC:
         if named and named != sent_as:
-            raise Corrupt(f"{what}: sent as {quoted(sent_as)} but says it is {quoted(named)}")
+            raise Corrupt(f"{what}: sent as {quoted(sent_as)} but its mediaType is {quoted(named)}")
         named = sent_as
     if document.manifests is not None and (document.layers is not None or document.config is not None):
         raise Corrupt(f"{what}: an index and a manifest at once")
@@ -161,7 +161,7 @@ def _check_layer(media_type: str, what: str, *, foreign: bool) -> None:
     if media_type in media_types.FOREIGN_LAYERS and not foreign:
         raise FailedPrecondition(
             f"{what}: a layer is foreign, so a registry need not have it ({quoted(media_type)})",
-            hint="image.foreign_layers of the configuration lets the registry be asked for it",
+            hint="image.foreign_layers of the configuration lets it be fetched from the registry",
         )
     if media_type not in (*media_types.LAYERS, *media_types.FOREIGN_LAYERS):
         raise FailedPrecondition(f"{what}: a layer of media type {quoted(media_type)} is not supported")

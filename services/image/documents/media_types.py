@@ -7,12 +7,12 @@ OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 ACCEPT = (OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_INDEX)
-"""The manifests and indexes that crisp asks for."""
+"""The manifests and indexes that crisp requests."""
 INDEXES = (OCI_INDEX, DOCKER_INDEX)
 SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1"
 """The beginning of the media types of Docker's schema 1."""
 GENERIC = ("", "application/json", "application/octet-stream", "text/plain", "binary/octet-stream")
-"""Content types that do not tell what a manifest is."""
+"""Content types from which it is not known what a manifest is."""
 
 CONFIGS = ("application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json")
 
@@ -28,6 +28,6 @@ FOREIGN_LAYERS = (
     f"{_NONDISTRIBUTABLE}+zstd",
     "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
 )
-"""Layers that a registry need not have."""
+"""Layers that a registry need not have (foreign or non-distributable)."""
 ENCRYPTED = "+encrypted"
 """The end of the media types of encrypted layers."""

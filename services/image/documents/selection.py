@@ -35,7 +35,7 @@ def descend(
         verify(data, entry, what)
         top = manifest.parse(data, content_type, what, foreign=foreign)
         if isinstance(top, Index) is not (entry.media_type in media_types.INDEXES):
-            raise Corrupt(f"{what}: {entry.digest} is not the {quoted(entry.media_type)} that its index says")
+            raise Corrupt(f"{what}: {entry.digest} is not the {quoted(entry.media_type)} that its index names")
         documents.append(data)
     return top, tuple(documents)
 

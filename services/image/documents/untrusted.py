@@ -1,4 +1,4 @@
-"""Values of a registry or an archive, which may be anything: converted, checked, and quoted in errors. Pure."""
+"""Converts and checks what a registry or an archive contains, which may be anything, and quotes it in errors. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""URLs, origins, redirects and token servers: where a registry may lead crisp. Pure.
+"""URLs and origins, and the hosts to which a registry may lead crisp by redirects and token servers. Pure.
 
 A registry names further hosts in redirects and in its challenge for credentials. The rules:
 
@@ -31,7 +31,7 @@ _SHARED = frozenset({
 
 
 class BadAddress(ValueError):
-    """A URL that must not be followed. The text says why and contains nothing secret."""
+    """A URL that must not be followed. The text is the reason and contains nothing secret."""
 
 
 class Distance(IntEnum):
@@ -133,7 +133,7 @@ def is_loopback(registry: str) -> bool:
 
 
 def token_server(registry: Origin, realm: str, *, verified: bool) -> Url:
-    """Return the URL of a token server that a registry names. BadAddress if it must not be asked.
+    """Return the URL of a token server that a registry names. BadAddress if it must not be used.
 
     `verified`: whether the registry is reached over https with a verified certificate.
     """

@@ -22,10 +22,10 @@ _LEAST = 4096
 
 
 class BlobBody:
-    """The body of an answer that is a blob, or the rest of one."""
+    """The body of an answer: a blob, or the rest of one."""
 
     def __init__(self, response: Response, blob: Descriptor, what: str, offset: int, timeout: float) -> None:
-        """`offset`: where in the blob its first byte belongs. `timeout`: the progress timeout in seconds."""
+        """`offset`: the place of its first byte in the blob. `timeout`: the progress timeout in seconds."""
         self._response = response
         self._size = blob.size
         self._what = f"registry {response.host}: {what}"
@@ -43,7 +43,7 @@ class BlobBody:
         response, left = self._response, self._size - self.offset
         try:
             if response.length is not None and response.length != left:
-                raise Corrupt(f"{self._what}: sends {response.length} bytes where the manifest says {left}")
+                raise Corrupt(f"{self._what}: sends {response.length} bytes, but the manifest gives {left}")
             buffer, filled = memoryview(bytearray(min(_PIECE, left + 1))), 0
             pace = _Pace(self._what, self._timeout)
             yielded = time.monotonic()

@@ -24,7 +24,7 @@ _LIFETIME = (60, 24 * 3600)
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """What a registry demands: a scheme, in lower case, and its parameters."""
+    """One challenge of a registry: an authentication scheme, in lower case, and its parameters."""
 
     scheme: str
     parameters: dict[str, str] = field(default_factory=dict)
@@ -32,7 +32,7 @@ class Challenge:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A bearer token and the seconds that it may be used."""
+    """A bearer token and the seconds for which it may be used."""
 
     value: str
     lifetime: int
@@ -48,7 +48,7 @@ class _Answer(msgspec.Struct, frozen=True):
 
 
 class BadToken(ValueError):
-    """The answer of a token server has no usable token. The text says why and contains nothing secret."""
+    """The answer of a token server has no usable token. The text is the reason and contains nothing secret."""
 
 
 def parse(headers: Sequence[str]) -> tuple[Challenge, ...]:

@@ -38,7 +38,7 @@ class Repository:
         tokens: Tokens,
         token_servers: frozenset[str],
     ) -> None:
-        """`home`: what `transport` is connected to. `token_servers`: of other domains, but trusted."""
+        """`home`: the origin that `transport` is connected to. `token_servers`: trusted ones in other domains."""
         self._transport = transport
         self._home = home
         self._endpoint = endpoint
@@ -66,7 +66,7 @@ class Repository:
             if expected.startswith("sha256:") and expected != found:
                 raise Corrupt(
                     f"registry {response.host}: {what}: the manifest that came is {found}, "
-                    f"but it was asked for or announced as {expected[:80]!a}"
+                    f"but it was requested or announced as {expected[:80]!a}"
                 )
         return body, content_type, found
 
@@ -120,9 +120,9 @@ class Repository:
                 return f"Bearer {self._auth.registry_token or self._token(each, what)}"
         if any(each.scheme == "basic" for each in demanded):
             if not (self._auth.username or self._auth.password):
-                raise Unauthenticated(f"registry {self._home}: {what}: it wants a user name and a password")
+                raise Unauthenticated(f"registry {self._home}: {what}: it requires a user name and a password")
             return basic(self._auth)
-        raise Unauthenticated(f"registry {self._home}: {what}: it wants a kind of credentials that crisp does not have")
+        raise Unauthenticated(f"registry {self._home}: {what}: it requires credentials of a kind that crisp lacks")
 
     def _token(self, demanded: Challenge, what: str) -> str:
         verified = self._home.scheme == "https" and not self._endpoint.insecure
@@ -133,7 +133,7 @@ class Repository:
 
 
 def _continues(response: Response, size: int, offset: int, etag: str) -> bool:
-    """Return whether a partial answer is the range that was asked for, of the same content."""
+    """Return whether a partial answer is the range that was requested, of the same content."""
     found = _CONTENT_RANGE.fullmatch(response.header("Content-Range").strip())
     if found is None or (int(found[1]), int(found[2])) != (offset, size - 1) or found[3] not in ("*", str(size)):
         return False

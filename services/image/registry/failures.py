@@ -1,6 +1,7 @@
-"""Why a connection to a registry failed, in our own words, and whether the same request may succeed in a moment.
+"""The reason why a connection to a registry failed, and whether the same request may succeed in a moment.
 
-h11's texts may repeat what was received, so they are never used: no byte that a registry sent is in an error.
+The texts are crisp's own. Those of h11 may repeat what was received, so they are never used: no byte that a registry
+sent is in an error.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def is_transient(error: BaseException) -> bool:
 
 
 def cause_of(error: Exception) -> Exception:
-    """Return what to raise an error of ours from: Transient if the foreign error may be gone in a moment, else it."""
+    """Return the cause to raise a CrispError from: Transient if `error` may be gone in a moment, else `error`."""
     return Transient() if isinstance(error, OSError) else error
 
 
@@ -68,7 +69,7 @@ def tls_reason(error: ssl.SSLError) -> str:
 
 
 def status_text(status: int) -> str:
-    """Return an HTTP status with our own phrase, not the registry's."""
+    """Return an HTTP status with crisp's own phrase, not the registry's."""
     try:
         return f"{status} {HTTPStatus(status).phrase}"
     except ValueError:

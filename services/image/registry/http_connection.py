@@ -45,7 +45,7 @@ class HttpConnection:
         self.sock = sock
         self.is_open = True
         self.is_busy = False
-        """Whether an answer has not been read to its end, so that the next one could not be told from its rest."""
+        """Whether an answer has not been read to its end, so that its rest could be taken for the next answer."""
 
     @property
     def is_usable(self) -> bool:
@@ -60,7 +60,7 @@ class HttpConnection:
         self.is_busy = False
 
     def start_tls(self, context: ssl.SSLContext, host: str) -> None:
-        """Speak TLS from now on, with the server `host`. ssl.SSLError if the handshake fails."""
+        """Use TLS from now on, with the server `host`. ssl.SSLError if the handshake fails."""
         # the handshake comes after the assignment, so that another thread can shut the socket down meanwhile
         self.sock = tls = context.wrap_socket(self.sock, server_hostname=host, do_handshake_on_connect=False)
         tls.do_handshake()
@@ -98,7 +98,7 @@ class Exchange:
         """Names, in lower case, and values."""
         self._receive = _RECEIVE_BODY
         self.length = self._length()
-        """Bytes of the body; None if the head does not tell."""
+        """Bytes of the body; None if the head does not give it."""
         self._left = self.length
         self._buffered = memoryview(b"" if self._left is None else self._protocol.trailing_data[0])
         if self._left == 0 and method != "CONNECT":

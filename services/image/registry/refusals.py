@@ -1,4 +1,4 @@
-"""What a registry's refusal means: its status and error code as one of our errors.
+"""Turns a registry's refusal, its status and error code, into one of crisp's errors.
 
 Only error codes of the distribution specification (section Error Codes) are repeated, nothing else that it sent.
 """
@@ -57,5 +57,5 @@ def _code(response: Response) -> str:
     try:
         found = msgspec.convert(strict_json.loads(response.read(_LIMIT)), _RegistryErrors)
     except (Unavailable, strict_json.NotStrictJson, msgspec.ValidationError):
-        return ""  # such as the page of a proxy: the status must do
+        return ""  # such as the page of a proxy: only the status is left to go by
     return next((error.code for error in found.errors if error.code in _CODES), "")

@@ -64,7 +64,7 @@ def plan(reference: Reference, rules: Rules) -> tuple[Endpoint, ...]:
 
 
 def _covers(scope: str, reference: Reference) -> bool:
-    """Return whether a prefix covers a reference: it must end where a part of the reference ends."""
+    """Return whether a prefix covers a reference: it must end at the end of a part of the reference."""
     if scope.startswith("*."):
         host, _, path = scope.partition("/")
         end, registry = host[1:].lower(), reference.registry.lower()
@@ -100,9 +100,9 @@ def _serves(mirror: Mirror, rule: Registry, reference: Reference) -> bool:
 def _endpoint(name: str, insecure: bool | None, reference: Reference, *, mirror: bool = False) -> Endpoint:
     """Return the endpoint of `host[:port]/path`.
 
-    A registry on loopback is insecure unless the file sets `insecure`, as with Docker: nobody can listen in between.
-    Credentials are sent to a mirror too, as containers/image does, but not to another machine over a connection that
-    anybody could read or impersonate.
+    A registry on loopback is insecure unless the file sets `insecure`, as with Docker: no other machine can listen
+    in between. Credentials are sent to a mirror too, as containers/image does, but not to another machine over a
+    connection that anybody could read or impersonate.
     """
     host, _, path = name.partition("/")
     host = host.lower()

@@ -27,7 +27,7 @@ class Response:
         self.host = host
         self.status = exchange.status
         self.length = exchange.length
-        """Bytes of the body; None if the header does not tell."""
+        """Bytes of the body; None if the header does not give it."""
         for name, value in exchange.headers:
             if not _HEADER_VALUE.fullmatch(value):
                 self.close()

@@ -60,19 +60,19 @@ class Tokens:
 class TokenServer:
     """The token server that a registry names in a challenge."""
 
-    def __init__(self, transport: Transport, home: Origin, asked: Challenge, what: str, *, verified: bool) -> None:
+    def __init__(self, transport: Transport, home: Origin, challenge: Challenge, what: str, *, verified: bool) -> None:
         """`home`: the registry. `verified`: whether it is reached over https with a verified certificate.
 
-        Unavailable if the server must not be asked.
+        Unavailable if the server must not be used.
         """
         self._transport = transport
         self._home = home
         self._what = what
-        self._service = asked.parameters.get("service", "")
+        self._service = challenge.parameters.get("service", "")
         try:
-            self._url = address.token_server(home, asked.parameters.get("realm", ""), verified=verified)
+            self._url = address.token_server(home, challenge.parameters.get("realm", ""), verified=verified)
         except address.BadAddress as error:
-            raise Unavailable(f"registry {home}: {what}: its token server cannot be asked: {error}") from error
+            raise Unavailable(f"registry {home}: {what}: its token server cannot be used: {error}") from error
 
     def token(self, scope: str, auth: Auth, trusted: frozenset[str]) -> Token:
         """Fetch a token for `scope`. Unauthenticated if the server may not be sent the credentials.

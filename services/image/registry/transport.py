@@ -3,7 +3,7 @@
 h11 takes half a megabyte where an asyncio client takes 9 to 11, and follows and decodes nothing by itself; bodies are
 read at the speed of the socket (`http_connection`). One `Transport` serves one job in one thread; the event loop may
 only `abort` it. Every wait for a byte ends after the progress timeout; the job as a whole ends when its caller's
-deadline aborts it. Errors name the host and a reason in our own words, never a byte of what the registry sent.
+deadline aborts it. Errors name the host and a reason in crisp's own words, never a byte of what the registry sent.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Transport:
     def open(self, registry: str, schemes: MutableMapping[str, str]) -> Origin:
         """Connect to the endpoint, `host[:port]`: over https, and if it is insecure over http after that.
 
-        `schemes` keeps which of the two an insecure registry speaks, so that a later job does not try the other first.
+        `schemes` keeps which of the two an insecure registry serves, so that a later job does not try the other first.
         """
         if not self._insecure:
             home = self._sockets.home = address.origin("https", registry)
@@ -99,7 +99,7 @@ class Transport:
             try:
                 current = address.redirect(current, location)
             except address.BadAddress as error:
-                raise Unavailable(f"registry {host}: it redirects where crisp does not follow: {error}") from error
+                raise Unavailable(f"registry {host}: crisp does not follow its redirect: {error}") from error
         raise Unavailable(f"registry {url.origin}: more than {_REDIRECT_LIMIT} redirects")
 
     def ask_token_server(self, url: Url, *, authorization: str = "", form: bytes | None = None) -> Response:
@@ -180,7 +180,7 @@ class Transport:
         return self._tls(not (self._insecure and is_own))
 
     def _no_tls(self, origin: Origin, error: Exception) -> Exception:
-        """Return the error for a connection over which TLS could not be begun."""
+        """Return the error for a connection on which TLS could not be started."""
         if isinstance(error, ssl.SSLCertVerificationError):
             return Unavailable(
                 f"registry {origin}: its certificate is not trusted: {error.verify_message}",
@@ -211,9 +211,9 @@ class Transport:
 
 
 def _not_encoded(response: Response) -> Response:
-    """Return the response. Unavailable if its body is encoded, although none was asked for."""
+    """Return the response. Unavailable if its body is encoded, although no encoding was requested."""
     encoding = response.header("Content-Encoding").strip().lower()
     if encoding in ("", "identity"):
         return response
     response.close()
-    raise Unavailable(f"registry {response.host}: it sent an encoded answer ({encoding[:40]!a}), unasked")
+    raise Unavailable(f"registry {response.host}: its answer is encoded ({encoding[:40]!a}) without a request")

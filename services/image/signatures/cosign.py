@@ -1,7 +1,7 @@
 """Cosign's signatures, in the image's own repository. Runs in a thread of the worker's pool.
 
 An image's signatures have the tag `sha256-<hex>.sig` (cosign's SIGNATURE_SPEC.md): a manifest whose layers are the
-signed documents, with the signatures in annotations. Referrers are not asked for.
+signed documents, with the signatures in annotations. Referrers are not requested.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def parse(data: bytes, what: str) -> list[tuple[Descriptor, bytes]]:
     try:
         layers = msgspec.convert(strict_json.loads(data), _Manifest).layers
     except (strict_json.NotStrictJson, msgspec.ValidationError) as error:
-        raise Corrupt(f"{what}: the manifest does not read: {str(error)[:200]!a}") from error
+        raise Corrupt(f"{what}: the manifest cannot be parsed: {str(error)[:200]!a}") from error
     if len(layers) > MOST:
         raise FailedPrecondition(f"{what}: {len(layers)} of them, more than the {MOST} that crisp looks at")
     return list(_signed(layers, what))

@@ -22,9 +22,9 @@ from services.image.registry.transport import Transport
 from services.image.signatures.collected import MOST, SIZE_LIMIT, Collected
 
 _NEWER_FORMAT = b"\0"
-"""Begins the files of a store that are of later formats than simple signing."""
+"""The first byte of a store's files in formats later than simple signing."""
 Read = Callable[[str], bytes | None]
-"""Returns a file below the store by its name there, None if there is none."""
+"""Returns the content of a file by its name below the store; None if there is none."""
 
 
 def collect(read: Read, image: Reference, of: Digest, collected: Collected) -> None:

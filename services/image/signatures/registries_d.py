@@ -1,8 +1,8 @@
-"""containers-registries.d(5): where the signatures of an image are.
+"""containers-registries.d(5): the places of an image's signatures.
 
 A section names the URL of a signature store (`lookaside`, formerly `sigstore`), and whether cosign's signatures are
 looked for beside the image (`use-sigstore-attachments`). Each of the two is taken from the narrowest scope around the
-image that sets it, as containers/image does. The place decides nothing: a wrong one has no signature that a policy
+image that sets it, as containers/image does. The place is not trusted: a wrong one has no signature that a policy
 accepts. `parse` and `find` touch no file; `RegistriesD` reads the folder, in threads.
 """
 
@@ -39,7 +39,7 @@ class _RegistriesYaml(msgspec.Struct, frozen=True, rename="kebab"):
 
 @dataclass(frozen=True, slots=True)
 class SignaturePlaces:
-    """Where an image's signatures are."""
+    """The places of an image's signatures."""
 
     lookaside: str = ""
     """The URL of a store, without a slash at its end; empty if none is named."""
@@ -58,7 +58,7 @@ def parse(files: Mapping[str, str]) -> Sections:
         try:
             found = msgspec.convert(yaml.safe_load(text) or {}, _RegistriesYaml)
         except (yaml.YAMLError, msgspec.ValidationError, RecursionError, ValueError) as error:
-            raise FailedPrecondition(f"{name} does not read: {str(error)[:300]}") from error
+            raise FailedPrecondition(f"{name} cannot be parsed: {str(error)[:300]}") from error
         defaults = {} if found.default_docker is None else {"": found.default_docker}
         for scope, section in {**found.docker, **defaults}.items():
             if scope in sections:
@@ -69,7 +69,7 @@ def parse(files: Mapping[str, str]) -> Sections:
 
 
 def find(sections: Sections, image: Reference) -> SignaturePlaces:
-    """Return where the signatures of an image are."""
+    """Return the places of an image's signatures."""
     around = [sections[scope] for scope in image.scopes() if scope in sections]
     lookaside = next((one.lookaside or one.sigstore for one in around if one.lookaside or one.sigstore), "")
     set_there = (one.use_sigstore_attachments for one in around)
@@ -97,7 +97,7 @@ class RegistriesD:
         self._error: FailedPrecondition | None = None
 
     def places(self, image: Reference) -> SignaturePlaces:
-        """Return where an image's signatures are. FailedPrecondition if the folder cannot be read or is not valid."""
+        """Return the places of an image's signatures. FailedPrecondition if the folder is unreadable or not valid."""
         with self._lock:
             self._refresh()
             if self._error is not None:

@@ -35,7 +35,7 @@ BASIC = f"Basic {base64.b64encode(f'ann:{SECRET}'.encode()).decode()}"
         ({"body": b" " * (5 << 20)}, Unavailable, "longer than"),
         ({"type": "application/vnd.oci.image.index.v1+json"}, Corrupt, "sent as"),
         ({"claim": "sha256:" + "0" * 64}, Corrupt, "manifest that came"),
-        ({"config": b"{}"}, Corrupt, "not blob|where the manifest says"),
+        ({"config": b"{}"}, Corrupt, "not blob|but the manifest gives"),
     ],
 )  # fmt: skip
 async def test_a_bad_manifest(
@@ -55,7 +55,7 @@ async def test_a_bad_manifest(
 
 async def test_another_manifest_than_the_digest_asked_for(worker: Worker, liar: Lying, docker_small: Image) -> None:
     liar.routes[f"/v2/app/manifests/{docker_small.digest}"] = liar.routes["/v2/app/manifests/latest"]
-    with pytest.raises(Corrupt, match="asked for"):
+    with pytest.raises(Corrupt, match="requested"):
         await worker.resolve(f"{liar.address}/app@{docker_small.digest}")
 
 

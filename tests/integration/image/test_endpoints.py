@@ -25,7 +25,7 @@ async def test_basic_credentials(worker: Worker, registries, small: Image, caplo
     registry.push(small, "app", "latest")
     reference = f"{registry.address}/app"
     await worker.pull(reference, small, Auth(username="ann", password=SECRET))
-    with pytest.raises(Unauthenticated, match="wants a user name") as without:
+    with pytest.raises(Unauthenticated, match="requires a user name") as without:
         await worker.resolve(reference)
     with pytest.raises(Unauthenticated, match="refused") as wrong:
         await worker.resolve(reference, Auth(username="ann", password=f"{SECRET}-not"))
@@ -80,7 +80,7 @@ async def test_the_nodes_own_credentials(workers, registries, small: Image, tmp_
     registry = registries(login=("ann", SECRET))
     registry.push(small, "team/app", "latest")
     reference = f"{registry.address}/team/app"
-    with pytest.raises(Unauthenticated, match="wants a user name"):
+    with pytest.raises(Unauthenticated, match="requires a user name"):
         await worker.resolve(reference)
     good = base64.b64encode(f"ann:{SECRET}".encode()).decode()
     bad = base64.b64encode(b"ann:wrong").decode()

@@ -78,7 +78,7 @@ def test_a_folder_is_read_again_when_it_changes(tmp_path: Path) -> None:
     assert folder.places(ref("busybox")) == SignaturePlaces("", True)
     (tmp_path / "registries.d" / "a.yaml").write_text("default-docker: [")
     for _ in range(2):
-        with pytest.raises(FailedPrecondition, match=r"a\.yaml does not read"):
+        with pytest.raises(FailedPrecondition, match=r"a\.yaml cannot be parsed"):
             folder.places(ref("busybox"))
     os.unlink(tmp_path / "registries.d" / "a.yaml")
     assert folder.places(ref("busybox")) == SignaturePlaces()
