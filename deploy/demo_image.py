@@ -60,7 +60,7 @@ class Image:
 
 
 def digest(data: bytes) -> str:
-    """The digest of some bytes as OCI writes it."""
+    """Return the digest of some bytes as OCI writes it."""
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
@@ -73,7 +73,7 @@ class Layer:
         self._folders: set[str] = set()
 
     def folder(self, name: str, mode: int = 0o755, uid: int = 0, gid: int = 0) -> None:
-        """A folder, and those above it that are not there yet."""
+        """Add a folder, and those above it that are not there yet."""
         if name in self._folders or name in ("", "."):
             return
         self.folder(str(Path(name).parent))
@@ -81,21 +81,21 @@ class Layer:
         self._add(name, tarfile.DIRTYPE, mode, uid, gid)
 
     def file(self, name: str, data: bytes, mode: int = 0o644, uid: int = 0, gid: int = 0) -> None:
-        """A regular file."""
+        """Add a regular file."""
         self.folder(str(Path(name).parent))
         self._add(name, tarfile.REGTYPE, mode, uid, gid, data=data)
 
     def symlink(self, name: str, target: str) -> None:
-        """A symbolic link."""
+        """Add a symbolic link."""
         self.folder(str(Path(name).parent))
         self._add(name, tarfile.SYMTYPE, 0o777, 0, 0, target=target)
 
     def hardlink(self, name: str, target: str) -> None:
-        """A second name of an entry before it."""
+        """Add a second name of an entry that was added before."""
         self._add(name, tarfile.LNKTYPE, 0o644, 0, 0, target=target)
 
     def tar(self) -> bytes:
-        """The finished, uncompressed tar."""
+        """Return the finished, uncompressed tar."""
         self._tar.close()
         return self._buffer.getvalue()
 
@@ -115,7 +115,7 @@ class Layer:
 
 
 def image(layers: list[bytes], config: dict[str, object] | None = None) -> Image:
-    """An image of uncompressed layer tars, lowest first, and the `config` part of its configuration."""
+    """Return an image of uncompressed layer tars, lowest first, with `config` as that part of its configuration."""
     compressed = tuple(gzip.compress(layer, mtime=0) for layer in layers)
     configuration = _json(
         {
@@ -138,7 +138,7 @@ def image(layers: list[bytes], config: dict[str, object] | None = None) -> Image
 
 
 def archive(built: Image, names: list[str]) -> bytes:
-    """The image as a tar of an OCI image layout; each name becomes a manifest entry of its index."""
+    """Return the image as a tar of an OCI image layout; each name becomes a manifest entry of its index."""
     entry = {**_descriptor(built.media_type, built.manifest)}
     index = _json(
         {
@@ -160,7 +160,7 @@ def archive(built: Image, names: list[str]) -> bytes:
 
 
 def busybox_layer() -> Layer:
-    """A root file system of this host's busybox: the binary, the libraries that it loads, a link for each applet."""
+    """Return a root file system of this host's busybox: the binary, its libraries, a link for each applet."""
     binary = shutil.which("busybox", path="/usr/bin:/bin:/usr/sbin:/sbin")
     if binary is None:
         raise SystemExit("demo_image.py: there is no busybox on this host; install the package busybox")
@@ -180,7 +180,7 @@ def busybox_layer() -> Layer:
 
 
 def busybox_image(config: dict[str, object] | None = None) -> Image:
-    """The demo's image: busybox, whose command is a shell."""
+    """Return the demo's image: busybox, whose command is a shell."""
     return image([busybox_layer().tar()], config or {"Cmd": ["sh"], "Env": ["PATH=/bin:/usr/bin"]})
 
 
