@@ -14,7 +14,7 @@ from kernel.contracts.stream import Ended, Kind, Opened
 from kernel.host.aio import FAILURES
 from kernel.ids import new_session
 from kernel.stream import server
-from kernel.stream.session import Session
+from kernel.stream.sessions.client_session import ClientSession
 from tests.harness.streams import Command, Refused, Spdy, answer, ask, connect
 
 SPDY = ("Connection: Upgrade", "Upgrade: SPDY/3.1", "X-Stream-Protocol-Version: v4.channel.k8s.io")
@@ -128,7 +128,7 @@ async def test_requests_of_another_kind(stream, data: bytes, code: int) -> None:
 async def test_what_fails_while_a_session_begins_ends_it_and_is_reported(stream, monkeypatch) -> None:
     sessions = []
 
-    def fail(_link: object, _head: object, _asked: object, session: Session) -> None:
+    def fail(_client: object, _head: object, _request: object, session: ClientSession) -> None:
         sessions.append(session)
         raise PermissionError(errno.EACCES, "denied")  # asyncio itself drops an OSError without a word
 
