@@ -7,7 +7,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from kernel.cri.generated import cri_pb2, node_pb2
 from kernel.front.containers import checkpoint, create, remove, reopen_log, start, stop, updates
 from kernel.front.context import Rpcs
-from kernel.front.images import fs_info, image_service, pulls, removal
+from kernel.front.images import fs_info, image_queries, pulls, removal
 from kernel.front.node import events, node_service, pod_cidr, queries, runtime_status
 from kernel.front.pods import remove as pod_remove
 from kernel.front.pods import run as pod_run
@@ -54,9 +54,9 @@ RUNTIME: Rpcs = {
 }
 IMAGE: Rpcs = {
     "PullImage": pulls.pull_image,
-    "ImageStatus": image_service.image_status,
-    "ListImages": image_service.list_images,
-    "StreamImages": image_service.stream_images,
+    "ImageStatus": image_queries.image_status,
+    "ListImages": image_queries.list_images,
+    "StreamImages": image_queries.stream_images,
     "RemoveImage": removal.remove_image,
     "ImageFsInfo": fs_info.image_fs_info,
 }

@@ -8,7 +8,7 @@ pull_flow            one pull: resolve, verify, judge
 make_image           what pulls and loads share: intent, layers side by side, record
 admission            the policy for signatures, at a pull and when a container is made
 credential_helpers   credentials from the administrator's helper programs
-image_service        ImageStatus, ListImages, StreamImages
+image_queries        ImageStatus, ListImages, StreamImages
 fs_info              ImageFsInfo
 layer_release        deletes layers and blobs that nothing needs any more
 image_records        how a pull changes records of images; pure

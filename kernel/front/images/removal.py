@@ -9,14 +9,14 @@ from kernel.contracts.supervisor import Commit
 from kernel.cri.generated import cri_pb2
 from kernel.errors import CrispError, FailedPrecondition
 from kernel.front.context import Call, Front
-from kernel.front.images import fs_info, image_service, layer_release
+from kernel.front.images import fs_info, image_queries, layer_release
 from kernel.host.aio import Deadline
 from kernel.ids import ImageId
 
 
 async def remove_image(front: Front, request: cri_pb2.RemoveImageRequest, call: Call) -> cri_pb2.RemoveImageResponse:
     """Serve RemoveImage. One that is gone is success."""
-    found = await image_service.named(front, request.image)
+    found = await image_queries.named(front, request.image)
     if found is not None:
         await remove(front, found.id, call)
     return cri_pb2.RemoveImageResponse()

@@ -13,7 +13,7 @@ from kernel.contracts import storage
 from kernel.cri.generated import cri_pb2, node_pb2
 from kernel.errors import CrispError, InvalidInput, NotFound
 from kernel.front.context import Call, Front, Rpcs
-from kernel.front.images import image_service, load_flow, pulls, removal, repair
+from kernel.front.images import image_queries, load_flow, pulls, removal, repair
 from kernel.front.memory.image_memory import LayerProgress, Phase, PullUnderWay
 from kernel.front.node import doctor
 from kernel.front.responses import image_views
@@ -77,7 +77,7 @@ def _layer(layer: Digest, at: LayerProgress) -> node_pb2.LayerProgress:
 
 async def save_image(front: Front, request: node_pb2.SaveImageRequest, call: Call) -> node_pb2.SaveImageResponse:
     """Serve SaveImage: name the parts of which the command line makes an archive of an image."""
-    found = await image_service.named(front, cri_pb2.ImageSpec(image=request.image))
+    found = await image_queries.named(front, cri_pb2.ImageSpec(image=request.image))
     if found is None:
         raise NotFound(f"no image {request.image!r}", hint="see `crisp images`")
     return node_pb2.SaveImageResponse(

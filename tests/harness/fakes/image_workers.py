@@ -15,7 +15,7 @@ from kernel.contracts.supervisor import Commit
 from kernel.cri.generated import cri_pb2
 from kernel.errors import CrispError, NotFound
 from kernel.front.context import Call, Front
-from kernel.front.images import image_service, pulls, removal
+from kernel.front.images import image_queries, pulls, removal
 from kernel.host.aio import Deadline
 from kernel.ids import DiffId, Digest
 from tests.harness.fakes.front import assemble
@@ -162,7 +162,7 @@ def make_front(workers: Workers, *, pinned: tuple[str, ...] = (), registries_con
 
 async def listed(front: Front, request: cri_pb2.ListImagesRequest | None = None) -> cri_pb2.ListImagesResponse:
     """Return the answer of ListImages."""
-    said = await image_service.list_images(front, request or cri_pb2.ListImagesRequest(), a_call("ListImages"))
+    said = await image_queries.list_images(front, request or cri_pb2.ListImagesRequest(), a_call("ListImages"))
     return cri_pb2.ListImagesResponse.FromString(said)
 
 
@@ -177,7 +177,7 @@ async def pull(front: Front, name: str = "busybox", **auth: str) -> str:
 
 async def status(front: Front, name: str, *, verbose: bool = False) -> cri_pb2.ImageStatusResponse:
     request = cri_pb2.ImageStatusRequest(image=cri_pb2.ImageSpec(image=name), verbose=verbose)
-    return await image_service.image_status(front, request, a_call("ImageStatus"))
+    return await image_queries.image_status(front, request, a_call("ImageStatus"))
 
 
 async def remove(front: Front, name: str) -> None:

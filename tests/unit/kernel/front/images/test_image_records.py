@@ -1,4 +1,4 @@
-"""What a pull makes of an image's record; the rest is tested by the flows of test_image_service."""
+"""What a pull makes of an image's record; the rest is tested by the flows of test_image_queries."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from kernel.contracts.supervisor import Commit
 from kernel.cri.generated import cri_pb2, node_pb2
 from kernel.errors import FailedPrecondition, Unavailable
 from kernel.front.context import Front
-from kernel.front.images import image_service, pulls, removal
+from kernel.front.images import image_queries, pulls, removal
 from kernel.front.images import repair as image_repair
 from kernel.front.node import doctor, node_service
 from kernel.host.aio import Deadline
@@ -57,7 +57,7 @@ async def test_what_lost_a_layer_is_hidden_and_fetched_again(front: Front, worke
     spec = cri_pb2.ImageSpec(image=ONE)
     for name in (ONE, broken.id):
         asked = cri_pb2.ImageStatusRequest(image=cri_pb2.ImageSpec(image=name))
-        assert not (await image_service.image_status(front, asked, fakes.a_call("ImageStatus"))).HasField("image")
+        assert not (await image_queries.image_status(front, asked, fakes.a_call("ImageStatus"))).HasField("image")
     filtered = cri_pb2.ListImagesRequest(filter=cri_pb2.ImageFilter(image=spec))
     assert not (await fakes.listed(front, filtered)).images
     mending = front.tasks.run(image_repair.watch(front), "mend")

@@ -9,7 +9,7 @@ import pytest
 from kernel.cri.generated import cri_pb2
 from kernel.errors import InvalidInput, NotFound
 from kernel.front.context import Front
-from kernel.front.images import image_service
+from kernel.front.images import image_queries
 from tests.harness.fakes import image_workers as fakes
 
 
@@ -75,11 +75,11 @@ async def test_list_filter(front: Front, workers) -> None:
 
 
 async def test_stream_in_chunks(front: Front, workers, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_service, "_CHUNK", 2)
+    monkeypatch.setattr(image_queries, "_CHUNK", 2)
     for number in range(5):
         workers.registry.push(f"docker.io/library/i{number}:latest", f"l{number}")
         await fakes.pull(front, f"i{number}")
-    stream = image_service.stream_images(front, cri_pb2.StreamImagesRequest(), fakes.a_call("StreamImages"))
+    stream = image_queries.stream_images(front, cri_pb2.StreamImagesRequest(), fakes.a_call("StreamImages"))
     parts = [cri_pb2.StreamImagesResponse.FromString(part) async for part in stream]
     assert [len(part.images) for part in parts] == [2, 2, 1]
 
