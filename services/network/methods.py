@@ -30,7 +30,7 @@ from kernel.errors import CrispError, Internal
 from kernel.host.aio import Deadline, KeyedLock, Tasks, result_of
 from kernel.ids import SandboxId
 from kernel.ids import sandbox_id as check_sandbox_id
-from services.network.documents import capability, result
+from services.network.documents import plugin_arguments, result
 from services.network.links import netns
 from services.network.plugins.cni import Chain
 from services.network.plugins.conf_dir import ConfDir
@@ -70,7 +70,7 @@ class NetworkService:
     async def attach(self, request: AttachRequest, call: Call) -> Attached:
         """Make the namespace and run ADD."""
         check_sandbox_id(request.sandbox_id)
-        capability.check(request)
+        plugin_arguments.check(request)
         caller = Caller()
         attach = self._tasks.run(self._attach(request, caller, call.deadline), f"attach {request.sandbox_id}")
         try:

@@ -18,7 +18,7 @@ from kernel.errors import Cancelled, Corrupt, CrispError, Internal
 from kernel.host import proc
 from kernel.host.aio import Deadline, Tasks
 from kernel.ids import SandboxId, short
-from services.network.documents import capability, hostport, result
+from services.network.documents import hostport, plugin_arguments, result
 from services.network.documents.hostport import Forward
 from services.network.links import netns, rtnetlink
 from services.network.plugins.cni import INTERFACE, Chain
@@ -135,7 +135,7 @@ class Pods:
 
     def _new_attachment(self, request: AttachRequest) -> Attachment:
         network = self._conf_dir.network()
-        values = capability.values(request)
+        values = plugin_arguments.values(request)
         ours = self._ports.are_ours(network)
         if ours:
             values.pop(CAPABILITY, None)
@@ -151,7 +151,7 @@ class Pods:
             sandbox_id=request.sandbox_id,
             interface=INTERFACE,
             network=network,
-            arguments=capability.arguments(request),
+            arguments=plugin_arguments.arguments(request),
             runtime_config=values,
             pod=f"{request.namespace}/{request.name}",
             boot=self._boot,

@@ -5,7 +5,7 @@ import pytest
 from kernel.contracts.network import AttachRequest, PortMapping
 from kernel.errors import InvalidInput
 from kernel.ids import SandboxId
-from services.network.documents import capability
+from services.network.documents import plugin_arguments
 
 SANDBOX = SandboxId("ab" * 32)
 ANNOTATIONS = {
@@ -42,7 +42,7 @@ def mapping(container_port: int = 80, host_port: int = 8080, host_ip: str = "") 
 
 
 def test_arguments_name_the_pod() -> None:
-    assert capability.arguments(request()) == (
+    assert plugin_arguments.arguments(request()) == (
         f"IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web;K8S_POD_INFRA_CONTAINER_ID={SANDBOX};K8S_POD_UID=1-2"
     )
 
@@ -50,13 +50,13 @@ def test_arguments_name_the_pod() -> None:
 @pytest.mark.parametrize("text", ["a;K8S_POD_NAMESPACE=kube-system", "a=b", "a\nb", "a\0b"])
 def test_text_cannot_become_another_argument(text: str) -> None:
     with pytest.raises(InvalidInput, match=r"metadata.name"):
-        capability.arguments(request(name=text))
+        plugin_arguments.arguments(request(name=text))
     with pytest.raises(InvalidInput, match=r"metadata.namespace"):
-        capability.arguments(request(namespace=text))
+        plugin_arguments.arguments(request(namespace=text))
 
 
 def test_nothing_asked_gives_no_values() -> None:
-    assert capability.values(request()) == {}
+    assert plugin_arguments.values(request()) == {}
 
 
 def test_each_capability_has_its_form() -> None:
@@ -66,7 +66,7 @@ def test_each_capability_has_its_form() -> None:
         dns_servers=("10.0.0.10",),
         cgroup_parent="/kubepods/pod1",
     )
-    assert capability.values(asked) == {
+    assert plugin_arguments.values(asked) == {
         "portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp", "hostIP": ""}],
         "bandwidth": {"ingressRate": 10_000_000, "ingressBurst": 2**31 - 1},
         "dns": {"servers": ["10.0.0.10"]},
@@ -88,7 +88,7 @@ def test_each_capability_has_its_form() -> None:
 )
 def test_wrong_ports_are_named(wrong: PortMapping, named: str) -> None:
     with pytest.raises(InvalidInput, match=named):
-        capability.values(request(port_mappings=(wrong,)))
+        plugin_arguments.values(request(port_mappings=(wrong,)))
 
 
 @pytest.mark.parametrize(
@@ -96,13 +96,13 @@ def test_wrong_ports_are_named(wrong: PortMapping, named: str) -> None:
     [("1000", 1000), ("1k", 1000), ("1.5M", 1_500_000), ("1Gi", 2**30), ("1e6", 10**6), ("1P", 10**15)],
 )
 def test_bandwidth_is_a_quantity(text: str, bits: int) -> None:
-    assert capability.bits_per_second(text, "x") == bits
+    assert plugin_arguments.bits_per_second(text, "x") == bits
 
 
 @pytest.mark.parametrize("text", ["", "fast", "-1M", "1", "2P", "1e99", "10m", "1 M", "1M\n", "9" * 50])
 def test_wrong_bandwidth_is_named(text: str) -> None:
     with pytest.raises(InvalidInput, match="egress-bandwidth"):
-        capability.values(request(annotations={"kubernetes.io/egress-bandwidth": text}))
+        plugin_arguments.values(request(annotations={"kubernetes.io/egress-bandwidth": text}))
 
 
 @pytest.mark.parametrize(
@@ -118,4 +118,4 @@ def test_wrong_bandwidth_is_named(text: str) -> None:
 )
 def test_wrong_addresses_are_named(annotation: str, text: str) -> None:
     with pytest.raises(InvalidInput, match=rf"annotations\[{annotation}\]"):
-        capability.check(request(annotations={annotation: text}))
+        plugin_arguments.check(request(annotations={annotation: text}))
