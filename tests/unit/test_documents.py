@@ -77,3 +77,17 @@ def test_the_floors_are_those_of_the_import_rules() -> None:
         floors = [layer.replace("kernel.", "").replace("|", "\\|") for layer in rule["layers"]]
         row = f"| {package.rpartition('.')[2]} | {' / '.join(floors)} |\n"
         assert row in page, f"docs/architecture.md: the floors of {package} are now\n{row}"
+
+
+def test_fields_are_named_in_the_modules_that_the_page_gives() -> None:
+    """In docs/architecture.md: a field is a word of a module where it is checked, and of one where it takes effect."""
+    page = (TREE / "docs" / "architecture.md").read_text()
+    rows = re.findall(
+        r"^\| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", page.partition("## Where a field of the CRI goes")[2], re.M
+    )
+    assert len(rows) > 20
+    for fields, *places in rows:
+        for place in places:
+            text = "\n".join((TREE / module).read_text() for module in PATH.findall(place))
+            missing = [field for field in re.findall(r"`(\w+)`", fields) if not re.search(rf"\b{field}\b", text)]
+            assert not missing, f"docs/architecture.md: {missing} is not in {place}"
