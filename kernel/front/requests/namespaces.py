@@ -1,6 +1,7 @@
 """NamespaceOption of pods and containers: network, pid, ipc, target_id. Pure.
 
-Its userns_options are in `kernel.front.requests.user_namespaces`.
+A container's network and ipc are ignored, as these namespaces are its pod's; a pod's target_id is ignored, as its pid
+cannot be TARGET. Its userns_options are in `kernel.front.requests.user_namespaces`.
 """
 
 from __future__ import annotations

@@ -24,11 +24,13 @@ Where each CRI field is implemented (`sc` is `linux.security_context`, `res` is 
 | sc.selinux_options | process.selinuxLabel, linux.mountLabel | security_context.confinement |
 | sc.readonly_rootfs, sc.masked_paths, sc.readonly_paths | root.readonly, linux.maskedPaths, readonlyPaths | oci_spec |
 | sc.namespace_options (network, pid, ipc) | linux.namespaces | oci_spec |
+| sc.namespace_options.target_id | linux.namespaces, path of `pid` | oci_spec; found by runtime.containers.plan |
 | sc.namespace_options.userns_options | linux.uidMappings, gidMappings | user_namespace_spec |
 | mounts[], propagation, readonly, recursive_read_only | mounts, linux.rootfsPropagation | oci_mounts |
 | devices, CDI_devices | linux.devices, linux.resources.devices | oci_spec, resources; found by runtime.node.devices |
 | res.cpu_*, memory_*, cpuset_*, hugepage_limits, unified | linux.resources.cpu, memory, ... | limits |
 | linux.sysctls (pod) | linux.sysctl | sysctl |
 | log_path, stdin, stdin_once | none: for conmon | runtime.programs: container_log, conmon |
+| stop_signal | none | runtime.exits: stop_signal, stop |
 | annotations | annotations | container_annotations, handler_rules |
 """
