@@ -25,7 +25,7 @@ exit status:
   2  wrong usage: arguments, configuration file
   3  no such pod, container, image or worker
   4  the daemon cannot be reached
-  5  the daemon or the node is not healthy (status, doctor, net, top)
+  5  the daemon or the node is not healthy (status, doctor, net, top, image check)
 `crisp exec` and `crisp run --rm` exit with the status of the command in the container."""
 
 

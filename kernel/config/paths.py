@@ -90,7 +90,7 @@ class Paths:
 
     @property
     def network_state(self) -> Path:
-        """The network worker's cache of ADD results, one file per sandbox."""
+        """What the network worker has run plugins with and what they answered, one file per sandbox."""
         return self.root / "network"
 
     @property

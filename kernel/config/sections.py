@@ -92,7 +92,7 @@ class ImageSection(Struct, kw_only=True, frozen=True):
     to it. If it is empty, no program is run, and a registry for which a file names one is refused."""
     parallel_downloads: int = 6
     progress_timeout: float = 60.0
-    """Seconds without a byte after which a connection is given up."""
+    """Seconds with less than 4 KiB after which a connection is given up."""
     download_retries: int = 5
     """The number of retries in a row, with nothing received in between, for a download that stalls or breaks off."""
     keep_blobs: bool = False
