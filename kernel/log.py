@@ -10,7 +10,7 @@ import sys
 from contextvars import ContextVar
 
 TRACE: ContextVar[str] = ContextVar("trace", default="-")
-"""The id of the CRI call being served; it travels with every call on the bus."""
+"""The id of the CRI call being served; it is sent with every call on the bus."""
 
 
 class _Formatter(logging.Formatter):

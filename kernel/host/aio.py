@@ -1,9 +1,9 @@
-"""Deadlines, named tasks with a parent, attempts that later callers join, and one-at-a-time by key.
+"""Deadlines, named tasks with a parent, attempts that later callers join, and locks by key.
 
-No error of a task is lost. A task is started in one of two ways, by what its starter means to do with the result:
-`Tasks.run` if somebody awaits it, `Tasks.spawn` if nobody does. The error of a spawned task is logged and counted in
-`FAILURES` as soon as the task ends; so is an error that nobody retrieved from a task that was run, when Python drops
-the task (`report_lost_errors`, which every process calls as its loop starts).
+No error of a task is lost. There are two ways to start a task, depending on its result: `Tasks.run` if a caller awaits
+it, `Tasks.spawn` if none does. The error of a spawned task is logged and counted in `FAILURES` as soon as the task
+ends; so is an error that no caller retrieved from a task that was run, when Python drops the task
+(`report_lost_errors`, which every process calls as its loop starts).
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Deadline:
 
 
 class Failures:
-    """How many errors reached nobody in this process. Both numbers only grow."""
+    """The number of errors in this process that no caller received. Both numbers only grow."""
 
     def __init__(self) -> None:
         self.errors = 0
@@ -74,14 +74,14 @@ class Failures:
 
 
 FAILURES = Failures()
-"""The counts of this process, which its answer to `hello` carries."""
+"""The counts of this process, which are in its answer to `hello`."""
 
 
 def report_lost_errors() -> None:
-    """Have the running loop report each error that reached nobody to FAILURES.
+    """Have the running loop report each error that no caller received to FAILURES.
 
-    These are the errors of callbacks, and those that nobody retrieved from a task before it was dropped. asyncio's
-    own handler would log them as errors of the logger `asyncio`, and nobody would count them.
+    These are the errors of callbacks, and those that no caller retrieved from a task before it was dropped. asyncio's
+    own handler would log them as errors of the logger `asyncio`, and they would not be counted.
     """
     asyncio.get_running_loop().set_exception_handler(_on_lost_error)
 
@@ -92,13 +92,13 @@ def _on_lost_error(_loop: asyncio.AbstractEventLoop, context: dict[str, object])
     error = context.get("exception")
     if isinstance(error, BaseException):
         FAILURES.report(name, error)
-    else:  # asyncio itself complains, of a task that was dropped while it ran for one
+    else:  # a report of asyncio itself, for instance about a task that was dropped while it ran
         FAILURES.bugs += 1
         _LOG.critical("%s: %s", name, context.get("message"))
 
 
 class Spawned:
-    """A task that nobody awaits. It can only be cancelled."""
+    """A task that no caller awaits. It can only be cancelled."""
 
     __slots__ = ("_task",)
 
@@ -113,14 +113,14 @@ class Spawned:
 async def result_of(task: asyncio.Task[_T]) -> _T:
     """Return the result of a task, or raise its error. The task goes on if this caller is cancelled.
 
-    Unlike asyncio.shield(), this takes no error off a task whose callers have all left: such an error is reported.
+    Unlike asyncio.shield(), this retrieves no error from a task whose callers have all left: such an error is reported.
     """
     await asyncio.wait((task,))
     return task.result()
 
 
 async def wait_until_ended(spawned: Iterable[Spawned], seconds: float) -> None:
-    """Wait until spawned tasks have ended, at most `seconds`; how they end is not this caller's business."""
+    """Wait until spawned tasks have ended, at most `seconds`; their errors are reported elsewhere."""
     if tasks := [one._task for one in spawned]:  # the other half of the class
         await asyncio.wait(tasks, timeout=seconds)
 
@@ -132,7 +132,7 @@ class Tasks:
         self._tasks: set[asyncio.Task[object]] = set()
 
     def run(self, coroutine: Coroutine[object, object, _T], name: str, *, remembered: bool = False) -> asyncio.Task[_T]:
-        """Run `coroutine` beside the caller, who awaits the task or hands it to somebody who does.
+        """Run `coroutine` beside the caller, who awaits the task or gives it to another caller to await.
 
         `remembered`: the task is kept for callers that may come, or may not. Python never drops such a task, so its
         error is reported as soon as it ends, and raised in each caller as well.
@@ -145,11 +145,11 @@ class Tasks:
         return task
 
     def spawn(self, coroutine: Coroutine[object, object, object], name: str) -> Spawned:
-        """Run `coroutine` beside everything else; nobody awaits it. Its error is logged and counted (`FAILURES`)."""
+        """Run `coroutine` in the background; no caller awaits it. Its error is logged and counted (`FAILURES`)."""
         return Spawned(self.run(coroutine, name, remembered=True))
 
     async def close(self) -> None:
-        """Cancel all tasks and wait until they have ended. An error that one ends with is reported as any other."""
+        """Cancel all tasks and wait until they have ended. Errors with which they end are reported as any other."""
         pending = list(self._tasks)
         for task in pending:
             task.cancel()
@@ -188,14 +188,14 @@ class Joins(Generic[_K, _T]):
     """One attempt per key: a caller that comes while it runs waits for its result, even after the first caller left.
 
     An attempt runs as a task of `tasks`, so a caller that is cancelled does not end it. Its error is raised in every
-    caller that waits for it; if none does any more, it is reported as the error of a task that nobody awaits.
+    caller that waits for it; if none is left, it is reported like the error of a task that no caller awaits.
     """
 
     def __init__(self, tasks: Tasks) -> None:
         self._tasks = tasks
         self._running: dict[_K, asyncio.Task[_T]] = {}
         self._waiting: dict[_K, int] = {}
-        """How many callers wait for the attempt under way."""
+        """The number of callers that wait for the attempt under way."""
 
     def running(self, key: _K) -> bool:
         """Return whether an attempt for `key` is under way."""
@@ -208,8 +208,8 @@ class Joins(Generic[_K, _T]):
     async def join(self, key: _K, attempt: Callable[[], Coroutine[object, object, _T]], name: str) -> _T:
         """Return the result of the attempt under way for `key`; if there is none, begin one, in a task named `name`.
 
-        `attempt` is called only then, before anything else can run: what it raises itself, rather than the coroutine
-        that it returns, is raised in this caller alone, and nothing has begun.
+        `attempt` is called only in the second case, before any other code can run. An error of the call itself, rather
+        than of the coroutine that it returns, is raised in this caller alone, and no attempt has begun.
         """
         self.ensure(key, attempt, name)
         return await self.wait(key)
@@ -250,16 +250,16 @@ class Joins(Generic[_K, _T]):
 async def keep_trying(
     attempt: Callable[[], Awaitable[bool]], what: str, *, first: float = 1.0, longest: float = 60.0, at_once: bool
 ) -> None:
-    """Call `attempt` again and again until it returns True, with pauses that double from `first` to `longest` seconds.
+    """Call `attempt` until it returns True, with pauses that double from `first` to `longest` seconds.
 
-    An attempt that raises a CrispError is logged and repeated; one that returns False has logged its reason itself.
-    Anything else that it raises is a bug, and ends the loop. `at_once`: whether the first attempt comes before the
-    first pause. `what` names the work in the log.
+    An attempt that raises a CrispError is logged and repeated; one that returns False has logged its reason itself. Any
+    other error is a bug, and ends the loop. `at_once`: whether the first attempt comes before the first pause. `what`
+    names the work in the log.
     """
     pause, failed = first, not at_once
     while True:
         if failed:
-            await asyncio.sleep(pause)  # a pause, not a wait: no event tells that the host or a registry has recovered
+            await asyncio.sleep(pause)  # a pause: no event reports that the host or a registry has recovered
             pause = min(pause * 2, longest)
         try:
             if await attempt():

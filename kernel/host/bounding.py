@@ -14,10 +14,10 @@ _LAST_KNOWN = 40
 
 
 def cut(keep: int, *, required: bool) -> None:
-    """Drop every capability that is not in the mask `keep` from the bounding set, for good.
+    """Drop every capability that is not in the mask `keep` from the bounding set, permanently.
 
-    Wants CAP_SETPCAP. Without it OSError EPERM if `required`; else nothing is dropped: for a thread that has
-    no_new_privs and may not execve, this is only one more lock on the same door.
+    This needs CAP_SETPCAP. Without it OSError EPERM is raised if `required`; else nothing is dropped: for a thread that
+    has no_new_privs and may not execve, the bounding set is only an additional safeguard.
     """
     for bit in range(64):
         if keep >> bit & 1:

@@ -1,8 +1,9 @@
 """Descriptors handed from one process to another over a unix socket of packets (SCM_RIGHTS), both sides.
 
-One connection hands over one message with its descriptors. The receiver takes it whole, answers with one byte, or
-closes without an answer: then it did not want them. It accepts only processes of one user (root), by what the kernel
-reports of the peer. Neither side ever waits without a deadline, and no descriptor outlives a step that failed.
+One connection hands over one message with its descriptors. The receiver takes all of it and answers with one byte; if
+it closes without an answer, it has refused them. It accepts only processes of one user (root), by the credentials that
+the kernel reports for the peer. Neither side ever waits without a deadline, and no descriptor outlives a step that
+failed.
 """
 
 from __future__ import annotations
@@ -26,15 +27,15 @@ _BACKLOG = 1024
 _PATIENCE = 10.0
 """Seconds that a sender may take from its connection to its message."""
 _RETRY = 0.01
-"""Seconds between attempts to connect to a receiver whose backlog is full: the kernel
-does not tell when there is room."""
+"""Seconds between attempts to connect to a receiver whose backlog is full: the kernel does not report when there is
+room."""
 _TAKEN = b"\1"
 _CREDENTIALS = struct.Struct("=iII")
 _LOG = logging.getLogger(__name__)
 
 
 async def send(path: Path, message: bytes, fds: Sequence[int], deadline: Deadline) -> None:
-    """Hand `fds` over; raise Unavailable if they are not taken. The caller closes its own in any case."""
+    """Hand `fds` over; raise Unavailable if they are not taken. The caller closes its own descriptors in any case."""
     loop = asyncio.get_running_loop()
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC) as connection:
         connection.setblocking(False)
@@ -50,9 +51,10 @@ async def send(path: Path, message: bytes, fds: Sequence[int], deadline: Deadlin
 
 
 async def connect(connection: socket.socket, path: Path | str) -> None:
-    """Connect a socket that does not block to a unix socket's path; the caller sets a deadline.
+    """Connect a non-blocking socket to a unix socket's path; the caller sets a deadline.
 
-    Errors are those of connect(2), but for a full backlog, which is waited for."""
+    Errors are those of connect(2), except that a full backlog is waited for.
+    """
     while True:
         try:
             connection.connect(str(path))
@@ -63,10 +65,11 @@ async def connect(connection: socket.socket, path: Path | str) -> None:
 
 
 class Receiver:
-    """Takes descriptors at a path. Make it inside a running loop."""
+    """A receiver of descriptors at a path. Make it inside a running loop."""
 
     def __init__(self, path: Path, take: Callable[[bytes, list[int]], bool], *, uid: int = 0) -> None:
-        """`take` gets each message with its descriptors and returns whether it keeps them; they are closed on exec."""
+        """Listen at the path. `take` gets each message with its descriptors and returns whether it keeps them; they are
+        closed on exec."""
         self._take = take
         self._uid = uid
         self._loop = asyncio.get_running_loop()
@@ -80,7 +83,7 @@ class Receiver:
         self._loop.add_reader(self._socket, self._on_connection)
 
     def close(self) -> None:
-        """Listen no more; the socket stays at its path for a successor to replace."""
+        """Stop listening; the socket stays at its path for a successor to replace."""
         if self._socket.fileno() < 0:
             return
         self._loop.remove_reader(self._socket)
@@ -91,7 +94,7 @@ class Receiver:
     def _on_connection(self) -> None:
         try:
             connection, _ = self._socket.accept()
-        except OSError as error:  # it went away again, or no descriptor is free
+        except OSError as error:  # the peer has left again, or no descriptor is free
             _LOG.debug("a sender of descriptors was not accepted: %s", error.strerror)
             return
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
@@ -107,7 +110,7 @@ class Receiver:
     def _on_message(self, connection: socket.socket) -> None:
         try:
             message, fds = rights.receive(connection, _MOST_BYTES, MOST_DESCRIPTORS)
-        except BlockingIOError:  # woken for nothing
+        except BlockingIOError:  # a wake-up without a message
             return
         except OSError as error:
             _LOG.debug("a sender of descriptors failed: %s", error.strerror)
@@ -117,7 +120,7 @@ class Receiver:
         try:
             taken = bool(message) and self._take(message, fds)
             if taken:
-                with contextlib.suppress(OSError):  # the sender has gone, and reports itself what it did not finish
+                with contextlib.suppress(OSError):  # the sender has gone, and reports unfinished work itself
                     connection.send(_TAKEN)
         finally:
             if not taken:

@@ -1,14 +1,14 @@
-"""Files that are replaced whole, and files that count only if nobody but root can have written them.
+"""Files that are replaced whole, and files that are trusted only if no user but root can have written them.
 
-Whoever replaces a file answers one question, `durable`: must the new content survive a crash of the machine?
+The caller that replaces a file answers one question, `durable`: must the new content survive a crash of the machine?
 
 - `durable=True` syncs the content before the rename and the folder after it. After a crash of the machine the file
   has the old content or the new one; once the function has returned, the new one.
-- `durable=False` syncs nothing. That is for what a boot ends anyway (everything below the run folder), and for what
-  is found out again or checked when it is read. Other processes see the old content or the new one, and so does a
-  process that starts after crisp was killed; after a crash of the machine the file may be empty.
+- `durable=False` syncs nothing. It is for files that lose their meaning with a boot (everything below the run folder),
+  and for files that can be made again or are checked when they are read. Other processes see the old content or the
+  new one, and so does a process that starts after crisp was killed; after a crash of the machine the file may be empty.
 
-Everything here blocks. Errors are OSErrors that carry the file's path; `kernel.errors.from_os` turns them into ours.
+Everything here blocks. Errors are OSErrors that carry the file's path; `kernel.errors.from_os` converts them.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _CHUNK = 1 << 20
 
 
 class NotTrusted(PermissionError):
-    """A file does not count: `reason` is the cause in a few words, `filename` is its path.
+    """A file is not trusted: `reason` is the cause in a few words, `filename` is its path.
 
-    It is an OSError too, with the reason as `strerror`, so that a caller may treat it as a file that cannot be read.
+    It is an OSError too, with the reason as `strerror`, so that a caller may handle it like a file that cannot be read.
     """
 
     @property
     def reason(self) -> str:
-        """Why the file does not count."""
+        """The reason why the file is not trusted."""
         return str(self.strerror)
 
 
@@ -46,8 +46,8 @@ def temporary(path: Path) -> Path:
 def replace(path: Path, data: bytes, *, durable: bool, mode: int = 0o600, owner: tuple[int, int] | None = None) -> None:
     """Give a file new content at once: a reader finds the old content or the new one, never a part.
 
-    `mode` holds whatever the umask is. `owner`: uid and gid; those of this process if None. After an error the file
-    is as it was and nothing else is left.
+    The file gets `mode` whatever the umask is. `owner`: uid and gid; those of this process if None. After an error the
+    file is as it was, and no temporary file is left.
     """
     with replacing(path, durable=durable, mode=mode, owner=owner) as file:
         file.write(data)
@@ -65,10 +65,10 @@ def replacing(
 ) -> Iterator[BinaryIO]:
     """Yield a file to write; at the end of the body it replaces the one at `path`, as `replace` does.
 
-    If the body raises, the new content is removed. `mode`: None for a file like any other of the user who runs this,
-    whose umask decides. `folder`: a descriptor of the folder that the file is in, if its
-    path may lead elsewhere by now; `path` then only names the file. `named`: the temporary name, if more than one
-    process or thread may write this file at a time; one that exists is overwritten.
+    If the body raises, the new content is removed. `mode`: None for an ordinary file of this process's user, whose
+    umask decides. `folder`: a descriptor of the folder that contains the file, if its path may lead elsewhere by now;
+    `path` then only names the file. `named`: the temporary name, if more than one process or thread may write this file
+    at a time; a file that has this name is overwritten.
     """
     access = os.O_RDONLY if durable else os.O_PATH  # what is not synced need not be readable
     where = os.open(path.parent, access | os.O_DIRECTORY | os.O_CLOEXEC) if folder is None else folder
@@ -93,7 +93,7 @@ def replacing(
         if durable:
             os.fsync(where)
     except OSError as error:
-        if error.filename in (None, fresh):  # a write names no file, and the temporary name means nothing to a reader
+        if error.filename in (None, fresh):  # a write names no file, and the temporary name would confuse a reader
             error.filename, error.filename2 = str(path), None
         raise
     finally:
@@ -102,7 +102,7 @@ def replacing(
 
 
 def put_in_place(fresh: Path, path: Path, *, durable: bool) -> None:
-    """Let a file that something else has written (a database, a download) replace the one at `path`.
+    """Let a file that another component has written (a database, a download) replace the one at `path`.
 
     Both are in the same folder. `durable` as above; it syncs the content of `fresh` too, which costs nothing if its
     writer has done so.
@@ -115,7 +115,7 @@ def put_in_place(fresh: Path, path: Path, *, durable: bool) -> None:
 
 
 def sync(path: Path) -> None:
-    """Have the content of a file, or the names in a folder, on disk."""
+    """Sync the content of a file, or the names in a folder, to disk."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         os.fsync(fd)
@@ -145,12 +145,12 @@ def open_trusted(
     owners: Collection[int] = (0,),
     group_may_write: bool = False,
 ) -> int:
-    """Open a plain file for reading, if nobody but root can have written it; the caller closes the descriptor.
+    """Open a plain file for reading, if only root can have written it; the caller closes the descriptor.
 
-    Everything is asked of the open descriptor, so a file that is put in its place meanwhile changes nothing. A pipe
-    or a device is not waited for. `follow_link`: whether the last part of the path may be a symbolic link.
-    `check_folder`: the folder must be trusted too, for a user who can write it can put another trusted file there.
-    The rest as for `why_not_trusted`. NotTrusted if the file does not count, OSError if it cannot be opened.
+    All checks are made on the open descriptor, so a file that replaces it meanwhile changes nothing. A pipe or a device
+    is not waited for. `follow_link`: whether the last part of the path may be a symbolic link. `check_folder`: the
+    folder must be trusted too, for a user who can write it can put another trusted file there. The other arguments are
+    those of `why_not_trusted`. Raises NotTrusted if the file is not trusted, OSError if it cannot be opened.
     """
     if check_folder and (reason := why_not_trusted(os.stat(path.parent), owners=owners)):
         raise NotTrusted(errno.EPERM, f"its folder {path.parent} {reason}", str(path))
@@ -176,7 +176,8 @@ def read_trusted(
     owners: Collection[int] = (0,),
     group_may_write: bool = False,
 ) -> bytes:
-    """Return the content of a file that `open_trusted` opens; NotTrusted also if it is larger than `limit` bytes."""
+    """Return the content of a file that `open_trusted` opens; raises NotTrusted also if it is larger than `limit`
+    bytes."""
     fd = open_trusted(
         path, follow_link=follow_link, check_folder=check_folder, owners=owners, group_may_write=group_may_write
     )
@@ -190,7 +191,8 @@ def read_trusted(
 
 
 def open_plain(path: Path) -> int:
-    """Open a plain file for reading, whoever wrote it. OSError ELOOP for a link, EINVAL for any other kind of file."""
+    """Open a plain file for reading, whoever wrote it. Raises OSError ELOOP for a link, EINVAL for any other kind of
+    file."""
     fd = os.open(path, _READ | os.O_NOFOLLOW)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
@@ -199,7 +201,7 @@ def open_plain(path: Path) -> int:
 
 
 def read_plain(path: Path, limit: int) -> bytes:
-    """Return the content of a file that `open_plain` opens; OSError EFBIG if it is larger than `limit` bytes."""
+    """Return the content of a file that `open_plain` opens; raises OSError EFBIG if it is larger than `limit` bytes."""
     fd = open_plain(path)
     try:
         data = _read(fd, limit + 1)
@@ -223,7 +225,8 @@ def _temporary(name: str) -> str:
 
 
 def _open_fresh(name: str, folder: int, mode: int) -> int:
-    """Open a new file; what an attempt left that was cut off is removed first, with its mode and its other names."""
+    """Open a new file. A file left by an attempt that was cut off is removed first, because it has its own mode and
+    names."""
     try:
         return os.open(name, _FRESH, mode, dir_fd=folder)
     except FileExistsError:

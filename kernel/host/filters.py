@@ -1,7 +1,7 @@
-"""Filters of system calls, compiled to what the kernel takes (seccomp(2)). Their owners decide what they allow.
+"""Filters of system calls, compiled into the kernel's form (seccomp(2)). Their owners decide what they allow.
 
-Compiling takes about 10 ms and 2 MB, and needs a library, so a process compiles the filter of a child before it
-starts the child.
+Compiling takes about 10 ms and 2 MB, and needs a library, so a process compiles the filter of a child before it starts
+the child.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def compile_filter(rules: pyseccomp.SyscallFilter) -> bytes:
 
 
 def allow_only(calls: Iterable[str]) -> bytes:
-    """Return the program that allows `calls` alone; every other one fails with EPERM."""
+    """Return the program that allows `calls` alone; every other call fails with EPERM."""
     rules = pyseccomp.SyscallFilter(pyseccomp.ERRNO(errno.EPERM))
     for call in calls:
         rules.add_rule(pyseccomp.ALLOW, call)

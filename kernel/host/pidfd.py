@@ -1,7 +1,8 @@
-"""A process, watched and signalled through a pidfd: whoever gets its pid later is never signalled or reported.
+"""A process, watched and signalled through a pidfd, so that a later process with the same pid is never signalled or
+reported.
 
 Everything runs on the event loop. The supervisor watches its workers with it, the runtime worker the processes of
-containers, which are also known by pid, start time and boot (`Identity`), so that they are found again after a
+containers, which are also identified by pid, start time and boot (`Identity`), so that they are found again after a
 restart of the worker.
 """
 
@@ -30,7 +31,8 @@ KERNEL_KEEPS_EXIT_CODES = tuple(int(part) for part in os.uname().release.split("
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """A process, told from every other that had or will have its pid. It can be a part of a msgspec structure."""
+    """A process, distinguished from every other that had or will have its pid. It can be a part of a msgspec
+    structure."""
 
     pid: int
     start: int
@@ -54,7 +56,7 @@ def open_same(pid: int, start: int) -> int | None:
         if error.errno in (errno.ESRCH, errno.EINVAL):  # EINVAL: a thread of some process has this number
             return None
         raise
-    found = proc.live(pid)  # read after the pidfd was taken: it is of that process, or of nobody
+    found = proc.live(pid)  # read after the pidfd was taken: it belongs to that process, or to none
     if found is not None and found.start == start:
         return fd
     os.close(fd)
@@ -83,7 +85,7 @@ class Watched:
 
     @property
     def alive(self) -> bool:
-        """Whether it has not been seen to end."""
+        """Whether its end has not been noticed yet."""
         return not self.ended.is_set()
 
     def signal(self, number: int) -> None:
@@ -93,7 +95,7 @@ class Watched:
                 signal.pidfd_send_signal(self._fd, number)
 
     def on_end(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call `callback` when the process has ended (soon, if it has). Return a function that forgets `callback`."""
+        """Call `callback` when the process has ended (soon, if it has). Return a function that cancels this."""
         if self.ended.is_set():
             self._loop.call_soon(callback)
         self._callbacks.append(callback)
@@ -102,8 +104,8 @@ class Watched:
     async def exit_code(self, seconds: float) -> int | None:
         """Return the exit code that the kernel keeps for holders of a pidfd (since Linux 6.15), as a shell counts it.
 
-        There is one only once the parent has reaped the process, which is waited for up to `seconds`. None if the
-        code is not known.
+        It exists only after the parent has reaped the process, which is waited for up to `seconds`. None if the code is
+        not known.
         """
         if self._fd < 0 or not KERNEL_KEEPS_EXIT_CODES:
             return None
@@ -145,7 +147,7 @@ async def kill(pids: Iterable[int], seconds: float) -> bool:
 
 
 def _wait_reaped(fd: int, seconds: float) -> None:
-    """Wait until the process is reaped, which its pidfd shows by hanging up."""
+    """Wait until the process is reaped, which its pidfd reports by POLLHUP."""
     poll = select.poll()
     poll.register(fd, 0)
     poll.poll(seconds * 1000)

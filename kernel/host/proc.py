@@ -1,6 +1,6 @@
-"""What /proc reports about processes and the boot: one line of it, read and split in one place.
+"""Data of processes and of the boot from /proc: one line of it, read and split in one place.
 
-It imports the standard library alone, and little of that: the reaper of exec sessions uses it.
+It imports little, and only of the standard library, because the reaper of exec sessions uses it.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ class Stat(NamedTuple):
     cpu: int
     """User and system time in clock ticks."""
     start: int
-    """Clock ticks from the boot to the start of the process: with the pid, one process of this boot for good."""
+    """Clock ticks from the boot to the start of the process. With the pid, this identifies one process of this boot."""
     arguments: tuple[int, int]
-    """Where its command line is in its memory; zeros for who may not trace it."""
+    """Addresses of its command line in its memory; zeros if the reader may not trace it."""
 
     @property
     def ended(self) -> bool:
-        """Whether it has ended and only waits to be reaped."""
+        """Whether the process has ended and only waits to be reaped."""
         return self.state in "ZX"
 
 
@@ -46,13 +46,13 @@ def parse_stat(text: bytes) -> Stat:
 
 
 def stat(pid: int) -> Stat | None:
-    """Return what /proc has of a process; None if there is none of this pid. One that has ended is still there until
-    it is reaped."""
+    """Return the fields of a process; None if there is none with this pid. A process that has ended has them until it
+    is reaped."""
     return _stat(f"/proc/{pid}/stat")
 
 
 def live(pid: int) -> Stat | None:
-    """Return what /proc has of a process that runs; None if there is none, or if it has ended and is not reaped."""
+    """Return the fields of a process that runs; None if there is none, or if it has ended and is not reaped."""
     found = stat(pid)
     return None if found is None or found.ended else found
 
@@ -91,5 +91,5 @@ def _stat(path: str) -> Stat | None:
     try:
         with open(path, "rb") as file:
             return parse_stat(file.read())
-    except (FileNotFoundError, ProcessLookupError):  # never there; reaped between open and read
+    except (FileNotFoundError, ProcessLookupError):  # there is no such process, or it was reaped between open and read
         return None

@@ -9,7 +9,7 @@ import asyncio
 import os
 import shlex
 import signal
-import subprocess  # noqa: TID251  # this is the place that others are sent to
+import subprocess  # noqa: TID251  # the only place that may start programs
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -20,7 +20,7 @@ from kernel.errors import DeadlineExceeded, Internal
 from kernel.host.aio import Deadline
 
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
-"""What every program gets unless its caller gives another; nothing of this process's own is inherited."""
+"""The environment of every program whose caller gives none; nothing of this process's own is inherited."""
 _OUTPUT_LIMIT = 1 << 20
 
 
@@ -61,7 +61,8 @@ async def start(
     """Start a program in a process group of its own; raise Internal if it cannot be started.
 
     It gets no session of its own, because the kernel would give it a scheduling group too (autogroup, sched(7)), which
-    costs a short program 10 to 20 ms on a busy machine. A daemon has no terminal that a program must be kept from.
+    costs a short program 10 to 20 ms on a busy machine. A daemon has no terminal from which a program must be
+    separated.
     """
     try:
         return await asyncio.create_subprocess_exec(
@@ -75,14 +76,14 @@ async def start(
 _REAP_SECONDS = 0.02
 _MOST_UNREAPED = 64
 _unreaped: deque[int] = deque()
-"""Programs whose end is known and that are still to be reaped: by a later launch, if their loop has closed."""
+"""Programs that have ended and are not reaped yet: a later launch reaps them if their loop has closed."""
 
 
 class Child:
     """A program that was launched. Its return code is known as soon as it ends, whether it is waited for or not.
 
-    It is reaped a moment later: while the kernel takes its last thread apart, a process that reaps it spins in the
-    kernel until that is done, several milliseconds for a program of many threads, such as one written in Go.
+    It is reaped a moment later: while the kernel removes its last thread, a process that reaps it spins in the kernel
+    until that is done, several milliseconds for a program of many threads, such as one written in Go.
     """
 
     def __init__(self, popen: subprocess.Popen[bytes]) -> None:
@@ -130,7 +131,8 @@ def launch(
 ) -> Child:
     """Start a program whose streams are open descriptors or nothing; otherwise as `start`.
 
-    asyncio's own way costs as much again as the start itself, and several turns of the loop at the end."""
+    asyncio's own way takes as much time again as the start itself, and several turns of the loop at the end.
+    """
     while len(_unreaped) > _MOST_UNREAPED:  # left by a loop that has closed
         _reap(_unreaped[0])
     try:
@@ -152,7 +154,7 @@ class Started(Protocol):
 
 
 def kill_group(process: Started) -> None:
-    """Send SIGKILL to the program and to all that it started in its group."""
+    """Send SIGKILL to the program and to all other processes in its group."""
     with suppress(ProcessLookupError):  # gone by itself
         os.killpg(process.pid, signal.SIGKILL)
 
@@ -170,7 +172,7 @@ async def run(
     """Run a program to its end.
 
     Output beyond `limit` bytes of a stream is read and dropped. At the deadline its process group is killed, and
-    DeadlineExceeded has the line that can be pasted into a shell; it is killed too if the caller is cancelled.
+    DeadlineExceeded has the line that can be pasted into a shell; the group is killed too if the caller is cancelled.
     """
     process = await start(
         argv,
@@ -181,7 +183,7 @@ async def run(
         cwd=cwd,
         pass_fds=pass_fds,
     )
-    assert process.stdout is not None  # asked for above
+    assert process.stdout is not None  # both streams are pipes, as given above
     assert process.stderr is not None
     try:
         async with asyncio.timeout(max(deadline.remaining(), 0)):
@@ -210,7 +212,7 @@ async def _read(stream: asyncio.StreamReader, limit: int) -> bytes:
 async def _feed(process: asyncio.subprocess.Process, data: bytes) -> None:
     if process.stdin is None:
         return
-    with suppress(BrokenPipeError, ConnectionResetError):  # it ended without reading: its exit status tells why
+    with suppress(BrokenPipeError, ConnectionResetError):  # it ended without reading: its status has the reason
         process.stdin.write(data)
         await process.stdin.drain()
     process.stdin.close()

@@ -1,6 +1,6 @@
 """Descriptors beside a message on a unix socket (SCM_RIGHTS, unix(7)): sent and received in one place.
 
-It imports the standard library alone, and little of that: the reaper of exec sessions and the spawner use it.
+It imports little, and only of the standard library, because the reaper of exec sessions and the spawner use it.
 `kernel.host.fdpass` is the protocol of the session sockets on top of it.
 """
 
@@ -16,9 +16,9 @@ _SIZE = array.array("i").itemsize
 
 
 def send(connection: socket.socket, message: bytes, fds: Sequence[int] = ()) -> None:
-    """Send a message of at least one byte with descriptors; the caller still owns its own and closes them.
+    """Send a message of at least one byte with descriptors; the caller still owns them and closes them.
 
-    OSError as sendmsg(2) has it: BlockingIOError if the socket does not block and the peer reads too slowly.
+    Raises OSError as sendmsg(2) does: BlockingIOError if the socket does not block and the peer reads too slowly.
     """
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
     connection.sendmsg([message], rights)
@@ -27,9 +27,9 @@ def send(connection: socket.socket, message: bytes, fds: Sequence[int] = ()) -> 
 def receive(connection: socket.socket, most_bytes: int, most_fds: int) -> tuple[bytes, list[int]]:
     """Return the next message and its descriptors, which the caller then owns; they are closed on exec.
 
-    An empty message is the end of the connection, or of a packet socket's peer. OSError EMSGSIZE for a message (of a
-    packet socket) or descriptors beyond the given numbers: then none is left open. (`socket.recv_fds` of Python 3.11
-    does not pass its flags on, so its descriptors stay open in every program that is started.)
+    An empty message is the end of the connection, or of a packet socket's peer. Raises OSError EMSGSIZE for a message
+    (of a packet socket) or descriptors beyond the given numbers: then no descriptor is left open. (`socket.recv_fds` of
+    Python 3.11 does not pass its flags on, so its descriptors stay open in every program that is started.)
     """
     space = socket.CMSG_LEN(most_fds * _SIZE)
     message, ancillary, flags, _ = connection.recvmsg(most_bytes, space, socket.MSG_CMSG_CLOEXEC)

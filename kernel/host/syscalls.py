@@ -1,8 +1,8 @@
 """One wrapper per system call that Python lacks. No wrapper decides anything.
 
-Names and numbers are the kernel headers' (linux/mount.h, linux/sched.h, linux/prctl.h, linux/openat2.h; x86-64
-and arm64 share the numbers of the newer calls). Every failure is an OSError with errno and the path or name.
-The only module that imports ctypes.
+Names and numbers come from the kernel headers (linux/mount.h, linux/sched.h, linux/prctl.h, linux/openat2.h; x86-64 and
+arm64 share the numbers of the newer calls). Every failure is an OSError with errno and the path or name. Only this
+module imports ctypes.
 """
 
 from __future__ import annotations
@@ -300,7 +300,7 @@ def landlock_restrict_self(ruleset: int) -> None:
 
 
 def write_memory(start: int, end: int, data: bytes) -> None:
-    """Overwrite a range of this process's memory, the rest of it with zeros; for what /proc/PID/cmdline shows."""
+    """Overwrite a range of this process's memory, and the rest of the range with zeros, to change /proc/PID/cmdline."""
     ctypes.memset(start, 0, end - start)
     ctypes.memmove(start, data, min(len(data), end - start - 1))
 

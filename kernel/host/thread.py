@@ -1,8 +1,8 @@
 """Throw-away threads, each for one piece of blocking work.
 
-For work that changes the thread it runs in (a namespace, a root), or that could hang on somebody's dead mount: a
-thread of its own is never used again, and one that hangs takes no place in a pool. A thread that is left behind is a
-daemon thread: it does not hold up the end of the process.
+They are for work that changes its thread (a namespace, a root), or that could hang on a dead mount: the thread is never
+used again, and one that hangs takes no place in a pool. A thread that is left behind is a daemon thread: it does not
+delay the end of the process.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ async def run(
 ) -> _T:
     """Return the result of `work`, or raise its error; DeadlineExceeded names `what` if it takes too long.
 
-    The thread is then left alone, as it is if the caller is cancelled. `discard` gets a result that comes after that
-    and that somebody must let go of, such as a descriptor; it must not block.
+    After that the thread is left alone, and so it is if the caller is cancelled. `discard` gets a result that comes
+    later and must be released, such as a descriptor; it must not block.
     """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[_Outcome[_T]] = loop.create_future()
@@ -40,7 +40,7 @@ async def run(
         outcome = _Outcome(work)
         try:
             loop.call_soon_threadsafe(settle, outcome)
-        except RuntimeError:  # the loop is closed: the process ends
+        except RuntimeError:  # the loop is closed, because the process ends
             outcome.drop(discard)
 
     threading.Thread(target=body, name=what, daemon=True).start()
@@ -49,14 +49,14 @@ async def run(
             return (await done).take()
     except TimeoutError as error:
         if done.done() and not done.cancelled():
-            raise  # the work's own
+            raise  # the work's own error
         raise DeadlineExceeded(f"{what}: the deadline passed") from error
 
 
 def run_blocking(work: Callable[[], _T], what: str) -> _T:
     """Run `work` in a thread of its own and block until it ends; return its result or raise its error.
 
-    For code that runs in a thread already, and whose work must not change that thread.
+    This is for callers that run in a thread already, which the work must not change.
     """
     outcomes: list[_Outcome[_T]] = []
     thread = threading.Thread(target=lambda: outcomes.append(_Outcome(work)), name=what, daemon=True)
@@ -66,14 +66,14 @@ def run_blocking(work: Callable[[], _T], what: str) -> _T:
 
 
 class _Outcome(Generic[_T]):
-    """What came of a piece of work."""
+    """The outcome of a piece of work: its result or its error."""
 
     def __init__(self, work: Callable[[], _T]) -> None:
         self._result: list[_T] = []
         self._error: BaseException | None = None
         try:
             self._result.append(work())
-        except BaseException as error:  # noqa: BLE001  # a boundary: it is raised again where the work is awaited
+        except BaseException as error:  # noqa: BLE001  # a boundary: it is raised again in the waiting caller
             self._error = error
 
     def take(self) -> _T:
@@ -83,5 +83,5 @@ class _Outcome(Generic[_T]):
 
     def drop(self, discard: Callable[[_T], None] | None) -> None:
         if discard is not None and self._result:
-            with suppress(OSError):  # nobody waits for the result any more
+            with suppress(OSError):  # no caller waits for the result any more
                 discard(self._result[0])

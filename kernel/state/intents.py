@@ -7,10 +7,10 @@ anywhere between its steps. Every step is idempotent, so a flow is finished by r
 Assumptions:
 1. The record of a sandbox or container in CREATING was committed together with its intent, with the whole request
    in it: such a flow can be finished. The kubelet repeats its call, which then joins the flow.
-2. After a boot nothing of a pod is left but its files, and the kubelet makes a new sandbox: a flow that makes
-   something is undone then.
-3. A pull's credentials are never written down: a pull is undone (its layers without an image are dropped) and
-   comes again by the kubelet's repeat.
+2. After a boot only the files of a pod are left, and the kubelet makes a new sandbox: a flow that creates
+   something is then undone.
+3. A pull's credentials are never written down: a pull is undone (its layers without an image are dropped),
+   and the kubelet repeats it.
 4. Removing and stopping are always finished.
 
 The front runs the flows of one wave side by side, and the waves one after the other.
@@ -26,12 +26,12 @@ from kernel.contracts.supervisor import Snapshot
 
 
 class Course(enum.Enum):
-    """What becomes of a flow that was cut off."""
+    """The fate of a flow that was cut off."""
 
     FINISH = "finish"
     """Run it again from its first step."""
     UNDO = "undo"
-    """Take away what it may have left, then delete its record and its intent."""
+    """Remove what it may have left, then delete its record and its intent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,12 +43,12 @@ class Flow:
     why: str
 
     def describe(self) -> str:
-        """Return it in words, for the log."""
+        """Return a description for the log."""
         return f"{self.course.value} {self.intent.kind.value} of {self.intent.id[:20]}: {self.why}"
 
 
 _WAVES: tuple[tuple[tuple[IntentKind, Course], ...], ...] = (
-    # What stands in a pod goes before the pod; what is made comes after all that is taken away, pods first.
+    # A flow for a thing inside a pod comes before one for the pod. Creations come after all removals, pods first.
     ((IntentKind.REMOVE_CONTAINER, Course.FINISH), (IntentKind.CREATE_CONTAINER, Course.UNDO)),
     (
         (IntentKind.STOP_SANDBOX, Course.FINISH),
@@ -62,10 +62,10 @@ _WAVES: tuple[tuple[tuple[IntentKind, Course], ...], ...] = (
 
 
 def plan_flows(snapshot: Snapshot, boot_id: str) -> tuple[tuple[Flow, ...], ...]:
-    """Return waves of flows for the intents in `snapshot`; none is empty."""
+    """Return waves of flows for the intents in `snapshot`; no wave is empty."""
     flows = [_flow(intent, snapshot, boot_id) for intent in snapshot.intents]
     waves = (
-        tuple(flow for flow in flows if (flow.intent.kind, flow.course) in kinds)  # within a wave: as they were begun
+        tuple(flow for flow in flows if (flow.intent.kind, flow.course) in kinds)  # in the order of their beginning
         for kinds in _WAVES
     )
     return tuple(tuple(sorted(wave, key=lambda flow: flow.intent.begun_at)) for wave in waves if wave)

@@ -1,14 +1,14 @@
 """The states of sandboxes and containers, and the events that change them. Pure.
 
-The only file that changes the `state` of a record. Whoever hears of an event (the front from a flow or from the
-runtime's watch, start-up from `kernel.state.recover`) calls the function named after it and commits the record
-that it returns. A pair of state and event that the tables do not hold raises FailedPrecondition and changes nothing.
+Only this file changes the `state` of a record. A process that learns of an event (the front from a flow or from the
+runtime's watch, start-up from `kernel.state.recover`) calls the function named after it and commits the record that it
+returns. A pair of state and event that the tables do not contain raises FailedPrecondition and changes nothing.
 
 Rules:
-- An object that is being removed has no state for it: its intent shows it, and in the end its record is gone.
-- An event that is heard twice changes nothing the second time: the watch and the reply to a call often bring the
-  same news, in either order.
-- EXITED is the end: a container never runs twice, and the first exit that was heard of is the one that counts.
+- There is no state for an object that is being removed: its intent shows that, and in the end its record is deleted.
+- An event that is reported twice changes nothing the second time: the watch and the reply to a call often report the
+  same event, in either order.
+- EXITED is final: a container never runs twice, and the first exit that was reported counts.
 
     sandbox      MADE           STOPPED
     CREATING     READY          NOT_READY
@@ -33,15 +33,15 @@ from kernel.contracts.records import Container, ContainerState, Sandbox, Sandbox
 from kernel.errors import FailedPrecondition
 
 UNKNOWN_EXIT_CODE = 255
-"""The exit code of a container whose end nobody saw; what the peers give."""
+"""The exit code of a container whose end was not observed; other runtimes report the same."""
 
 
 MONITOR_LOST = "its monitor (conmon) was killed: nothing writes its log or takes an attach"
-"""What the status of a container says that runs, or ran, without one."""
+"""The status message of a container that runs, or ran, without a monitor."""
 
 
 class SandboxEvent(enum.Enum):
-    """What can happen to a sandbox."""
+    """An event in a sandbox's life."""
 
     MADE = "made"
     """Its namespaces and network are ready."""
@@ -50,13 +50,13 @@ class SandboxEvent(enum.Enum):
 
 
 class ContainerEvent(enum.Enum):
-    """What can happen to a container."""
+    """An event in a container's life."""
 
     CREATED = "created"
     """Its process waits to be started."""
     STARTED = "started"
     EXITED = "exited"
-    """Its process ended, or is gone without a trace."""
+    """Its process ended, or is gone without an exit code."""
     OBSCURED = "obscured"
     """The runtime cannot read its state: it may run, and its state may be readable again later."""
 
@@ -148,7 +148,7 @@ def container_created(
 
 
 def container_started(container: Container, *, started_at: int, pid: int = 0) -> Container:
-    """Return the container as it is once it runs. `pid`: that of its process, if it is another than before."""
+    """Return the container as it is once it runs. `pid`: its process, if that is another one than before."""
     state = container_after(container.state, ContainerEvent.STARTED)
     return replace(container, state=state, started_at=started_at or container.started_at, pid=pid or container.pid)
 
@@ -169,7 +169,7 @@ def container_exited(container: Container, *, exit_code: int, finished_at: int, 
 
 
 def container_vanished(container: Container, *, now: int, why: str) -> Container:
-    """Return the container as it is if its process is gone and nothing tells how it ended."""
+    """Return the container as it is if its process is gone and no exit code is known."""
     state = container_after(container.state, ContainerEvent.EXITED)
     if container.state is ContainerState.EXITED:
         return container
@@ -193,7 +193,7 @@ def container_obscured(container: Container) -> Container:
 
 
 def exit_reason(exit_code: int, *, oom_killed: bool) -> str:
-    """Return the reason of an exit as the CRI has it."""
+    """Return the reason of an exit in the CRI's terms."""
     if oom_killed:
         return "OOMKilled"
     return "Error" if exit_code else "Completed"

@@ -1,17 +1,17 @@
-"""What is remembered against what the host holds: repairs to records, and things on the host without an owner. Pure.
+"""The records compared with the host: repairs to records, and things on the host without an owner. Pure.
 
 The front plans at start-up and again when a worker that was away comes back, carries out what `plan_repairs`
 returns and commits the changed records; `crisp doctor` prints the same plan's orphans.
 
 Assumptions:
-1. What a worker did not say is not known: evidence that is None makes no repair. Facts that do not name a container
-   mean that it is gone. One that they name as unreadable may run: it is UNKNOWN, never EXITED, or the kubelet would
-   start another beside it.
+1. Things that a worker did not report are unknown: evidence that is None leads to no repair. Facts that do not name a
+   container mean that it is gone. A container that they name as unreadable may run: it is UNKNOWN, never EXITED, or
+   the kubelet would start another beside it.
 2. An object with an intent is left to its flow (`kernel.state.intents`), in records and on the host.
-3. The supervisor's exit records and the runtime's facts agree on an exit; the record counts where only it is left.
-4. Nothing that runs is taken away: an orphan with a live process is reported, with `sweep` false.
-5. Where the state was rebuilt (`Snapshot.damaged`), everything on the host looks like an orphan: nothing is swept.
-6. Another boot means that no process, mount or namespace of before lives, whatever was recorded.
+3. The supervisor's exit records and the runtime's facts agree on an exit; the record counts if only it is left.
+4. Nothing that runs is removed: an orphan with a live process is reported, with `sweep` false.
+5. If the state was rebuilt (`Snapshot.damaged`), everything on the host looks like an orphan: nothing is swept.
+6. Another boot means that no process, mount or namespace from before is left, whatever was recorded.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Evidence:
 
     boot_id: str
     now: int
-    """Nanoseconds since 1970."""
+    """The present time, in nanoseconds since 1970."""
     facts: Facts | None = None
     storage: storage.Inventory | None = None
     network: network.Inventory | None = None
@@ -47,31 +47,31 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerRepair:
-    """A container whose record falls behind the host."""
+    """A container whose record no longer matches the host."""
 
     container: Container
-    """The record as it must be."""
+    """The corrected record."""
     why: str
 
     def describe(self) -> str:
-        """Return it in words, for the log and for people."""
+        """Return a description for the log and for people."""
         return f"container {short(self.container.id)} is {self.container.state.value}: {self.why}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxRepair:
-    """A sandbox whose record falls behind the host."""
+    """A sandbox whose record no longer matches the host."""
 
     sandbox: Sandbox
     why: str
 
     def describe(self) -> str:
-        """Return it in words, for the log and for people."""
+        """Return a description for the log and for people."""
         return f"pod sandbox {short(self.sandbox.id)} is {self.sandbox.state.value}: {self.why}"
 
 
 class Orphan(enum.Enum):
-    """Kinds of things on the host without an owner, in the order in which they are swept, each with its call."""
+    """Kinds of things on the host without an owner, in the order in which they are removed, each with its call."""
 
     CONTAINER = "container"
     """runtime.remove"""
@@ -100,16 +100,16 @@ class OrphanFound:
     """Id of the container or sandbox, digest, cgroup path or name of a temporary folder."""
     why: str
     sweep: bool = True
-    """False: only report it."""
+    """Whether it may be removed; if not, it is only reported."""
 
     def describe(self) -> str:
-        """Return it in words, for the log and for people."""
+        """Return a description for the log and for people."""
         return f"{self.kind.value.replace('_', ' ')} {self.id}: {self.why}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repairs:
-    """The plan: records first, in one commit; then the sweeping, in order."""
+    """The plan: records first, in one commit; then the removals, in order."""
 
     containers: tuple[ContainerRepair, ...] = ()
     sandboxes: tuple[SandboxRepair, ...] = ()
@@ -142,9 +142,10 @@ def container_repair(
     now: int,
     unreadable: bool = False,
 ) -> ContainerRepair | None:
-    """Return what one container's record must become, by the runtime's fact and the exit record; None if it is right.
+    """Return the corrected record of one container, by the runtime's fact and the exit record; None if it is right.
 
-    `fact` None: the runtime holds no such container, or with `unreadable` cannot read the state of the one it holds.
+    `fact` is None if the runtime holds no such container, or, with `unreadable`, if it cannot read the container's
+    state.
     """
     if unreadable and exit_ is None and container.boot_id == boot_id:
         after, why = _obscured(container)
@@ -175,7 +176,7 @@ def _container_after(
         return lifecycle.container_unmonitored(after), "its conmon was killed"
     if fact.state == "running" and container.state is not ContainerState.RUNNING:
         if container.state is ContainerState.CREATING:
-            return container, ""  # its intent's flow brings it on
+            return container, ""  # its intent's flow will finish it
         return lifecycle.container_started(container, started_at=fact.started_at or now, pid=fact.pid), "it runs"
     if fact.state == "created" and container.state is ContainerState.UNKNOWN:
         created = lifecycle.container_created(
@@ -188,7 +189,7 @@ def _container_after(
 
 def _obscured(container: Container) -> tuple[Container, str]:
     if container.state in (ContainerState.CREATING, ContainerState.EXITED):
-        return container, ""  # its intent's flow brings it on, or its end is recorded
+        return container, ""  # its intent's flow will finish it, or its end is recorded
     return lifecycle.container_obscured(container), "the runtime cannot read its state"
 
 
@@ -249,7 +250,7 @@ def _orphans(snapshot: Snapshot, evidence: Evidence, busy: set[str]) -> Iterator
 
 @dataclass(frozen=True, slots=True)
 class _Live:
-    """Containers with a process and their pods; with `known` false, anything may be alive."""
+    """Containers with a process and their pods; if `known` is false, anything may be alive."""
 
     known: bool
     ids: frozenset[str]

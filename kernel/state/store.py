@@ -1,15 +1,15 @@
 """The state on disk: records in SQLite, in one file that only the supervisor writes. The only module with sqlite3.
 
 Rules:
-- Every record is JSON of its class in `kernel.contracts.records`, with a checksum. One that does not read back is
-  moved to the table `set_aside` and the rest is served: one damaged object does not cost the others.
+- Every record is JSON of its class in `kernel.contracts.records`, with a checksum. A record that cannot be
+  read is moved to the table `set_aside` and the rest is served: one damaged object does not cost the others.
 - A file that is no database any more is renamed, never deleted, and a new one begun, with the records of the last copy.
-  Either way the reason is in the snapshot (`damaged`), so that nobody takes what is missing for removed.
-- The copy lies beside the file, is made now and then (`copy`), and is read if the file or a record of it is damaged:
-  what is older in it than on the host is put right as after any crash.
-- WAL with synchronous=NORMAL: a commit outlives the death of every process at once, and never tears; a power loss
-  may take the last few, which start-up finds again on the host.
-- A file of a newer crisp is left alone: the daemon does not start.
+  Either way the reason is in the snapshot (`damaged`), so that missing records do not count as removed ones.
+- The copy lies beside the file, is made regularly (`copy`), and is read if the file or a record of it is damaged:
+  records in it that are older than the host's state are corrected as after any crash.
+- WAL with synchronous=NORMAL: a commit survives even if all processes die at once, and is never partial; a power
+  loss may undo the last few commits, whose changes start-up finds again on the host.
+- A file of a newer crisp is not touched: the daemon does not start.
 - A database is made under another name and renamed when it is whole: an empty file is a damaged one.
 
 Not thread-safe: its owner calls it from one thread.
@@ -48,7 +48,7 @@ MIGRATIONS: tuple[str, ...] = (
     );
     """,
 )
-"""Each brings the schema from the version of its index to the next one; a released one never changes."""
+"""SQL that changes the schema from the version of its index to the next one; a released script never changes."""
 
 Record = Sandbox | Container | Image | Intent | Exit
 _R = TypeVar("_R", Sandbox, Container, Image, Intent, Exit)
@@ -68,11 +68,11 @@ class Store:
         self._connection = connection
         self._damage = [damaged] if damaged else []
         self._changed = True
-        """Since the last copy."""
+        """Whether the database has changed since the last copy."""
 
     @classmethod
     def open(cls, path: Path, migrations: Sequence[str] = MIGRATIONS) -> Store:
-        """Open, make or rebuild the database at `path`."""
+        """Open the database at `path`, or make or rebuild it."""
         damaged = ""
         why = _file_damage(path)
         if not why and path.exists():
@@ -111,7 +111,7 @@ class Store:
         return msgspec.structs.replace(snapshot, damaged="; ".join(self._damage))
 
     def commit(self, commit: Commit) -> None:
-        """Do one transaction: all of it or none."""
+        """Apply one transaction: all of it or nothing."""
         gone: list[tuple[type[Record], Iterable[str]]] = [
             (Sandbox, commit.delete_sandboxes),
             (Container, commit.delete_containers),
@@ -134,7 +134,7 @@ class Store:
             raise _translated(error, self._path) from error
 
     def record_exit(self, exit_: Exit) -> bool:
-        """Keep a container's end, unless it has one or has no record. Return whether it was news."""
+        """Record a container's end, unless it has one or has no record. Return whether it was new."""
         kind, id_, record, checksum = _row(exit_)
         try:
             with self._connection:
@@ -149,7 +149,7 @@ class Store:
             raise _translated(error, self._path) from error
 
     def copy(self) -> bool:
-        """Copy the database, if it has changed since the last copy. Return whether it had."""
+        """Copy the database, if it has changed since the last copy. Return whether it had changed."""
         if not self._changed:
             return False
         copied = _copy_of(self._path)
@@ -168,11 +168,11 @@ class Store:
         return True
 
     def close(self) -> None:
-        """Fold the log into the file and let go of it."""
+        """Write the log into the file and close it."""
         self._connection.close()
 
     def _bury(self, commit: Commit) -> None:
-        """Remember what is about to be deleted for GONE_SECONDS, and forget what was deleted before that."""
+        """Keep records that are about to be deleted for GONE_SECONDS, and drop those whose time is over."""
         now = time.time_ns()
         self._connection.execute("DELETE FROM gone WHERE abs(? - at) > ?", (now, GONE_SECONDS * 10**9))
         rows: list[tuple[str, str]] = [("container", id_) for id_ in commit.delete_containers]
@@ -183,7 +183,8 @@ class Store:
         )
 
     def _gone(self) -> Iterator[Gone]:
-        """Yield what was deleted lately; a record that does not read back is left out, as it is nothing but news."""
+        """Yield records that were deleted in the last GONE_SECONDS. Unreadable ones are left out, because clients only
+        miss an event."""
         rows = self._connection.execute(
             "SELECT kind, record, sum, at FROM gone WHERE abs(? - at) <= ? ORDER BY number",
             (time.time_ns(), GONE_SECONDS * 10**9),
@@ -218,7 +219,7 @@ class Store:
         return tuple(good)
 
     def _set_aside(self, kind: type[_R], bad: Sequence[tuple[str, str]]) -> list[_R]:
-        """Put damaged records away, and return those of the copy, which take their places."""
+        """Move damaged records aside, and return those of the copy, which replace them."""
         copied = {_id(record): record for record in _copied(self._path, kind)}
         taken = [copied[id_] for id_, _ in bad if id_ in copied]
         with self._connection:
@@ -245,7 +246,7 @@ def _id(record: Record) -> str:
 
 
 def _file_damage(path: Path) -> str:
-    """Return why the file cannot be a database of crisp; empty if it may be one, or is not there."""
+    """Return why the file cannot be a database of crisp; empty if it may be one, or does not exist."""
     try:
         found = os.lstat(path)
     except FileNotFoundError:
@@ -286,7 +287,7 @@ def _take_copy(path: Path, migrations: Sequence[str]) -> str:
             return ""
         shutil.copyfile(copied, fresh, follow_symlinks=False)
         _opened(fresh, migrations).close()
-    except (OSError, sqlite3.DatabaseError):  # it is as lost as the file
+    except (OSError, sqlite3.DatabaseError):  # the copy is as lost as the file
         return ""
     fresh.chmod(0o600)
     files.put_in_place(fresh, path, durable=True)
@@ -334,7 +335,7 @@ def _migrate(path: Path, connection: sqlite3.Connection, migrations: Sequence[st
 
 def _is_damage(error: sqlite3.DatabaseError) -> bool:
     code = getattr(error, "sqlite_errorcode", 0)
-    return code & 0xFF in _DAMAGED  # the rest of an extended code tells in what way
+    return code & 0xFF in _DAMAGED  # the rest of an extended code refines the error
 
 
 def _set_file_aside(path: Path) -> Path:
@@ -343,7 +344,7 @@ def _set_file_aside(path: Path) -> Path:
     while os.path.lexists(aside):
         number += 1
         aside = path.with_name(f"{path.name}.damaged-{stamp}.{number}")
-    for suffix in ("-wal", "-shm", ""):  # the log first: left behind, it would be taken for the new file's
+    for suffix in ("-wal", "-shm", ""):  # the log first: SQLite would apply it to the new file
         with suppress(FileNotFoundError):
             os.rename(f"{path}{suffix}", f"{aside}{suffix}")
     return aside

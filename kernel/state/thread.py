@@ -1,4 +1,4 @@
-"""The store on the one thread that may touch it: an event loop asks, and is not held up."""
+"""The store on the only thread that may use it, so that the event loop is not blocked."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ class StateThread:
         self._thread = thread
 
     async def load(self) -> Snapshot:
-        """Return all that is remembered."""
+        """Return all records."""
         return await self._run(self._store.load)
 
     async def commit(self, commit: Commit) -> None:
-        """Do one transaction."""
+        """Apply one transaction."""
         await self._run(lambda: self._store.commit(commit))
 
     async def record_exit(self, exit_: Exit) -> bool:
-        """Keep the end of a container. Return whether it was news."""
+        """Record the end of a container. Return whether it was new."""
         return await self._run(lambda: self._store.record_exit(exit_))
 
     async def copy(self) -> bool:
-        """Copy the state beside its file. Return whether there was something new."""
+        """Copy the state beside its file. Return whether it had changed."""
         return await self._run(self._store.copy)
 
     async def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         await self._run(self._store.close)
 
     async def _run(self, work: Callable[[], _T]) -> _T:
-        # A caller that goes away does not cut a transaction: what is queued on the thread is done.
+        # A caller that is cancelled does not interrupt a transaction: work that is queued on the thread is done.
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
