@@ -27,7 +27,7 @@ from kernel.supervisor.supervise import Supervisor, write_effective
 
 
 def run(config: Config, end: socket.socket, children: dict[str, int], source: Path) -> int:
-    """Live the supervisor's whole life and return its exit status.
+    """Run the supervisor's process from beginning to end and return its exit status.
 
     `end`: the link to the spawner. `children`: the pids of workers that it has forked and not reaped, by name.
     `source`: the file that the administrator wrote.
@@ -66,7 +66,7 @@ async def _live(
 
 
 def _only_one(path: Path) -> int:
-    """Hold the run folder for this daemon alone. Return the descriptor of the lock."""
+    """Lock the run folder, so that this is the only daemon in it. Return the descriptor of the lock."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,7 +1,7 @@
-"""The life of one worker as a straight line: start it, wait until it serves, watch it, judge its death, again.
+"""The life of one worker as a loop: start it, wait until it is ready, watch it, judge its death.
 
-Ready means that it has answered `hello` on the bus; alive is not enough. A worker that misses heartbeats and does no
-work meanwhile counts as dead, and is killed.
+A worker is ready when it has answered `hello` on the bus; that its process is alive is not enough. A worker that misses
+heartbeats and does no work meanwhile counts as dead, and is killed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _PATIENCE = 2.0
 """Seconds that a heartbeat may take."""
 _START_SECONDS = 20.0
 _GRACE = 2.0
-"""Seconds: a worker that is back within this time was never down, as far as others are told."""
+"""Seconds within which a worker may be back without being reported as down."""
 _TERM_SECONDS = 5.0
 _SETTLE = 0.05
 """Seconds between two looks for the process of a worker that is being started while the daemon ends."""
@@ -46,20 +46,21 @@ class Keeper:
         on_process: Callable[[], None],
         on_health: Callable[[], None],
     ) -> None:
-        """`on_process` is called when the worker's process is another one, `on_health` when `down` has changed."""
+        """Prepare one worker. `on_process` is called when the worker's process is another one, `on_health` when `down`
+        has changed."""
         self.name = name
         self.client = client
         self.process: Process | None = None
         self.restarts = 0
         self.hello: Hello | None = None
-        """The latest that its process has answered."""
+        """The last answer of its process."""
         self.state = "starting"
-        """As in WorkerStatus."""
+        """See WorkerStatus."""
         self.down = "it has not started yet"
-        """The reason given to those who watch health; empty while all is well."""
+        """The reason that watchers of health receive; empty if all is well."""
         self.ready = asyncio.Event()
         self.told_to_end = False
-        """Whether its next end is no death."""
+        """Whether its next end was requested, and so is no death."""
         self._spawning = spawning
         self._tasks = tasks
         self._on_process = on_process
@@ -68,7 +69,7 @@ class Keeper:
         self._ending = False
         self._restarting = asyncio.Lock()
         self._wake = asyncio.Event()
-        """Cuts a back-off short."""
+        """An event that ends a back-off early."""
 
     async def keep(self) -> None:
         """Keep the worker running, until `end`."""
@@ -83,7 +84,7 @@ class Keeper:
             await self._after_death()
 
     async def restart(self, deadline: Deadline) -> int:
-        """End the process in order and start another. Return its pid once it serves."""
+        """End the process in order and start another. Return its pid once it is ready."""
         async with deadline.limit(f"restarting the {self.name} worker"), self._restarting:
             before = self.process
             if before is not None and before.alive:
@@ -96,12 +97,12 @@ class Keeper:
             return process.pid
 
     def begin_end(self) -> None:
-        """Start no process from now on, and wait for no back-off; one that runs is still to be ended."""
+        """Start no process from now on, and wait for no back-off; a process that runs must still be ended."""
         self._ending = True
         self._wake.set()
 
     async def end(self, kept: asyncio.Task[None], patience: float = _TERM_SECONDS) -> None:
-        """End the worker for good, also one that is being started right now. `kept` is the task of `keep`.
+        """End the worker permanently, also one that is just being started. `kept` is the task of `keep`.
 
         The process gets `patience` seconds between SIGTERM and SIGKILL.
         """
@@ -140,7 +141,7 @@ class Keeper:
         return False
 
     async def _watch(self, process: Process) -> None:
-        """Ask for heartbeats until the process ends or hangs."""
+        """Send heartbeats until the process ends or hangs."""
         worked = [proc.main_thread_cpu(process.pid)]
         while not await _within(process.ended, BEAT):
             answered = await self._says_hello(process, Deadline.after(_PATIENCE))
@@ -166,7 +167,7 @@ class Keeper:
             ended.cancel()
 
     async def _after_death(self) -> None:
-        """Judge the death, and wait as long as the verdict says."""
+        """Judge the death, and wait as long as the verdict requires."""
         was_ready, self.state = self.state == "ready", "starting"
         self.process = self.hello = None
         self.ready.clear()
@@ -192,7 +193,7 @@ class Keeper:
 
 
 async def _end(process: Process, patience: float) -> None:
-    """Send SIGTERM, and SIGKILL to what is left after `patience` seconds."""
+    """Send SIGTERM, and SIGKILL if the process still runs after `patience` seconds."""
     process.signal(signal.SIGTERM)
     if not await _within(process.ended, patience):
         process.signal(signal.SIGKILL)
@@ -200,7 +201,7 @@ async def _end(process: Process, patience: float) -> None:
 
 
 async def _within(event: asyncio.Event, seconds: float) -> bool:
-    """Return whether `event` comes within the time."""
+    """Return whether `event` is set within the time."""
     try:
         async with asyncio.timeout(seconds):
             return await event.wait()

@@ -29,11 +29,11 @@ class Methods:
         self._state = state
 
     async def load(self, _request: Nothing, _call: Call) -> Snapshot:
-        """Return all that is remembered."""
+        """Return all records."""
         return await self._state.load()
 
     async def commit(self, request: Commit, _call: Call) -> Nothing:
-        """Do one transaction."""
+        """Apply one transaction."""
         await self._state.commit(request)
         return Nothing()
 
@@ -51,7 +51,7 @@ class Methods:
             rows.append(_Row(name, pid, worker.restarts, worker.state, worker.down, errors, bugs))
         pids = tuple(row.pid for row in rows if row.pid)
         memory: dict[int, int] = {}
-        with suppress(DeadlineExceeded):  # the spawner is being replaced: the rest is worth showing
+        with suppress(DeadlineExceeded):  # the spawner is being replaced: the other figures are still useful
             memory = await spawning.measure(pids, call.deadline.earlier(_MEASURE_SECONDS))
         return Workers(workers=tuple(_status(row, memory.get(row.pid, 0)) for row in rows))
 
@@ -82,7 +82,7 @@ class Methods:
 
 
 class _Row(NamedTuple):
-    """What the supervisor knows of a process, without /proc."""
+    """A process and its state, without figures from /proc."""
 
     name: str
     pid: int
@@ -97,7 +97,7 @@ def _status(row: _Row, memory: int) -> WorkerStatus:
     try:
         found = reality.status(row.pid)
         uptime = proc.age(proc.start_time(row.pid))
-    except (FileNotFoundError, ProcessLookupError):  # down, or it ended this moment
+    except (FileNotFoundError, ProcessLookupError):  # the process is down, or has just ended
         return WorkerStatus(
             name=row.name, pid=0, uid=0, capabilities=(), seccomp="", no_new_privs=False, memory=0,
             restarts=row.restarts, uptime=0.0, state="starting" if row.state == "ready" else row.state,

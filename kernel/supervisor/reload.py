@@ -1,8 +1,8 @@
-"""Reading the configuration again: what a change means for the processes. Pure.
+"""Reading the configuration again: the effects of a change on the processes. Pure.
 
-A changed section takes effect when its worker is restarted, which nobody notices. The front is restarted with every
-change, because it shows the configuration and checks requests against it. A key cannot change under a running daemon
-if it decides where things lie, who owns them, or how running pods and containers were made.
+A changed section takes effect when its worker is restarted, which clients do not notice. The front is restarted with
+every change, because it shows the configuration and checks requests against it. A key cannot change under a running
+daemon if it decides where files are, who owns them, or how running pods and containers were made.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from kernel.ids import short
 FIXED = (
     "root", "run", "socket", "user", "image.user", "stream.user", "runtime.cgroup_driver", "storage.image_store",
 )  # fmt: skip
-"""Keys that count at the start of the daemon only."""
+"""Keys that are read at the start of the daemon only."""
 SECTIONS = ("runtime", "network", "storage", "image", "stream")
-"""Sections that bear the name of the worker that reads them, in the order of the workers' start."""
+"""Sections that have the name of the worker that reads them, in the order of the workers' start."""
 READ_BY = {
     "image.credential_helper_dir": "runtime",
     "image.signature_policy": "storage",
@@ -38,7 +38,7 @@ def changed(before: Config, after: Config) -> tuple[str, ...]:
 
 
 def check(before: Config, after: Config, sandboxes: Iterable[Sandbox]) -> tuple[str, ...]:
-    """Return the keys that change; FailedPrecondition if one may not."""
+    """Return the keys that change; raises FailedPrecondition if one of them may not."""
     keys = changed(before, after)
     for key in keys:
         if key in FIXED:

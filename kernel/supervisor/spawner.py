@@ -7,8 +7,8 @@ supervisor's small messages, and sleeps.
 - Its first child is the supervisor. When that dies, it forks a new one, which adopts the workers.
 - When the spawner dies, the supervisor starts a new one by exec (`--adopt`), which leaves the workers alone; their
   new parent is process 1 and the supervisor watches them by pidfd.
-- No child is told to die with its parent.
-- A child closes every descriptor but its log, leads a session of its own, and becomes what its row describes.
+- No child dies with its parent.
+- A child closes every descriptor but its log, leads a session of its own, and takes on the privileges of its row.
 """
 
 from __future__ import annotations
@@ -38,12 +38,13 @@ from kernel.supervisor.privileges.workers import WORKERS, Row, row
 from kernel.supervisor.processes import restart_policy, spawner_link
 
 CANNOT_START = 78
-"""Exit status (EX_CONFIG) of a supervisor that must not be started again: the log says why."""
+"""Exit status (EX_CONFIG) of a supervisor that must not be started again; the log has the reason."""
 _COMMON = (
     "asyncio", "encodings.idna", "linecache", "kernel.bus.worker", "kernel.bus.client", "kernel.supervisor.daemon",
 )  # fmt: skip
-"""Imported once for all, beside the workers' entry points. What an unprivileged worker would import late must be here
-(`socket.getaddrinfo` wants the codec `idna`): it may not be able to read the modules' files any more."""
+"""Modules that are imported once for all processes, in addition to the workers' entry points. Modules that an
+unprivileged worker would import late must be here (`socket.getaddrinfo` needs the codec `idna`): by then it may not be
+able to read their files."""
 _OOM_SCORE = -900
 _ENDING = frozenset({int(signal.SIGTERM), int(signal.SIGINT)})
 
@@ -81,7 +82,7 @@ class Spawner:
         self._signals, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def run(self) -> int:
-        """Serve until the supervisor sends that all is done, and return the exit status that it gives."""
+        """Serve until the supervisor reports that all is done, and return the exit status that it gives."""
         sys.path[:] = [os.path.abspath(entry) for entry in sys.path]
         os.chdir("/")
         _name_process("spawner")
@@ -116,10 +117,10 @@ class Spawner:
 
     def _on_signal(self, numbers: set[int]) -> None:
         if self._end is not None and numbers & _ENDING:
-            with suppress(OSError):  # the supervisor has just died: its end of file comes next
+            with suppress(OSError):  # the supervisor has just died: its end of file is read next
                 spawner_link.send(self._end, spawner_link.Stop())
         elif self._end is not None and signal.SIGHUP in numbers:
-            with suppress(OSError):  # as above; the next one reads the file anyway
+            with suppress(OSError):  # as above; the next supervisor reads the file anyway
                 spawner_link.send(self._end, spawner_link.Hangup())
 
     def _on_message(self, end: socket.socket) -> int | None:
@@ -133,7 +134,7 @@ class Spawner:
                 end.close()
                 self._end = None
                 if not any(child.name == "supervisor" for child in self._children.values()):
-                    self._fork_supervisor()  # it was not our child: only the end of the link shows its death
+                    self._fork_supervisor()  # it was not our child: its death is only visible as the end of the link
             case spawner_link.Bye(status):
                 return status
             case spawner_link.Spawn(name):
@@ -159,7 +160,7 @@ class Spawner:
         except (CrispError, OSError) as error:
             self._tell(spawner_link.Failed(name, str(error)))
             return
-        with suppress(OSError):  # it has just died: the next supervisor gets the list of the children
+        with suppress(OSError):  # the supervisor has just died: the next one gets the list of the children
             spawner_link.send(end, spawner_link.Started(name, child.pid), child.pidfd)
 
     def _tell(self, message: spawner_link.ToSupervisor) -> None:
@@ -186,7 +187,7 @@ class Spawner:
         if child.name != "supervisor":
             self._tell(spawner_link.Died(child.name, child.pid, code))
             return None
-        if code in (0, CANNOT_START):  # done, or the administrator must mend something first
+        if code in (0, CANNOT_START):  # all is done, or the administrator must correct something first
             return code
         self._deaths = restart_policy.remember(self._deaths, restart_policy.Death(time.monotonic(), ready=True))
         verdict = restart_policy.judge(self._deaths)
@@ -197,7 +198,7 @@ class Spawner:
         return None
 
     def _told_to_end(self, seconds: float) -> bool:
-        """Wait `seconds` without a supervisor. Return early, and True, if the daemon is told to end meanwhile."""
+        """Wait `seconds` without a supervisor. Return early, and True, if the daemon is ordered to end meanwhile."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             if select.select([self._signals], [], [], left)[0] and set(os.read(self._signals, 64)) & _ENDING:
@@ -217,19 +218,20 @@ class Spawner:
 
 
 def _noted(_number: int, _frame: object) -> None:
-    """Do nothing: the wakeup descriptor brings the signal to the loop."""
+    """Do nothing: the wakeup descriptor passes the signal to the loop."""
 
 
 def _import_all(rows: tuple[Row, ...]) -> None:
-    """Import what children would import.
+    """Import the modules that children would import.
 
-    Measured, this halves the time until a worker serves again, and the pages are shared. A new version of a worker
-    comes with a restart of the daemon, which containers do not notice."""
-    os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"  # its hooks are for channels open across a fork: we have none
+    Measured, this halves the time until a worker is ready again, and the pages are shared. A new version of a worker
+    needs a restart of the daemon, which containers do not notice.
+    """
+    os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"  # its hooks are for channels open across a fork: there are none
     for module in (*_COMMON, *(_entry(one)[0] for one in rows), *(one.contract for one in rows)):
         try:
             importlib.import_module(module)
-        except Exception as error:  # noqa: BLE001  # one broken worker must not end the others' parent; its own process logs why
+        except Exception as error:  # noqa: BLE001  # one broken worker must not end the others' parent; its own process logs the reason
             _LOG.warning("%s cannot be imported: %s", module, error)
 
 
@@ -239,7 +241,7 @@ def _entry(one: Row) -> tuple[str, str]:
 
 
 def _child(name: str, config: Config, body: Callable[[], None], keep: tuple[int, ...]) -> None:
-    """Live the life of a forked process; do not return."""
+    """Run a forked process until its end; do not return."""
     status = 1
     try:
         signal.set_wakeup_fd(-1)
@@ -257,7 +259,7 @@ def _child(name: str, config: Config, body: Callable[[], None], keep: tuple[int,
         status = CANNOT_START if isinstance(error, FailedPrecondition) else 1
     except SystemExit as error:
         status = error.code if isinstance(error.code, int) else 1
-    except BaseException:  # the boundary of the process: what is not logged here is lost
+    except BaseException:  # the boundary of the process: an error that is not logged here is lost
         logging.getLogger(__name__).exception("the %s process failed", name)
     finally:
         sys.stderr.flush()
@@ -293,7 +295,7 @@ def _become_supervisor(config: Config, end: socket.socket, children: dict[str, i
 
 
 def _name_process(name: str) -> None:
-    """Show `crisp-NAME` in /proc/PID/comm and cmdline."""
+    """Set `crisp-NAME` in /proc/PID/comm and cmdline."""
     title = f"crisp-{name}"
     syscalls.prctl_name(title)
     found = proc.stat(os.getpid())
@@ -303,7 +305,8 @@ def _name_process(name: str) -> None:
 
 
 def _protect_from_oom() -> None:
-    """Ask the kernel to end something else first; children inherit it, containers get their own."""
+    """Have the kernel prefer other processes if memory is exhausted; children inherit this, containers get their own
+    score."""
     with suppress(PermissionError):  # no CAP_SYS_RESOURCE: the score stays as it was
         Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE))
 
@@ -311,13 +314,13 @@ def _protect_from_oom() -> None:
 def _memory(pids: tuple[int, ...]) -> dict[int, int]:
     found = {}
     for pid in pids:
-        with suppress(OSError):  # it has gone
+        with suppress(OSError):  # the supervisor has gone
             found[pid] = reality.pss(pid)
     return found
 
 
 def _adopting() -> int:
-    """Run a spawner that the supervisor has started in place of one that died."""
+    """Run a spawner that the supervisor has started to replace one that died."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--source", type=Path, required=True)

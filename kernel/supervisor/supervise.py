@@ -2,10 +2,10 @@
 
 It is root with four capabilities and no network, and parses nothing from outside but its contract's requests.
 
-- At its own start it adopts what runs (`processes.roster`) and kills nothing.
-- It is told to end by SIGTERM, SIGINT or SHUTDOWN: workers end in order, containers are not touched. SIGHUP has it
+- At its own start it adopts the workers that run (`processes.roster`) and kills nothing.
+- It ends on SIGTERM, SIGINT or SHUTDOWN: workers end in order, containers are not touched. SIGHUP has it
   read the configuration again (`reload`).
-- Exits of containers that the runtime worker reports are written down, whether the front is there or not.
+- Exits of containers that the runtime worker reports are recorded, whether the front runs or not.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Supervisor:
             worker.restarts = entry.restarts if entry else 0
             if name in self._children and (entry is None or entry.pid != self._children[name]):
                 with suppress(ProcessLookupError):  # it has ended meanwhile
-                    # Forked, but the earlier supervisor died before it wrote that down.
+                    # It was forked, but the earlier supervisor died before it wrote that down.
                     entry = roster.entry(name, self._children[name], worker.restarts)
             fd = roster.adopt(entry) if entry else None
             if entry is not None and fd is not None:
@@ -130,7 +130,7 @@ class Supervisor:
         await self._end_all(kept)
 
     async def close(self) -> None:
-        """Tell the spawner that all is done, after the last worker has ended."""
+        """Send the spawner the report that all is done, after the last worker has ended."""
         await self._tasks.close()
         for worker in self.workers.values():
             await worker.client.close()
@@ -197,7 +197,7 @@ class Supervisor:
             entries.append(roster.Entry(name=name, pid=pid, start_time=start_time, restarts=worker.restarts))
         try:
             roster.save(self._roster_file, entries)
-        except OSError as error:  # the workers serve all the same
+        except OSError as error:  # the workers serve in any case
             _LOG.error("a new supervisor would not find the workers: %s", from_os(error, str(self._roster_file)))
 
     def _tell_health(self) -> None:
@@ -214,7 +214,7 @@ class Supervisor:
         notify.replaced(self.spawning.pid)
 
     async def _announce(self) -> None:
-        """Tell the service manager, if there is one, when all workers serve for the first time."""
+        """Report to the service manager, if there is one, that all workers are ready for the first time."""
         for worker in self.workers.values():
             await worker.ready.wait()
         _LOG.info("all workers serve")
@@ -232,7 +232,7 @@ class Supervisor:
                 await asyncio.sleep(BEAT)
 
     async def _copy_now_and_then(self) -> None:
-        """Keep a copy of the state beside it, for the day when the file itself is damaged."""
+        """Copy the state regularly, as a replacement for the case that its file is damaged."""
         while True:
             await asyncio.sleep(_COPY_SECONDS)
             try:
@@ -261,7 +261,7 @@ def write_effective(config: Config) -> None:
 
 
 def _contract(row: Row) -> Contract:
-    """Return the contract of a worker, of which the supervisor calls little."""
+    """Return the contract of a worker, reduced to the few methods that the supervisor calls."""
     found = importlib.import_module(row.contract).CONTRACT
     assert isinstance(found, Contract)  # a test walks the table
     return found

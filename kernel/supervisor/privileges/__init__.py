@@ -1,7 +1,7 @@
-"""What each process of crisp may do.
+"""The privileges of each process of crisp.
 
 - `workers`: the table of processes: user, capabilities, filters, network, memory.
-- `enforce`: turns a row of the table into the calling process's reality. There is no way back.
+- `enforce`: gives the calling process the privileges of a row, which cannot be undone.
 - `folders`: crisp's folders, with the owners that the rows need.
-- `reality`: what /proc reports of a process, for comparison with its row.
+- `reality`: the privileges of a process by /proc, for comparison with its row.
 """

@@ -1,8 +1,9 @@
-"""Turns one row of the privilege table into this process's reality.
+"""The step that gives this process the privileges of one row of the table, and no others.
 
-Runs in the forked child, after its entry module is imported (an import after Landlock may fail) and before any
-thread starts (each step is for the calling thread; threads inherit). Nothing here decides: the row does. A step that
-fails ends the process: no worker runs with more than its row. Only Landlock is left out, if the kernel has none.
+It runs in the forked child, after its entry module is imported (an import after Landlock may fail) and before any
+thread starts (each step is for the calling thread; threads inherit). The row decides everything. If a step fails, the
+process ends, because no worker may run with more privileges than its row. Only Landlock is left out if the kernel has
+none.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _LOG = logging.getLogger(__name__)
 _PACKAGES = ("kernel", "services")
 """What crisp consists of. Some of its modules are imported late, when they are needed."""
 
-# linux/landlock.h; the first version of the kernel's interface that has it
+# linux/landlock.h; each with the first version of the kernel's interface that has it
 _FS_READ_FILE, _FS_READ_DIR = 1 << 2, 1 << 3
 _FS_EXECUTE, _FS_MAKE_CHAR, _FS_MAKE_BLOCK = 1 << 0, 1 << 6, 1 << 11
 _FS_FILE = 1 << 1 | _FS_READ_FILE | 1 << 14 | 1 << 15  # write, read, truncate, ioctl of a device
@@ -62,7 +63,7 @@ _HIGHEST_FAMILY = 64
 
 
 def apply(row: Row, config: Config) -> None:
-    """Become what `row` says. There is no way back."""
+    """Take on the privileges of `row`. This cannot be undone."""
     user = account(row.user(config))
     if row.memory is not None:
         resource.setrlimit(resource.RLIMIT_DATA, (row.memory, row.memory))
@@ -116,7 +117,7 @@ def _landlock(rules: Landlock, config: Config) -> None:
     net = (0 if rules.bind else _NET_BIND_TCP) | (0 if rules.connect else _NET_CONNECT_TCP) if abi >= _NET_ABI else 0
     scoped = (_SCOPE_ABSTRACT_UNIX | _SCOPE_SIGNAL) if abi >= _SCOPE_ABI else 0
     if not handled | net | scoped:
-        return  # a kernel of before the network and the scopes, and a row without files
+        return  # a kernel that knows neither network rules nor scopes, and a row without files
     ruleset = syscalls.landlock_create_ruleset(handled, net, scoped)
     try:
         if files:
@@ -149,7 +150,8 @@ def _allow(ruleset: int, paths: Iterable[Path], access: int) -> None:
 
 @cache
 def _program(rules: Filter) -> bytes:
-    """Return the filter as the kernel takes it. Compiling takes 10 ms and 2 MB: the spawner does it before it forks."""
+    """Return the filter in the kernel's form. Compiling takes 10 ms and 2 MB, so the spawner does it before it
+    forks."""
     refuse = pyseccomp.ERRNO(errno.EPERM)
     wanted = pyseccomp.SyscallFilter(pyseccomp.ALLOW)
     names = [*_NEVER]
@@ -161,10 +163,10 @@ def _program(rules: Filter) -> bytes:
         names += ["unshare", "setns"]
         for flag in _CLONE_NEW:
             wanted.add_rule(refuse, "clone", pyseccomp.Arg(0, pyseccomp.MASKED_EQ, flag, flag))
-        # Its flags lie behind a pointer; the C library falls back to clone.
+        # The flags of clone3 lie behind a pointer, which no filter can check; the C library then uses clone.
         wanted.add_rule(pyseccomp.ERRNO(errno.ENOSYS), "clone3")
     for name in names:
-        if filters.exists(name):  # not every architecture has them all
+        if filters.exists(name):  # not every architecture has all of these calls
             wanted.add_rule(refuse, name)
     if rules.sockets is not Sockets.ANY:
         for family in range(_HIGHEST_FAMILY):

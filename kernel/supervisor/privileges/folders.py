@@ -1,11 +1,11 @@
 """Folders that workers find ready, with owner and mode: a pure plan and the few lines that carry it out.
 
-Made by the supervisor, while it is still whole, before any worker starts; again at each start, so that an owner or
-mode that somebody changed is mended.
+The supervisor makes them while it still has all privileges, before any worker starts; it does so at each start, which
+also corrects an owner or mode that was changed.
 
 - A worker's folder on the bus belongs to the worker's user and to the front's group, with set-group-id: the socket
-  that the worker makes there belongs to that group, so its callers, and nobody else, can enter and connect.
-- The CRI socket: gRPC binds by path and cannot take a socket that somebody else has bound, and the front may not
+  that the worker makes there belongs to that group, so only its callers can enter and connect.
+- The CRI socket: gRPC binds by path and cannot take over a socket that is bound already, and the front may not
   write in <run>. So it binds `<run>/front/crisp.sock`, and the path of the configuration is a symbolic link to it,
   made here. Only root and the front enter `<run>/front`.
 - A folder below one that an unprivileged worker may write is opened without following links.
@@ -33,7 +33,7 @@ class Folder:
     mode: int
     user: str = "root"
     group: str = "root"
-    """A user whose primary group it is."""
+    """The user whose primary group owns the folder."""
 
 
 def plan_folders(config: Config) -> tuple[Folder, ...]:
@@ -46,14 +46,14 @@ def plan_folders(config: Config) -> tuple[Folder, ...]:
         if one.contract
     )
     return (
-        Folder(base=run, below="", mode=0o711),  # workers of other users pass through
+        Folder(base=run, below="", mode=0o711),  # workers of other users traverse it
         Folder(base=run, below="bus", mode=0o711),
         *bus,
         Folder(base=run, below="front", mode=0o750, user=front, group=front),
         Folder(base=run, below="stream", mode=0o700, user=stream, group=stream),  # only root brings descriptors
         Folder(base=run, below="netns", mode=0o700),
-        Folder(base=run, below="runtime", mode=0o711),  # roots of user namespaces pass through to their pod's
-        Folder(base=root, below="", mode=0o711),  # the image worker passes through
+        Folder(base=run, below="runtime", mode=0o711),  # roots of user namespaces traverse it to their pod's folder
+        Folder(base=root, below="", mode=0o711),  # the image worker traverses it
         Folder(base=root, below="state", mode=0o700),
         Folder(base=root, below="network", mode=0o700),
         Folder(base=root, below="storage", mode=0o711),  # roots of user namespaces pass through to their own container
@@ -69,14 +69,14 @@ def plan_folders(config: Config) -> tuple[Folder, ...]:
 
 
 def make(config: Config, ids: Callable[[str], tuple[int, int]]) -> None:
-    """Make or mend all folders. `ids` returns a user's number and primary group."""
+    """Make all folders, or correct their owners and modes. `ids` returns a user's number and primary group."""
     for folder in plan_folders(config):
         uid, gid = ids(folder.user)[0], ids(folder.group)[1]
         _make(folder, uid, gid)
 
 
 def link_socket(config: Config) -> None:
-    """Make the configured path of the CRI socket a link to the one that the front binds."""
+    """Make the configured path of the CRI socket a link to the socket that the front binds."""
     link, target = config.paths.socket, config.paths.front_socket
     if link == target:
         return
@@ -90,7 +90,7 @@ def link_socket(config: Config) -> None:
     fresh = link.with_name(f".{link.name}.new")
     fresh.unlink(missing_ok=True)
     fresh.symlink_to(target)
-    fresh.rename(link)  # at once: a client that connects meanwhile finds the old or the new
+    fresh.rename(link)  # replaced in one step: a client that connects meanwhile finds the old link or the new one
 
 
 def _make(folder: Folder, uid: int, gid: int) -> None:

@@ -1,4 +1,4 @@
-"""What /proc reports of a process: its user, and what it may do. Reads only; decides nothing."""
+"""The user and the privileges of a process, as /proc reports them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Status:
 
     uid: int
     capabilities: tuple[str, ...]
-    """Effective, without CAP_."""
+    """The effective capabilities, without CAP_."""
     seccomp: str
     no_new_privs: bool
 
@@ -39,7 +39,7 @@ def capability_names(mask: int) -> tuple[str, ...]:
 
 
 def status(pid: int) -> Status:
-    """Return a process's status; ProcessLookupError or FileNotFoundError if it has gone."""
+    """Return a process's status; raises ProcessLookupError or FileNotFoundError if it has gone."""
     return parse_status(Path(f"/proc/{pid}/status").read_text())
 
 

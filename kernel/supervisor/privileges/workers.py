@@ -1,11 +1,10 @@
-"""The privilege table: one row per process, a comment for every grant saying what needs it. Pure.
+"""The privilege table: one row per process, and for every grant a comment with the reason. Pure.
 
-`kernel.supervisor.privileges.enforce` turns a row into a process's reality; tests compare `/proc` with the rows both
-ways.
+`kernel.supervisor.privileges.enforce` applies a row to a process; tests compare `/proc` with the rows both ways.
 
-What decides the table: seccomp filters, no_new_privs, Landlock domains and the bounding set are inherited and cannot
-be taken back. So the process whose children become containers (runtime) has none of the first three and a whole
-bounding set, and so has every process above it (spawner, supervisor). Those parse nothing from outside.
+One rule shapes the table: seccomp filters, no_new_privs, Landlock domains and the bounding set are inherited and cannot
+be revoked. So the process whose children become containers (runtime) has none of the first three and a whole bounding
+set, and so has every process above it (spawner, supervisor). Those three parse nothing from outside.
 """
 
 from __future__ import annotations
@@ -31,28 +30,28 @@ CAPABILITIES = {
 
 
 class Net(enum.Enum):
-    """Which network namespace a process lives in."""
+    """The network namespace of a process."""
 
     HOST = "host"
     EMPTY = "empty"
-    """Its own, with nothing in it but a loopback that is down."""
+    """An own namespace, in which there is only a loopback interface that is down."""
 
 
 class Sockets(enum.Enum):
-    """Which socket families the seccomp filter leaves."""
+    """The socket families that a seccomp filter permits."""
 
     UNIX = frozenset({1})
-    """AF_UNIX: the bus."""
+    """AF_UNIX, for the bus."""
     INTERNET = frozenset({1, 2, 10})
-    """And AF_INET, AF_INET6. Not AF_NETLINK: getaddrinfo(3) would ask it for the host's own addresses, and does
-    without where it may not."""
+    """AF_UNIX, AF_INET and AF_INET6. Not AF_NETLINK: getaddrinfo(3) would read the host's own addresses by it, and
+    works without if it is refused."""
     ANY = frozenset[int]()
     """No restriction."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """A seccomp filter: what is refused, with EPERM, in this process and all that it starts."""
+    """A seccomp filter: calls that are refused with EPERM in this process and in all that it starts."""
 
     sockets: Sockets
     execve: bool
@@ -68,18 +67,19 @@ class Files:
     """The part of the file system that a process may use."""
 
     readable: Callable[[Config], tuple[Path, ...]]
-    """Beside Python's own modules."""
+    """Paths that may be read, in addition to Python's own modules."""
     writable: Callable[[Config], tuple[Path, ...]]
-    """Readable as well."""
+    """Paths that may be written; they may be read too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Landlock:
-    """A Landlock domain (landlock(7)). From inside, no process outside can be signalled or traced, and no abstract
-    socket outside can be reached."""
+    """A Landlock domain (landlock(7)). A process in it can signal or trace no process outside, and reach no abstract
+    socket outside."""
 
     files: Files | None
-    """None: what user and capabilities allow; a domain with files may not mount."""
+    """The paths that may be used. If None, user and capabilities decide alone; a process in a domain with paths cannot
+    mount."""
     connect: bool
     """Whether TCP connections may be made."""
     bind: bool = False
@@ -88,7 +88,7 @@ class Landlock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One process and all that it may do."""
+    """One process and its privileges."""
 
     name: str
     contract: str
@@ -97,9 +97,9 @@ class Row:
     """`module:function` of its entry point; empty for the spawner and the supervisor, which are not forked by row."""
     user: Callable[[Config], str]
     capabilities: frozenset[str] | None
-    """Permitted and effective; None: all that the daemon was started with."""
+    """The permitted and effective set. None: all that the daemon was started with."""
     bounding: bool
-    """Whether the bounding set stays whole; else it is cut to `capabilities`."""
+    """Whether the bounding set stays whole; if not, it is cut to `capabilities`."""
     no_new_privs: bool
     seccomp: Filter | None
     landlock: Landlock | None
@@ -108,8 +108,8 @@ class Row:
     """Bytes of its own that it, and each program it starts, may have (RLIMIT_DATA: all that is private and writable,
     stacks of threads included). An allocation beyond it fails in this process, and ends it at worst. None: no limit."""
     callers: tuple[str, ...]
-    """Who may call it: held by the permissions of its folder on the bus. Root (the supervisor, the command line) can
-    always."""
+    """Processes that may call it: the permissions of its folder on the bus enforce this. Root (the supervisor, the
+    command line) always may."""
 
     @property
     def capability_mask(self) -> int | None:
@@ -142,7 +142,7 @@ _RESOLVER = (
     "/etc/resolv.conf", "/etc/hosts", "/etc/host.conf", "/etc/nsswitch.conf", "/etc/gai.conf", "/etc/services",
     "/etc/protocols", "/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager", "/mnt/wsl/resolv.conf",
 )  # fmt: skip
-"""Host names are looked up by the C library; resolv.conf is often a link below /run."""
+"""Files by which the C library resolves host names; resolv.conf is often a link to a file below /run."""
 _KERNEL = (
     "/proc/sys/kernel/random",
     "/proc/sys/net/core/somaxconn",
@@ -151,7 +151,7 @@ _KERNEL = (
     "/proc/meminfo",
     "/sys/devices/system/cpu",
 )
-"""gRPC and the C library size themselves by these."""
+"""Files by which gRPC and the C library choose their sizes."""
 _DEVICES = ("/dev/null", "/dev/urandom", "/dev/random")
 
 
@@ -160,7 +160,7 @@ def _paths(*groups: tuple[str, ...]) -> tuple[Path, ...]:
 
 
 def _front_reads(config: Config) -> tuple[Path, ...]:
-    # What short names stand for; by its folder, as a replaced file is another one to Landlock.
+    # Files that define short names, by their folder: to Landlock a file that was replaced is another one.
     return (*_paths(_LIBRARIES, _KERNEL), *_around(config.image.registries_conf))
 
 
@@ -173,7 +173,7 @@ def _image_reads(config: Config) -> tuple[Path, ...]:
     image = config.image
     settings = (*_around(image.registries_conf), *_around(image.global_auth_file), Path(image.certs_dir))
     settings += (Path(image.namespaced_auth_dir),) if image.namespaced_auth_dir else ()
-    # Where signatures are, and those that lie on this host.
+    # Configuration of the places of signatures, and signatures on this host.
     settings += (Path(image.registries_d), *map(Path, image.lookaside_dirs))
     trust = ("/etc/containers", "/etc/ssl", "/etc/pki", "/etc/ca-certificates")
     # Archives to load lie in `incoming`; registries, their certificates and the host's certificate authorities.
@@ -181,7 +181,7 @@ def _image_reads(config: Config) -> tuple[Path, ...]:
 
 
 _LARGE = _paths(("/var/lib/kubelet", "/etc/kubernetes", "/var/lib/crisp", "/run/crisp"))
-"""Folders that have more than settings: secrets of pods, keys of the node, ours."""
+"""Folders that contain more than settings: secrets of pods, keys of the node, crisp's own."""
 
 
 def _around(file: str) -> tuple[Path, ...]:
@@ -203,13 +203,14 @@ def _image_writes(config: Config) -> tuple[Path, ...]:
 
 def _stream_reads(config: Config) -> tuple[Path, ...]:
     section = config.stream
-    # Its certificate is replaced by renaming: what counts is the folder.
+    # Its certificate is replaced by renaming, so the rule is for the folder.
     certificates = tuple(Path(path).parent for path in (section.tls_cert, section.tls_key, section.tls_ca) if path)
     return (*_paths(_LIBRARIES, _KERNEL), *certificates)
 
 
 def _stream_writes(config: Config) -> tuple[Path, ...]:
-    # The socket that descriptors come by and the port's number, and its own socket's folder on the bus.
+    # The socket on which descriptors arrive and the file with the port's number, and its own socket's folder on the
+    # bus.
     return (*_paths(_DEVICES), config.paths.stream_dir, config.paths.bus_dir("stream"))
 
 
@@ -228,7 +229,7 @@ SUPERVISOR = Row(
     no_new_privs=False,  # as above
     seccomp=None,  # as above: a filter would reach the containers
     landlock=None,  # as above
-    net=Net.EMPTY,  # it speaks on unix sockets only; keeps a descriptor of the host's for a new spawner
+    net=Net.EMPTY,  # only unix sockets; it keeps a descriptor of the host's namespace for a new spawner
     memory=None,  # it starts a new spawner, and so on: a limit would reach the containers
     callers=("front",),  # commits and health; the command line is root
 )  # fmt: skip
@@ -238,12 +239,12 @@ SPAWNER = Row(
     contract="",
     entry="",
     user=_root,
-    capabilities=None,  # what it does not have it cannot give to the runtime worker
+    capabilities=None,  # the runtime worker can get no capability that the spawner lacks
     bounding=True,
     no_new_privs=False,
     seccomp=None,
     landlock=None,
-    net=Net.HOST,  # network, image and runtime live in the host's
+    net=Net.HOST,  # the network, image and runtime workers need the host's namespace
     memory=None,  # as above
     callers=(),
 )
@@ -259,7 +260,7 @@ FRONT = Row(
     seccomp=Filter(sockets=Sockets.UNIX, execve=False, mounts=False, namespaces=False),
     landlock=Landlock(files=Files(readable=_front_reads, writable=_front_writes), connect=False),
     net=Net.EMPTY,  # the CRI socket and the bus are unix sockets with path names, which cross namespaces
-    memory=2 * _GIB,  # the records of all pods, and requests of 16 MiB, of which many may come at once
+    memory=2 * _GIB,  # the records of all pods, and requests of 16 MiB, of which several may arrive at once
     callers=("supervisor",),
 )
 
@@ -267,7 +268,7 @@ STREAM = Row(
     name="stream",
     contract="kernel.contracts.stream",
     entry="kernel.stream.methods:create",
-    # Not the front's: the folders on the bus let that user in, and this process reads what anybody sends.
+    # Not the front's user: the folders on the bus admit that user, and this process parses data from any client.
     user=_stream_user,
     capabilities=frozenset(),
     bounding=False,
@@ -276,7 +277,7 @@ STREAM = Row(
     landlock=Landlock(
         files=Files(readable=_stream_reads, writable=_stream_writes),
         connect=False,  # connections into pods are dialled by the network worker
-        bind=True,  # its clients come over TCP
+        bind=True,  # its clients connect by TCP
     ),
     net=Net.HOST,  # as above
     memory=_GIB,  # a bounded buffer for each of its connections
@@ -293,8 +294,8 @@ IMAGE = Row(
     no_new_privs=True,
     seccomp=Filter(sockets=Sockets.INTERNET, execve=False, mounts=False, namespaces=False),
     landlock=Landlock(files=Files(readable=_image_reads, writable=_image_writes), connect=True),
-    net=Net.HOST,  # it talks to registries
-    memory=_GIB,  # a manifest and a few pieces of blobs at a time; registries would have it be more
+    net=Net.HOST,  # it connects to registries
+    memory=_GIB,  # a manifest and a few pieces of blobs at a time; registries could send more
     callers=("front", "supervisor"),
 )
 
@@ -306,7 +307,7 @@ STORAGE = Row(
     capabilities=frozenset({
         "SYS_ADMIN",  # overlay mounts, trusted.* attributes
         "CHOWN",  # files of a layer belong to the owners that the tar names
-        "DAC_OVERRIDE",  # it writes below folders whose mode the tar gives; reads blobs of the image worker
+        "DAC_OVERRIDE",  # it writes below folders whose mode comes from the tar; reads blobs of the image worker
         "FOWNER",  # modes, times and attributes of files that belong to others already
         "FSETID",  # set-group-id bits of such files
         "MKNOD",  # device files in layers
@@ -317,9 +318,9 @@ STORAGE = Row(
     # Each layer is unpacked by children that storage starts (execve), each in a mount namespace of its own
     # (namespaces), below a filter and a capability set that they narrow further.
     seccomp=Filter(sockets=Sockets.UNIX, execve=True, mounts=True, namespaces=True),
-    landlock=Landlock(files=None, connect=False),  # with files it would forbid mount(2) and move_mount(2)
+    landlock=Landlock(files=None, connect=False),  # with files the domain would forbid mount(2) and move_mount(2)
     net=Net.EMPTY,
-    memory=_GIB,  # as its children, which see to that themselves
+    memory=_GIB,  # as its children, which enforce that themselves
     callers=("front", "supervisor"),
 )  # fmt: skip
 
@@ -334,12 +335,12 @@ NETWORK = Row(
         "SYS_ADMIN",  # makes, pins and enters network namespaces
         "DAC_OVERRIDE",  # plugins' state below /var/lib/cni, which other tools may own
     }),
-    bounding=False,  # plugins get no more than this
+    bounding=False,  # plugins get no more than these
     no_new_privs=True,
     seccomp=Filter(sockets=Sockets.ANY, execve=True, mounts=True, namespaces=True),
-    landlock=None,  # it mounts, and runs plugins that write where they like
+    landlock=None,  # it mounts, and runs plugins that write to any folder
     net=Net.HOST,
-    memory=_GIB,  # and for each plugin
+    memory=_GIB,  # also the limit of each plugin
     callers=("front", "supervisor"),
 )  # fmt: skip
 
@@ -359,12 +360,12 @@ RUNTIME = Row(
 )
 
 WORKERS: tuple[Row, ...] = (RUNTIME, NETWORK, STORAGE, IMAGE, STREAM, FRONT)
-"""Those that the spawner forks by row, in the order of their start; they are ended in the other order."""
+"""The processes that the spawner forks by row, in the order of their start; they are ended in reverse order."""
 PROCESSES: tuple[Row, ...] = (SUPERVISOR, SPAWNER, *WORKERS)
 
 
 def row(name: str) -> Row:
-    """Return a worker's row; NotFound for any other name."""
+    """Return a worker's row; raises NotFound for any other name."""
     for one in WORKERS:
         if one.name == name:
             return one

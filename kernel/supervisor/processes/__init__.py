@@ -4,5 +4,5 @@
 - `spawning`: the supervisor's end of the link, which replaces a spawner that died.
 - `restart_policy`: when a process that died is started again, and when one hangs. Pure.
 - `roster`: the file by which a new supervisor finds the workers of an earlier one.
-- `notify`: what the service manager is told (sd_notify(3)).
+- `notify`: reports to the service manager (sd_notify(3)).
 """

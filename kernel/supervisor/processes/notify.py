@@ -1,4 +1,4 @@
-"""Readiness for the service manager (sd_notify(3)): one datagram where NOTIFY_SOCKET says so, else nothing."""
+"""Readiness for the service manager (sd_notify(3)): one datagram to NOTIFY_SOCKET, or nothing if that is not set."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ _VARIABLE = "NOTIFY_SOCKET"
 
 
 def ready(main_pid: int) -> None:
-    """Tell the service manager that the daemon serves, and which process stands for it."""
+    """Report to the service manager that the daemon is ready, and its main process."""
     _tell(f"READY=1\nMAINPID={main_pid}\n")
 
 
 def replaced(main_pid: int) -> None:
-    """Tell the service manager that another process stands for the daemon now."""
+    """Report to the service manager that the daemon has another main process now."""
     _tell(f"MAINPID={main_pid}\n")
 
 
 def environment() -> dict[str, str]:
-    """Return the environment that a process needs to tell the service manager anything."""
+    """Return the environment that a process needs to report to the service manager."""
     return {_VARIABLE: os.environ[_VARIABLE]} if _VARIABLE in os.environ else {}
 
 

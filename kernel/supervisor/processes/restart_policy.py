@@ -7,7 +7,7 @@ Rules:
   further death: restarting can amplify a fault in the start-up path.
 - A death before the process was ready counts twice: the next process will likely die the same way.
 - A process is never given up: the cause may pass (a full disk, a wrong mount).
-- A process that was told to end (restart, shutdown) has not died.
+- A process that was ordered to end (restart, shutdown) has not died.
 - A process that misses three heartbeats hangs, unless it uses CPU: then it is only late, on a host without a free
   processor, or with a request that takes long to read. If it works for BUSY seconds without an answer it hangs too.
 """
@@ -34,12 +34,12 @@ class Death:
     at: float
     """Seconds on any clock that does not jump."""
     ready: bool
-    """Whether it had served."""
+    """Whether it was ready before."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """When to start the process again, and what to tell people meanwhile."""
+    """The time at which to start the process again, and the text that people see until then."""
 
     after: float
     """Seconds from the last death."""

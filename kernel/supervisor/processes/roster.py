@@ -1,8 +1,8 @@
-"""The file of the workers that run: by it a new supervisor finds those that an earlier one started.
+"""The file that lists running workers, by which a new supervisor finds those of an earlier one.
 
-One small file, replaced as a whole. A process is known by pid and start time; an entry does not count if its
-process has gone, or if its pid is another's now. A file that does not read back is as good as none: the workers that
-it named are then started again, and take over their sockets.
+It is one small file, replaced as a whole. A process is identified by pid and start time; an entry does not count if its
+process has gone, or if its pid belongs to another process. If the file cannot be read, there are no entries: the
+workers that it named are then started again, and take over their sockets.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def entry(name: str, pid: int, restarts: int) -> Entry:
-    """Return the entry of a process that lives, or that is not reaped; ProcessLookupError if there is none."""
+    """Return the entry of a process that lives, or that is not reaped; raises ProcessLookupError if there is none."""
     return Entry(name=name, pid=pid, start_time=proc.start_time(pid), restarts=restarts)
 
 
 def save(path: Path, entries: Iterable[Entry]) -> None:
-    """Replace the file, which a boot ends."""
+    """Replace the file. It need not survive a boot."""
     files.replace(path, msgspec.json.encode(list(entries)), durable=False, mode=0o644)
 
 

@@ -1,7 +1,7 @@
 """The messages between supervisor and spawner: MessagePack on a SOCK_SEQPACKET socket, one message per packet.
 
-The spawner's end blocks (it does nothing else); the supervisor's is on its event loop. Descriptors travel beside a
-message (SCM_RIGHTS). The end of the other side shows as end of file.
+The spawner's end blocks, because the spawner has no other work; the supervisor's is on its event loop. Descriptors are
+sent beside a message (SCM_RIGHTS). The end of the other side is reported as end of file.
 """
 
 from __future__ import annotations
@@ -16,43 +16,45 @@ _LARGEST = 4096
 
 
 class Spawn(msgspec.Struct, frozen=True, tag="spawn"):
-    """To the spawner: fork this worker."""
+    """A message to the spawner: fork this worker."""
 
     name: str
 
 
 class Measure(msgspec.Struct, frozen=True, tag="measure"):
-    """To the spawner: read these processes' memory, which only a process of full privilege may."""
+    """A message to the spawner: read these processes' memory, which only a process of full privilege may."""
 
     pids: tuple[int, ...]
 
 
 class Bye(msgspec.Struct, frozen=True, tag="bye"):
-    """To the spawner: all is done, end with this status. Without it, end of file means that the supervisor died."""
+    """A message to the spawner: all is done, end with this status. Without it, end of file means that the supervisor
+    died."""
 
     status: int = 0
 
 
 class Reread(msgspec.Struct, frozen=True, tag="reread"):
-    """To the spawner: the effective configuration has changed; fork from now on with what its file contains."""
+    """A message to the spawner: the effective configuration has changed; fork from now on with the new content of its
+    file."""
 
 
 class Started(msgspec.Struct, frozen=True, tag="started"):
-    """From the spawner, with a pidfd: a worker was forked."""
+    """A message from the spawner, with a pidfd: a worker was forked."""
 
     name: str
     pid: int
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
-    """From the spawner: a worker could not be forked."""
+    """A message from the spawner: a worker could not be forked."""
 
     name: str
     why: str
 
 
 class Died(msgspec.Struct, frozen=True, tag="died"):
-    """From the spawner: a child of its own was reaped. A negative code is the signal that ended it."""
+    """A message from the spawner: a child of its own was reaped. A negative code is the signal that ended it."""
 
     name: str
     pid: int
@@ -60,17 +62,17 @@ class Died(msgspec.Struct, frozen=True, tag="died"):
 
 
 class Measured(msgspec.Struct, frozen=True, tag="measured"):
-    """From the spawner: PSS in bytes by pid; a process that has gone is not in it."""
+    """A message from the spawner: PSS in bytes by pid; a process that has gone is left out."""
 
     memory: dict[int, int]
 
 
 class Stop(msgspec.Struct, frozen=True, tag="stop"):
-    """From the spawner: it was told to end the daemon (SIGTERM or SIGINT)."""
+    """A message from the spawner: it was ordered to end the daemon (SIGTERM or SIGINT)."""
 
 
 class Hangup(msgspec.Struct, frozen=True, tag="hangup"):
-    """From the spawner: it was told to read the configuration again (SIGHUP)."""
+    """A message from the spawner: it was ordered to read the configuration again (SIGHUP)."""
 
 
 ToSpawner = Spawn | Measure | Bye | Reread
@@ -81,12 +83,12 @@ _TO_SUPERVISOR: msgspec.msgpack.Decoder[ToSupervisor] = msgspec.msgpack.Decoder(
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
-    """Return the two ends."""
+    """Return the two ends of a new link."""
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
 def send(end: socket.socket, message: ToSpawner | ToSupervisor, *fds: int) -> None:
-    """Send a message. OSError if the other side has gone or reads too slowly."""
+    """Send a message. Raises OSError if the other side has gone or reads too slowly."""
     rights.send(end, _ENCODER.encode(message), fds)
 
 

@@ -1,7 +1,7 @@
-"""The supervisor's end of the link: it asks the spawner for workers, and replaces it when it dies.
+"""The supervisor's end of the link: it requests workers from the spawner, and replaces a spawner that dies.
 
-A spawner that dies shows as end of file on the link. A new one is started by exec with the other end of a fresh link
-and a descriptor of the host's network namespace (the supervisor has left that). Requests that were under way
+The death of a spawner is reported as end of file on the link. A new one is started by exec with the other end of a
+fresh link and a descriptor of the host's network namespace (the supervisor has left that). Requests that were under way
 are sent again to the new one.
 """
 
@@ -35,7 +35,7 @@ class Process(Watched):
         """`fd`: a pidfd of the process, which is closed when the process ends."""
         super().__init__(pid, fd)
         found = proc.stat(pid)
-        self.start_time = found.start if found else 0  # 0 if it has ended, which the pidfd shows next
+        self.start_time = found.start if found else 0  # 0 if it has ended, which the pidfd reports next
         self.on_end(self.close)
 
 
@@ -100,11 +100,11 @@ class Spawning:
             return await future
 
     def reread(self) -> None:
-        """Tell the spawner that the effective configuration has changed; a new spawner reads it at its start."""
+        """Send the spawner the order to read the changed configuration; a new spawner reads it at its start."""
         self._send(spawner_link.Reread())
 
     async def close(self, status: int) -> None:
-        """Tell the spawner to end too."""
+        """Send the spawner the order to end too."""
         self._closed = True
         self._send(spawner_link.Bye(status))
         await self._tasks.close()
@@ -125,9 +125,9 @@ class Spawning:
         if self._end is not None:
             try:
                 spawner_link.send(self._end, message)
-            except ConnectionError:  # it died: what is under way is asked again of the next one
+            except ConnectionError:  # the spawner died: requests under way are sent again to the next one
                 _LOG.debug("the spawner has gone before %s was sent", type(message).__name__)
-            except OSError as error:  # it does not read; who waits for an answer gives up at its deadline
+            except OSError as error:  # the spawner does not read; callers give up at their deadlines
                 _LOG.error("the message %s to the spawner is not sent: %s", type(message).__name__, error.strerror)
 
     def _on_ready(self) -> None:
@@ -162,7 +162,7 @@ class Spawning:
     def _on_started(self, name: str, pid: int, pidfd: int) -> None:
         started = Process(pid, pidfd)
         future = self._forks.get(name)
-        if future is None or future.done():  # the caller has given up: it must not run beside the next one
+        if future is None or future.done():  # the caller has given up: the process must not run beside the next one
             started.signal(signal.SIGKILL)
         else:
             future.set_result(started)
@@ -187,7 +187,7 @@ class Spawning:
         self.pid, self.start_time = (
             started.pid,
             found.start if found else 0,
-        )  # 0 if it has ended, as the link shows next
+        )  # 0 if it has ended, which the link reports next
         self.restarts += 1
         self._attach(ours)
         self._on_replaced()
