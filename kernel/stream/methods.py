@@ -1,8 +1,8 @@
 """The stream process's entry point and its methods on the bus.
 
-It runs as a user of its own without capabilities; it may bind its TCP port and write in its own folder. It parses what
-anybody sends who reaches its port, so it holds nothing but open sessions: it calls no other process, starts none and
-opens no file but its certificate. Descriptors come to it from root's processes alone.
+It runs as a user of its own without capabilities; it may bind its TCP port and write in its own folder. It parses data
+from any client that reaches its port, so it holds nothing but open sessions: it calls no other process, starts none and
+opens no file but its certificate. Only processes of root send descriptors to it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _Event = Waiting | Opened | Dial | Ended
 
 
 class StreamService:
-    """Serves `kernel.contracts.stream`."""
+    """The server of `kernel.contracts.stream`."""
 
     def __init__(self, config: Config) -> None:
         self.buffer = memoryview(bytearray(PIECE))
@@ -48,14 +48,14 @@ class StreamService:
     # The bus.
 
     async def expect(self, request: ExpectRequest, call: Call) -> Expected:
-        """Expect the client of a session. ResourceExhausted if too many are expected."""
+        """Expect the client of a session. Raises ResourceExhausted if too many are expected."""
         session_id(request.session)
         if request.session not in self._sessions:
             self._tokens.expect(request, _boot_ns())
         return Expected(base_url=self._server.base_url)
 
     async def refuse(self, request: RefuseRequest, call: Call) -> Nothing:
-        """End what a session waits for: it does not come."""
+        """End what waits for descriptors that will not come: a session or a connection."""
         session = self._sessions.get(request.session)
         if session is not None:
             session.refused(request.connection, request.message)
@@ -121,5 +121,5 @@ async def create(config: Config) -> StreamService:
 
 
 def _boot_ns() -> int:
-    """Return the boot-time clock, in nanoseconds: a clock that is set, or a machine that sleeps, prolongs no token."""
+    """Return the boot-time clock, in nanoseconds. No changed clock and no sleeping machine prolongs a token."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)

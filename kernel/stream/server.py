@@ -1,8 +1,7 @@
 """The TCP socket of the stream process: accepts clients, reads their requests, and joins each to its session.
 
-Before a client has a session, it is bounded in what it may send and in the time that it may take. If too many clients
-have none yet, the oldest is closed: a real client sends its request immediately. What a client does wrong ends its own
-connection and no other.
+Before a client has a session, its bytes and its time are limited. If too many clients have none yet, the oldest is
+closed: a real client sends its request immediately. A client that misbehaves ends its own connection and no other.
 """
 
 from __future__ import annotations
@@ -34,14 +33,14 @@ from kernel.stream.wires.spdy_wire import SpdyWire
 
 _LOG = logging.getLogger(__name__)
 MOST_CLIENTS = 2048
-"""How many clients may be connected at once."""
+"""The most clients that may be connected at once."""
 MOST_PENDING = 512
-"""How many of them may have no session yet."""
+"""The most clients that may have no session yet."""
 _REQUEST_SECONDS = 10.0
-"""How long a client may take from its connection to its session."""
+"""Seconds from a client's connection to its session."""
 _BACKLOG = 1024
 _LOOK_SECONDS = 5.0
-"""Seconds between two looks for sessions that are idle, and for clients that have gone while they are not read."""
+"""Seconds between two searches for sessions that are idle, and for clients that have gone while they are not read."""
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 6))
 _PAUSE = 0.1
 """Seconds without accepting clients if no descriptor is free."""
@@ -61,7 +60,7 @@ class Server:
         take: Callable[[Kind, str], ExpectRequest | None],
         began: Callable[[ClientSession], None],
     ) -> None:
-        """`take` returns the session that a client with a token came for, once; `began` gets it when it has begun.
+        """Prepare the server. `take` returns the session for a client's token, once; `began` gets it when it has begun.
 
         Raises Internal if the socket cannot listen, FailedPrecondition if the certificate cannot be used.
         """
@@ -73,11 +72,11 @@ class Server:
         self._buffer = memoryview(bytearray(PIECE))
         self._clients: set[ClientConnection] = set()
         self._pending: dict[ClientConnection, Callable[[], object]] = {}
-        """Clients without a session, oldest first, each with what ends it."""
+        """Clients without a session, oldest first, each with the timer that ends it."""
         self._timers: dict[ClientConnection, asyncio.TimerHandle] = {}
         self._sessions: dict[ClientConnection, ClientSession] = {}
         self._hung_up_at: dict[ClientConnection, float] = {}
-        """Clients that have hung up behind bytes that are not read, and when that was seen."""
+        """Clients that have hung up behind bytes that are not read, and when that was noticed."""
         self._tasks = Tasks()
         self._loop = asyncio.get_running_loop()
         self._socket = _listen(section.address, section.port, port_file)
@@ -211,7 +210,7 @@ class Server:
                 session.close()
                 client.abort()
             elif client.held and _hung_up(client):
-                # What it has sent may still go through. If nothing has since the last look, nothing will.
+                # Bytes that it sent before may still be delivered. If none were since the last search, none will be.
                 if session.active_at <= self._hung_up_at.setdefault(client, now) - _LOOK_SECONDS:
                     client.abort()
             else:
@@ -219,7 +218,7 @@ class Server:
 
 
 class _Head:
-    """Gathers a client's request."""
+    """A collector of a client's request."""
 
     def __init__(self, client: ClientConnection, done: Callable[[ClientConnection, bytes, bytes], None]) -> None:
         self._client = client
@@ -246,7 +245,7 @@ class _Head:
 def _join_websocket(
     client: ClientConnection, head: bytes, http_request: UpgradeRequest, session: ClientSession
 ) -> None:
-    # Imported with the first client that speaks it: 2 MB that most nodes never need.
+    # Imported with the first client that uses this protocol: 2 MB that most nodes never need.
     from kernel.stream.wires.channels_wire import ChannelsWire
     from kernel.stream.wires.websocket import WebSocket
 
@@ -282,11 +281,11 @@ def _hung_up(client: ClientConnection) -> bool:
 
 
 def _listen(address: str, port: int, port_file: Path) -> socket.socket:
-    """Listen at an address. If any port will do, it is the last one again if that is free, so that URLs stay valid."""
+    """Listen at an address. If any port will do, the last one is used again if it is free, so that URLs stay valid."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     remembered = 0
     if not port:
-        with suppress(OSError, ValueError):  # there is no such file the first time
+        with suppress(OSError, ValueError):  # the file does not exist the first time
             remembered = int(port_file.read_text())
     listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -297,7 +296,7 @@ def _listen(address: str, port: int, port_file: Path) -> socket.socket:
         except OSError:
             if not remembered:
                 raise
-            listener.bind((address, 0))  # another process has it now
+            listener.bind((address, 0))  # another process has the port now
         listener.listen(_BACKLOG)
         if not port:
             files.replace(port_file, f"{listener.getsockname()[1]}\n".encode(), durable=False, mode=0o644)

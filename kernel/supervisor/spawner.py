@@ -1,6 +1,6 @@
 """The fork server: `crisp daemon` is this process. It imports the common modules once and forks from then on.
 
-Runs as root with all privileges, because it forks the runtime worker, whose children become containers. In return
+It runs as root with all privileges, because it forks the runtime worker, whose children become containers. In return
 it does nothing else: it is single-threaded, opens no ZeroMQ context and no gRPC channel, parses nothing but the
 supervisor's small messages, and sleeps.
 

@@ -1,9 +1,9 @@
 """A client's connection: bytes from and to one socket, with or without TLS, bounded both ways.
 
-What comes in lies in one buffer that all connections share, and is handled before the next read: nothing is copied on
-the way to a descriptor that takes it. Reading stops while anything holds it. What the client does not take waits in the
-transport, at most a piece: senders look at `congested` first. Protocol replies are small; if they pile up anyway,
-reading pauses until they are sent.
+Received bytes lie in one buffer that all connections share, and are handled before the next read: they are not copied
+on the way to a descriptor that takes them. Reading stops while any holder has stopped it. Bytes that the client does
+not take wait in the transport, at most a piece: senders check `congested` first. Protocol replies are small; if they
+pile up anyway, reading pauses until they are sent.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from typing import Protocol, cast
 from kernel.host.aio import FAILURES
 
 PIECE = 256 << 10
-"""How many bytes are read at once."""
+"""Bytes that are read at once."""
 _MOST_UNSENT = 2 * PIECE
 _LINGER = 10.0
 """Seconds that a client has to close its end after all was sent."""
 
 
 class Handler(Protocol):
-    """What handles a client's bytes."""
+    """The receiver of a client's bytes."""
 
     def received(self, view: memoryview) -> None:
         """Handle bytes that came in; `view` is valid until this returns."""
@@ -55,7 +55,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._closing: asyncio.TimerHandle | None = None
         self._closed = False
         self.congested = False
-        """Whether the client does not take what was sent."""
+        """Whether the client does not take the bytes that were sent."""
         self.handler: Handler
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -124,7 +124,7 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     @property
     def held(self) -> bool:
-        """Whether reading is stopped. Meanwhile it is not noticed that a client has gone."""
+        """Whether reading is stopped. While it is, it is not noticed that a client has gone."""
         return bool(self._holders)
 
     def fileno(self) -> int:
@@ -133,7 +133,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         return found
 
     def close(self) -> None:
-        """Send no more: what was sent is still delivered, what comes in is thrown away."""
+        """Send no more: bytes sent before are still delivered, received bytes are dropped."""
         if self._closed:
             return
         self._closed = True
@@ -142,7 +142,7 @@ class ClientConnection(asyncio.BufferedProtocol):
             self._transport.resume_reading()
             if not self._secure:  # TLS has no half-closed connections
                 self._transport.write_eof()
-        # If a socket is closed with unread input, what was sent last is lost: so the client closes first.
+        # If a socket is closed with unread input, the bytes sent last are lost, so the client must close first.
         self._closing = asyncio.get_running_loop().call_later(_LINGER, self._end)
 
     def _end(self) -> None:
@@ -152,7 +152,7 @@ class ClientConnection(asyncio.BufferedProtocol):
             self._transport.close()
 
     def _unsent(self) -> int:
-        """Return how many bytes the client has not got yet; the idle timeout ends one that never takes them."""
+        """Return how many bytes the client has not taken yet; the idle timeout ends a client that never takes them."""
         unsent = array.array("i", [0])
         with suppress(OSError):
             fcntl.ioctl(self.fileno(), termios.TIOCOUTQ, unsent)

@@ -1,9 +1,9 @@
-"""How often something may happen: a burst at once, and a number a second afterwards. Pure."""
+"""A limit on how often something may happen: a burst at once, and a number a second afterwards. Pure."""
 
 from __future__ import annotations
 
 PINGS = (200.0, 20.0)
-"""Pings that a client may send: at once, and a second. Each is answered."""
+"""Pings that a client may send: the burst, and the number per second. Each is answered."""
 
 
 class Rate:
@@ -18,7 +18,8 @@ class Rate:
         self._at = 0.0
 
     def take(self, now: float) -> bool:
-        """Take one at the time `now` (seconds of a clock that only runs forward). Returns False if none is left."""
+        """Take one token at the time `now` (seconds of a clock that only runs forward). Returns False if none is
+        left."""
         self._left = min(self._burst, self._left + (now - self._at) * self._a_second)
         self._at = now
         if self._left < 1:

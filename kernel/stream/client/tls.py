@@ -11,19 +11,19 @@ from kernel.errors import FailedPrecondition
 
 _LOG = logging.getLogger(__name__)
 _Stamp = tuple[tuple[int, int, int], ...]
-"""Inode, time of modification and size of each file: another one means other files."""
+"""Inode, time of modification and size of each file: if they differ, the files were replaced."""
 
 
 class Tls:
     """The context for new connections; existing ones keep the one that they began with."""
 
     def __init__(self, section: StreamSection) -> None:
-        """Read the files; FailedPrecondition if they make no context."""
+        """Read the files; raises FailedPrecondition if they make no context."""
         self._section = section
         self._stamp = self._current_stamp()
         try:
             self._context = self._load()
-        except OSError as error:  # ssl.SSLError is one
+        except OSError as error:  # ssl.SSLError is an OSError
             raise FailedPrecondition(
                 f"the stream server's certificate {section.tls_cert} cannot be used: {error}",
                 hint="see stream.tls_cert, stream.tls_key and stream.tls_ca in the configuration",

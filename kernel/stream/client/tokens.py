@@ -7,20 +7,20 @@ from kernel.errors import ResourceExhausted
 from kernel.ids import SessionId
 
 MOST = 1000
-"""How many sessions may wait for their clients."""
+"""The most sessions that may wait for their clients."""
 
 
 class Tokens:
     """The expected sessions by token.
 
-    Times are nanoseconds of CLOCK_BOOTTIME: neither a clock that is set nor a machine that sleeps prolongs anything.
+    Times are nanoseconds of CLOCK_BOOTTIME: neither a changed clock nor a sleeping machine prolongs a token's life.
     """
 
     def __init__(self) -> None:
         self._expected: dict[SessionId, ExpectRequest] = {}
 
     def expect(self, request: ExpectRequest, now_ns: int) -> None:
-        """Expect a client from now on; ResourceExhausted if too many are expected already."""
+        """Expect a client from now on; raises ResourceExhausted if too many are expected already."""
         if len(self._expected) >= MOST and request.session not in self._expected:
             self._forget(now_ns)
             if len(self._expected) >= MOST:
@@ -28,8 +28,8 @@ class Tokens:
         self._expected[request.session] = request
 
     def take(self, kind: Kind, token: str, now_ns: int) -> ExpectRequest | None:
-        """Return what a client with this token came for; None if there is nothing of this kind. A token of another kind
-        stays valid for its own."""
+        """Return the session that a client with this token asks for; None if there is no such session of this kind. A
+        token of another kind stays valid for its own."""
         found = self._expected.get(SessionId(token))
         if found is None or found.kind is not kind or found.expires_ns <= now_ns:
             return None

@@ -31,7 +31,7 @@ _WEBSOCKET_FORWARDS = (TUNNEL, "v4.channel.k8s.io", "v4.base64.channel.k8s.io", 
 
 
 class Refused(Exception):
-    """An HTTP request is refused: its status code and reason. Raised and caught inside this process alone."""
+    """An HTTP request is refused with this status code and reason. Raised and caught inside this process alone."""
 
     def __init__(self, code: int, message: str, headers: tuple[tuple[str, str], ...] = ()) -> None:
         super().__init__(message)
@@ -69,7 +69,8 @@ class UpgradeRequest:
 
 
 def parse(head: bytes) -> UpgradeRequest:
-    """Return the request of a head that ends with an empty line; Refused has the answer if it is not acceptable."""
+    """Return the request of a head that ends with an empty line; raises Refused with the answer if it is not
+    acceptable."""
     first, *lines = head.decode("latin-1").split("\r\n")
     found = _REQUEST.fullmatch(first)
     if not found:
@@ -174,7 +175,7 @@ def _ports(query: str) -> tuple[int, ...]:
 
 
 def port(text: str) -> int:
-    """Return a port's number; Refused if it is none."""
+    """Return a port's number; raises Refused if it is none."""
     number = int(text) if _PORT.fullmatch(text) else 0
     if not 1 <= number <= 65535:
         raise Refused(400, f"port {text[:80]!a} is not between 1 and 65535")

@@ -3,9 +3,9 @@
 From the top floor down:
 - exec_session: exec.
 - attach_session: attach.
-- remote_command: what exec and attach share.
+- remote_command: the common part of exec and attach.
 - port_forward: connections into a pod.
-- client_session: what every session has.
+- client_session: the base of every session.
 - descriptor_io: descriptors to channels and back.
-- end_status, resize: what a client gets at the end, and sends of its terminal. Pure.
+- end_status, resize: a client's report at the end, and the sizes of its terminal. Pure.
 """

@@ -1,7 +1,8 @@
 """Attach: the socket of a container's monitor (conmon), and with a terminal the pipe that takes its size.
 
-Each packet of output begins with a byte that names its stream. The session is over with the socket's end of file. The
-monitor, and so the container, waits for a client that does not read, so such a client is let go after `_STALL_SECONDS`.
+Each packet of output begins with a byte that names its stream. The session ends with the socket's end of file. The
+monitor, and so the container, waits for a client that does not read, so such a client is disconnected after
+`_STALL_SECONDS`.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from kernel.stream.wires.channel import Channel
 
 _LOG = logging.getLogger(__name__)
 _STALL_SECONDS = 10.0
-"""How long a client may read nothing while output waits for it."""
+"""Seconds that a client may read nothing while output waits for it."""
 _RESIZE_SECONDS = 0.5
-"""After how long a size is sent again that the monitor could not take."""
+"""Seconds after which a size that the monitor could not take is sent again."""
 _MOST_PACKET = 8 << 10
 """Bytes of input in one packet to conmon, which reads no more of each."""
 _STREAMS = {2: "stdout", 3: "stderr"}
@@ -57,7 +58,7 @@ class AttachSession(RemoteCommand):
         width, height = self._size
         try:
             os.write(self._control, b"1 %d %d\n" % (height, width))
-        except BlockingIOError:  # the monitor is slow: of all sizes until then it gets the last one
+        except BlockingIOError:  # The monitor is slow: of all sizes until then it gets the last one.
             self._limit("resize", _RESIZE_SECONDS, self._apply_size)
         except OSError as error:
             _LOG.debug("container %s: its terminal cannot be resized: %s", short(self.request.target), error.strerror)
@@ -73,7 +74,7 @@ class AttachSession(RemoteCommand):
     # A client that does not read.
 
     def _room(self) -> int:
-        """Return how many bytes may be read: a packet is for any output, so all of them need room."""
+        """Return how many bytes may be read. A packet may be for any output, so all of them need room."""
         if self._has_room():
             return len(self.service.buffer)
         if "stalled" not in self._timers:
@@ -97,6 +98,6 @@ class AttachSession(RemoteCommand):
 
 
 def _end_input(fd: int) -> None:
-    """End the input. The monitor then closes the container's, if that is to be closed after its first client."""
-    with socket.socket(fileno=fd) as end, suppress(OSError):  # it has gone already
+    """End the input. The monitor then closes the container's input, if that must be closed after its first client."""
+    with socket.socket(fileno=fd) as end, suppress(OSError):  # the monitor has gone already
         end.shutdown(socket.SHUT_WR)

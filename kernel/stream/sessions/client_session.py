@@ -1,4 +1,4 @@
-"""What every session has: a client on a wire, the stream service that it reports to, deadlines, and an end."""
+"""The base of every session: a client on a wire, the stream service to which it reports, deadlines, and an end."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from kernel.stream.wires.carrier import Wire
 from kernel.stream.wires.channel import Channel
 
 STREAMS_SECONDS = 30.0
-"""How long a client may take to make the streams of its session."""
+"""Seconds that a client may take to make the streams of its session."""
 DESCRIPTORS_SECONDS = 90.0
-"""How long the descriptors may take to come."""
+"""Seconds that the descriptors may take to arrive."""
 
 
 class Service(Protocol):
-    """The stream service, as a session sees it."""
+    """The part of the stream service that a session uses."""
 
     buffer: memoryview
-    """What descriptors are read into. All sessions share it."""
+    """The buffer into which descriptors are read. All sessions share it."""
 
     def report(self, event: Opened | Dial) -> None:
         """Send to the front what a session waits for."""
@@ -50,7 +50,7 @@ class ClientSession(ABC):
 
     @abstractmethod
     def opened(self, channel: Channel, headers: dict[str, str]) -> str:
-        """Accept a channel that the client wants. Returns the reason if it is refused, else an empty string."""
+        """Accept a channel that the client opens. Returns the reason if it is refused, else an empty string."""
 
     def active(self) -> None:
         """Note that bytes of the session went in or out."""
@@ -68,11 +68,11 @@ class ClientSession(ABC):
 
     @abstractmethod
     def refused(self, connection: int, reason: str) -> None:
-        """End what waits for descriptors: they do not come."""
+        """End what waits for descriptors that will not come: the session, or one connection."""
 
     @abstractmethod
     def pending(self) -> tuple[Opened | Dial, ...]:
-        """Return what the session waits for."""
+        """Return the things that the session waits for."""
 
     def close(self) -> None:
         """End the session for a reason that the protocol cannot express."""
@@ -81,7 +81,7 @@ class ClientSession(ABC):
             self._end()
 
     def ended_event(self) -> Ended:
-        """Return the event for the front that the session is over."""
+        """Return the event by which the front learns that the session has ended."""
         return Ended(session=self.request.session, kind=self.request.kind)
 
     # Used by the kinds of sessions.

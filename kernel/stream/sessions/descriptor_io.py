@@ -1,8 +1,8 @@
 """Bytes between descriptors and channels: a source reads, a sink writes. Neither ever blocks, nor holds much.
 
 A source reads into a buffer that all sources share, and only as much as its channel has room for. Without room it
-stops, the descriptor fills, and the process behind it waits. A sink writes what comes in at once. What the descriptor
-does not take is kept and counted, and the channel stops its client from sending.
+stops, the descriptor fills, and the process behind it waits. A sink writes received bytes at once. Bytes that the
+descriptor does not take are kept and counted, and the channel stops its client from sending.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EIO})
 
 
 class Source:
-    """Reads one descriptor, and closes it at its end."""
+    """A reader of one descriptor, which it closes at its end."""
 
     def __init__(
         self,
@@ -29,7 +29,8 @@ class Source:
         take: Callable[[memoryview], None],
         ended: Callable[[], None],
     ) -> None:
-        """`room` returns how many bytes `take` may get now; `ended` is called at the end of file, after the close."""
+        """Prepare a reader. `room` returns how many bytes `take` may get now; `ended` is called at the end of file,
+        after the close."""
         self._fd = fd
         self._buffer = buffer
         self._room = room
@@ -49,7 +50,7 @@ class Source:
                 self._loop.call_soon(self._read_now)
 
     def drain(self) -> None:
-        """Read what is there and wait for nothing more: the process that wrote has ended."""
+        """Read the bytes that are there and wait for no more, because the process that wrote them has ended."""
         self._draining = True
         self._read_now()
 
@@ -92,7 +93,7 @@ class Source:
 
 
 class Sink:
-    """Writes what comes in on a channel to a descriptor, which may come later and which it closes."""
+    """A writer of a channel's input to a descriptor, which may arrive later and which it closes."""
 
     def __init__(self, channel: Channel, *, most: int = PIECE) -> None:
         """Take over a channel. `most`: bytes that are written at once, if each write is a packet."""
@@ -102,7 +103,7 @@ class Sink:
         self._finish: Callable[[int], None] = os.close
         self._kept = bytearray()
         self._written = 0
-        """How many bytes at the front of `_kept` are written already."""
+        """The number of bytes at the front of `_kept` that are written already."""
         self._writing = False
         self._finished = False
         self._broken = False
@@ -116,7 +117,7 @@ class Sink:
         self._flush()
 
     def write(self, data: memoryview) -> None:
-        """Write a piece, and keep what the descriptor does not take."""
+        """Write a piece, and keep the bytes that the descriptor does not take."""
         if self._finished:
             self._channel.consumed(len(data))
             return
@@ -130,7 +131,7 @@ class Sink:
             self._watch()
 
     def finish(self) -> None:
-        """End the descriptor's input once all is written: no more comes."""
+        """End the descriptor's input once all is written, because no more bytes come."""
         self._finished = True
         self._flush()
 

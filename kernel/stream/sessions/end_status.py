@@ -1,4 +1,4 @@
-"""What a client gets at the end of a command: a Kubernetes Status on the error channel, or plain text before version 4
+"""The report of a command's end to a client: a Kubernetes Status on the error channel, or plain text before version 4
 of the protocol. Pure."""
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def exited(code: int, *, plain: bool) -> bytes:
 
 
 def failed(reason: str, *, plain: bool) -> bytes:
-    """Return the status if there was no command, or if its exit code is not known."""
+    """Return the status for the case that there was no command, or that its exit code is not known."""
     if plain:
         return reason.encode()
     return _status({

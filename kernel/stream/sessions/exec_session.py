@@ -1,7 +1,8 @@
 """Exec: a command's pipes or its terminal, and its status pipe.
 
-A command is over with its exit code. What it has left in its pipes is still delivered; what its children write later is
-not waited for. A client that goes earlier takes the command with it: closed descriptors end it.
+A command has ended once its exit code has arrived. Output that the command has left in its pipes is still delivered;
+later output of its children is not waited for. A client that leaves earlier ends the command: its descriptors are
+closed.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from kernel.stream.sessions.descriptor_io import Source
 from kernel.stream.sessions.remote_command import RemoteCommand
 
 _DRAIN_SECONDS = 0.5
-"""How long output may take to show after its command's exit code."""
+"""Seconds that output may take to arrive after its command's exit code."""
 _MOST_STATUS = 16
 """Bytes that are read of the status pipe: an exit code and a newline."""
 
@@ -32,9 +33,9 @@ class ExecSession(RemoteCommand):
         super().__init__(request, http_request, service)
         self._terminal = -1
         self._status = b""
-        """What has come down the status pipe."""
+        """The bytes received on the status pipe."""
         self._exit: bytes | None = None
-        """All that came, once the pipe has ended."""
+        """All bytes of the status pipe, once it has ended."""
 
     def _expected(self) -> tuple[frozenset[Role], ...]:
         if self.request.tty:
@@ -78,7 +79,7 @@ class ExecSession(RemoteCommand):
             self._on_status_end()
 
     def _on_status_end(self) -> None:
-        """Note that the command has ended, or the process that watched it."""
+        """Record that the command, or the process that watched it, has ended."""
         self._sources.pop("status").close()
         self._exit = self._status
         if self._sources:

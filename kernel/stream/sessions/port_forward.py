@@ -1,8 +1,8 @@
 """Port-forward: connections into a pod, each a pair of channels, `data` both ways and `error` to the client.
 
-Each pair has a number. The front gets the event to dial, and the connection comes by `passed`, or a reason why not by
-`refused`. A client that speaks SPDY makes pairs as it likes; one with a WebSocket has them all from the beginning, and
-each of its channels begins with the port.
+Each pair has a number. The front gets the event to dial; then either the connection arrives by `passed`, or the reason
+for its failure by `refused`. A client with SPDY makes pairs at any time; one with a WebSocket has all of them from the
+beginning, and each of its channels begins with the port.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from kernel.stream.wires.channel import Channel
 
 _LOG = logging.getLogger(__name__)
 MOST_CONNECTIONS = 1024
-"""How many one session may have at once."""
+"""The most connections that one session may have at once."""
 
 
 class _Pair:
-    """A pair of channels, and the connection that they lead to."""
+    """A pair of channels, and the connection to which they lead."""
 
     __slots__ = ("data", "error", "number", "port", "sink", "source")
 
@@ -47,9 +47,9 @@ class PortForward(ClientSession):
         """Whether all connections are there from the beginning."""
         self._numbers = 0
         self._pairs: dict[str, _Pair] = {}
-        """Those that lack a channel, by the client's own id."""
+        """Pairs that lack a channel, by the client's own id."""
         self._connections: dict[int, _Pair] = {}
-        """Whole pairs by their number."""
+        """Complete pairs by their number."""
 
     def opened(self, channel: Channel, headers: dict[str, str]) -> str:
         kind = headers.get("streamtype", "")
@@ -99,7 +99,7 @@ class PortForward(ClientSession):
         self._connections[pair.number] = pair
         if self._at_once:
             for channel in (pair.data, pair.error):
-                assert channel is not None  # the pair is whole
+                assert channel is not None  # the pair is complete
                 channel.send(memoryview(struct.pack("<H", pair.port)))
         self._limit(
             f"dial {pair.number}", DESCRIPTORS_SECONDS, lambda: self.refused(pair.number, "nothing came of it in time")
@@ -117,7 +117,7 @@ class PortForward(ClientSession):
         pair = self._connections.get(message.connection)
         if self.over or pair is None or pair.source is not None or message.roles != (Role.CONNECTION,):
             return False
-        assert pair.data is not None  # the pair is whole
+        assert pair.data is not None  # the pair is complete
         assert pair.sink is not None
         self._stop(f"dial {pair.number}")
         os.set_blocking(fds[0], False)
@@ -130,15 +130,15 @@ class PortForward(ClientSession):
         pair = self._connections.get(connection)
         if pair is None or pair.source is not None:
             return
-        assert pair.error is not None  # the pair is whole
+        assert pair.error is not None  # the pair is complete
         message = f"error forwarding port {pair.port} to pod {self.request.target}, uid : {reason}"
         pair.error.send(memoryview(message.encode()))
         self._on_end(pair)
 
     def _on_end(self, pair: _Pair) -> None:
-        """End the channels, as the pod sends no more."""
+        """End the channels, because the pod sends no more."""
         for channel in (pair.data, pair.error):
-            assert channel is not None  # the pair is whole
+            assert channel is not None  # the pair is complete
             channel.finish()
         self._forget(pair)
 

@@ -1,7 +1,7 @@
-"""What exec and attach share: the channels error, stdin, stdout, stderr and resize, and the descriptors behind them.
+"""The common part of exec and attach: channels (error, stdin, stdout, stderr, resize) and the descriptors behind them.
 
-1. The client makes its channels. What comes in before the descriptors do is kept, within each channel's bound.
-2. The front gets an event, and descriptors come by `passed`, or a reason why not by `refused`.
+1. The client makes its channels. Bytes that arrive before the descriptors are kept, within each channel's bound.
+2. The front gets an event, and descriptors arrive by `passed`, or the reason of a failure by `refused`.
 3. Bytes flow until the session has ended, each kind by its own rule: `_end_status`.
 4. The client gets a status on the error channel. A client that goes earlier ends the session: its descriptors are
    closed.
@@ -24,7 +24,7 @@ from kernel.stream.wires.channel import Channel
 
 _LOG = logging.getLogger(__name__)
 CHANNELS = ("stdin", "stdout", "stderr", "error", "resize")
-"""In the order of their numbers in a WebSocket."""
+"""The channels in the order of their numbers in a WebSocket."""
 
 
 class RemoteCommand(ClientSession):
@@ -45,16 +45,16 @@ class RemoteCommand(ClientSession):
         """The terminal's last width and height from the client; zeros before the first."""
         self._sources: dict[str, Source] = {}
         self._owned: list[int] = []
-        """Descriptors beside those of sources and sinks."""
+        """Descriptors other than those of sources and sinks."""
         self._served = False
-        """Whether the descriptors have come."""
+        """Whether the descriptors have arrived."""
         self._limit("streams", STREAMS_SECONDS, self.close)
 
     # What the kinds do by themselves.
 
     @abstractmethod
     def _expected(self) -> tuple[frozenset[Role], ...]:
-        """Return the sets of roles that descriptors may come with."""
+        """Return the sets of roles that descriptors may have."""
 
     @abstractmethod
     def _serve(self, given: dict[Role, int]) -> None:
@@ -66,7 +66,7 @@ class RemoteCommand(ClientSession):
 
     @abstractmethod
     def _end_status(self) -> bytes | None:
-        """Return what the client gets now that nothing more can be read; None if the end is not known yet."""
+        """Return the client's status, now that nothing more can be read; None if the end is not known yet."""
 
     def _make_sink(self, channel: Channel) -> Sink:
         return Sink(channel)
@@ -95,7 +95,7 @@ class RemoteCommand(ClientSession):
         return ""
 
     def _begin(self) -> None:
-        """Ask for the descriptors: all channels are there."""
+        """Request the descriptors: all channels are there."""
         self._stop("streams")
         if self._greets:  # an empty message on the first channel that the client reads shows that the connection stands
             name = next((name for name in ("stdout", "stderr") if name in self._wanted), "error")
@@ -124,7 +124,7 @@ class RemoteCommand(ClientSession):
             source.resume()
 
     def _on_output_unwanted(self, name: str) -> None:
-        """Close an output that the client has given up: the command learns of it by its next write."""
+        """Close an output that the client has abandoned: the command notices it at its next write."""
         if (source := self._sources.pop(name, None)) is not None:
             source.close()
             self._check()
@@ -155,7 +155,7 @@ class RemoteCommand(ClientSession):
         self._check()
 
     def _check(self) -> None:
-        """End the session if nothing more can come."""
+        """End the session if nothing more can arrive."""
         if self.over or not self._served or self._sources:
             return
         status = self._end_status()

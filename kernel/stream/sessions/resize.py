@@ -6,13 +6,13 @@ import json
 import re
 
 _MOST = 4096
-"""How many bytes of an object that has not ended are kept."""
+"""The most bytes of an unfinished object that are kept."""
 _OBJECT = re.compile(rb"[^{}]*(\{[^{}]*\})")
 _HIGHEST = 65535
 
 
 class Sizes:
-    """Puts objects together. Only the last of several sizes counts."""
+    """A collector of objects. Only the last of several sizes counts."""
 
     def __init__(self) -> None:
         self._rest = b""

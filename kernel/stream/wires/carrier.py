@@ -1,4 +1,4 @@
-"""What the protocols have in common: a wire carries the channels of one session over one client's connection."""
+"""The common part of the protocols: a wire carries the channels of one session over one client's connection."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from kernel.stream.client.client_connection import ClientConnection
 from kernel.stream.wires.channel import MOST_BACKLOG, Channel
 
 MOST_WAITING = 4 << 20
-"""How many bytes may wait for the readers of all channels together before reading from the client stops."""
+"""The most bytes that may wait for the readers of all channels together before reading from the client stops."""
 
 
 class Owner(Protocol):
-    """The session, as the wire sees it."""
+    """The session, as the wire uses it."""
 
     wire: Wire
 
     def opened(self, channel: Channel, headers: dict[str, str]) -> str:
-        """Accept a channel that the client wants. Returns the reason if it is refused, else an empty string."""
+        """Accept a channel that the client opens. Returns the reason if it is refused, else an empty string."""
 
     def lost(self) -> None:
         """End the session: the client has gone, or has broken the protocol."""
@@ -27,16 +27,17 @@ class Owner(Protocol):
 
 
 class Wire(Protocol):
-    """The session's side of a wire."""
+    """The part of a wire that a session uses."""
 
     client: ClientConnection
 
     def close(self) -> None:
-        """Tell the client that the session is over, after all that was sent."""
+        """Report to the client that the session is over, after all that was sent."""
 
 
 class Backlog:
-    """Counts what waits for the readers of a wire's channels, and stops reading before it is too much."""
+    """A count of the bytes that wait for the readers of a wire's channels, which stops reading before they are too
+    many."""
 
     def __init__(self, client: ClientConnection) -> None:
         self._client = client

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 MOST_BACKLOG = 256 << 10
-"""How many bytes may wait for a channel's reader before reading from its client stops."""
+"""The most bytes that may wait for a channel's reader before reading from its client stops."""
 
 
 class Channel(ABC):
@@ -17,13 +17,13 @@ class Channel(ABC):
 
     def __init__(self) -> None:
         self.on_data: Callable[[memoryview], None] = self._throw_away
-        """Called with a piece that came in, valid until the hook returns. `consumed` follows for all its bytes."""
+        """Called with each piece that arrives, valid until the hook returns. `consumed` follows for all its bytes."""
         self.on_end: Callable[[], None] = _nothing
         """Called when the client sends no more."""
         self.on_room: Callable[[], None] = _nothing
         """Called when more can be sent."""
         self.on_reset: Callable[[], None] = _nothing
-        """Called when the client has given the channel up."""
+        """Called when the client has abandoned the channel."""
 
     @abstractmethod
     def room(self) -> int:
@@ -35,11 +35,11 @@ class Channel(ABC):
 
     @abstractmethod
     def finish(self) -> None:
-        """Send no more, and tell the client so if the protocol can."""
+        """Send no more, and report that to the client if the protocol can."""
 
     @abstractmethod
     def reset(self) -> None:
-        """Give the channel up."""
+        """Abandon the channel."""
 
     @abstractmethod
     def set_backlog(self, size: int) -> None:

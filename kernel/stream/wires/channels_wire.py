@@ -63,7 +63,7 @@ class ChannelsWire:
         self._closes = closes
         self._current: WebSocketChannel | None = None
         self._message = bytearray()
-        """What has arrived of a message that is handled only when complete."""
+        """The bytes received of a message that is handled only when complete."""
         self._gathering = False
         self.channels = [WebSocketChannel(self, number) for number in range(len(channels))]
         socket.on_piece = self._on_piece
@@ -131,7 +131,7 @@ class ChannelsWire:
             channel.on_end()
 
     def _channel(self, number: int) -> WebSocketChannel | None:
-        """Return a channel; None if there is none: messages for such a channel are ignored."""
+        """Return a channel; None if there is none, because messages for such a channel are ignored."""
         return self.channels[number] if 0 <= number < len(self.channels) else None
 
     def _deliver(self, channel: WebSocketChannel, data: memoryview) -> None:

@@ -17,7 +17,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class Write(Protocol):
-    """Sends bytes to the client, on the connection itself or in a frame of a WebSocket."""
+    """A function that sends bytes to the client, on the connection itself or in a frame of a WebSocket."""
 
     def __call__(self, *parts: bytes | memoryview) -> None: ...
 
@@ -30,7 +30,7 @@ class SpdyChannel(Channel):
         self.stream = stream
         self._wire = wire
         self.unsent = bytearray()
-        """Bytes that the client's windows have no room for."""
+        """Bytes for which the client's windows have no room."""
         self._finished = False
 
     def room(self) -> int:
@@ -60,7 +60,7 @@ class SpdyChannel(Channel):
         self._wire.consumed(self.stream, size)
 
     def may_send(self) -> None:
-        """Send what waits: the client's windows have grown, or it has taken what was sent."""
+        """Send waiting bytes: the client's windows have grown, or it has taken earlier ones."""
         if self.unsent and (room := self._wire.spdy.room(self.stream)):
             piece = bytes(self.unsent[:room])
             del self.unsent[:room]
@@ -129,7 +129,7 @@ class SpdyWire:
             self._flush()
 
     def reset(self, stream: int) -> None:
-        """Give a stream up."""
+        """Abandon a stream."""
         self._channels.pop(stream, None)
         if frame := self.spdy.reset(stream, spdy.Status.CANCEL):
             self._write(frame)
@@ -178,6 +178,6 @@ class SpdyWire:
             channel.on_end()
 
     def tidy(self, stream: int) -> None:
-        """Forget a stream that has ended both ways."""
+        """Forget a stream that has ended in both directions."""
         if not self.spdy.knows(stream):
             self._channels.pop(stream, None)

@@ -1,7 +1,7 @@
 """WebSocket connections, by the library `websockets` without its input and output.
 
-The handshake, frames, pings and the closing handshake (RFC 6455) are the library's. No extension is offered, so nothing
-is ever decompressed. Imported with the first client that speaks it: most nodes never see one.
+The library does the handshake, frames, pings and the closing handshake (RFC 6455). No extension is offered, so nothing
+is ever decompressed. This module is imported with the first client that uses it: most nodes never have one.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class WebSocket:
     """
 
     def __init__(self, client: ClientConnection, head: bytes, subprotocol: str) -> None:
-        """Answer the handshake of the request `head`; InvalidInput if it is wrong."""
+        """Answer the handshake of the request `head`; raises InvalidInput if it is wrong."""
         self.client = client
         self.on_piece: Callable[[bytes | bytearray | memoryview, bool, bool, bool], None]
         self.on_lost: Callable[[], None]

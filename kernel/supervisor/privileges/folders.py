@@ -50,13 +50,13 @@ def plan_folders(config: Config) -> tuple[Folder, ...]:
         Folder(base=run, below="bus", mode=0o711),
         *bus,
         Folder(base=run, below="front", mode=0o750, user=front, group=front),
-        Folder(base=run, below="stream", mode=0o700, user=stream, group=stream),  # only root brings descriptors
+        Folder(base=run, below="stream", mode=0o700, user=stream, group=stream),  # only root sends descriptors
         Folder(base=run, below="netns", mode=0o700),
         Folder(base=run, below="runtime", mode=0o711),  # roots of user namespaces traverse it to their pod's folder
         Folder(base=root, below="", mode=0o711),  # the image worker traverses it
         Folder(base=root, below="state", mode=0o700),
         Folder(base=root, below="network", mode=0o700),
-        Folder(base=root, below="storage", mode=0o711),  # roots of user namespaces pass through to their own container
+        Folder(base=root, below="storage", mode=0o711),  # roots of user namespaces traverse it
         Folder(base=paths.image_store, below="", mode=0o711),  # as above
         Folder(base=paths.image_store, below="layers", mode=0o700),  # set-user-id files are not for the host's users
         Folder(base=root, below="storage/outgoing", mode=0o700),
@@ -64,7 +64,7 @@ def plan_folders(config: Config) -> tuple[Folder, ...]:
         Folder(base=root, below="image", mode=0o700, user=image, group=image),
         Folder(base=root, below="image/blobs", mode=0o700, user=image, group=image),
         Folder(base=root, below="image/blobs/sha256", mode=0o700, user=image, group=image),
-        Folder(base=root, below="image/incoming", mode=0o750, user="root", group=image),  # root writes, it reads
+        Folder(base=root, below="image/incoming", mode=0o750, user="root", group=image),  # only root writes
     )
 
 

@@ -2,12 +2,12 @@
 
 It imports nothing of crisp but itself. The specification is draft 3.1 of "SPDY Protocol" (The Chromium Projects).
 Sections in these modules are sections of it. From the top floor down:
-- connection: one connection, which turns bytes into events and calls into bytes.
+- connection: one connection, which converts bytes into events, and calls into bytes.
 - streams: the open streams, and flow control.
 - headers: header blocks and their compression.
 - frames: frames to bytes, and bytes to frames.
-- events: what `Connection.receive` yields.
-- errors: what ends a connection.
+- events: the results of `Connection.receive`.
+- errors: the error that ends a connection.
 """
 
 from kernel.stream.wires.spdy.connection import Connection

@@ -1,4 +1,4 @@
-"""One connection: what comes in becomes events, and what is to be sent is returned. Pure.
+"""One connection: received bytes become events, and the bytes to send are returned. Pure.
 
 A peer that breaks the protocol ends the connection (`ProtocolError`) or the one stream with RST_STREAM, as the
 specification requires.
@@ -17,11 +17,12 @@ from kernel.stream.wires.spdy.streams import WINDOW, Streams
 
 
 class Connection:
-    """One connection. `receive` what comes in; send what the other methods return, in the order of their calls."""
+    """One connection. Pass received bytes to `receive`; send the results of the other methods, in the order of their
+    calls."""
 
     def __init__(self, *, server: bool, allow_ping: Callable[[float], bool] | None = None) -> None:
-        """`allow_ping` is called with the time (seconds) of each PING of the peer; False ends the connection. None:
-        any number is answered."""
+        """Begin a connection. `allow_ping` is called with the time (seconds) of each PING of the peer; False ends the
+        connection. None: any number is answered."""
         self._next = 2 if server else 1
         self._last = 0
         """The newest stream of the peer."""
@@ -33,17 +34,17 @@ class Connection:
         self._gone = False
         self._allow_ping = allow_ping
 
-    # What comes in.
+    # Receiving.
 
     def receive(self, view: memoryview, now: float) -> Iterator[Event]:
-        """Yield the events of bytes that came in at the time `now` (seconds). ProtocolError ends the connection."""
+        """Yield the events of bytes that came in at the time `now` (seconds). A ProtocolError ends the connection."""
         for frame in self._reader.frames(view):
             event = self._on_control(frame, now) if isinstance(frame, Control) else self._on_data(*frame)
             if event is not None:
                 yield event
 
     def replies(self) -> bytes:
-        """Return what is to be sent in answer to what came in."""
+        """Return the bytes to send in answer to received ones."""
         if not self._replies:
             return b""
         found = b"".join(self._replies)
@@ -51,11 +52,11 @@ class Connection:
         return found
 
     def consumed(self, stream: int, size: int) -> None:
-        """Note that the reader has taken `size` bytes: the peer may send as many more."""
+        """Record that the reader has taken `size` bytes: the peer may send as many more."""
         if credit := self._streams.consumed(stream, size):
             self._replies.append(credit)
 
-    # What goes out.
+    # Sending.
 
     def open(self, headers: Mapping[str, str], *, fin: bool = False) -> tuple[int, bytes]:
         """Make a stream. Returns its id, and the frame that makes it."""
@@ -68,12 +69,12 @@ class Connection:
         return frames.syn_reply(stream, self._block({}))
 
     def is_open(self, stream: int) -> bool:
-        """Whether something may be sent on a stream, now or later."""
+        """Return whether data may be sent on a stream, now or later."""
         known = self._streams.get(stream)
         return known is not None and not known.finished
 
     def knows(self, stream: int) -> bool:
-        """Whether a stream is open in either direction."""
+        """Return whether a stream is open in either direction."""
         return self._streams.get(stream) is not None
 
     def room(self, stream: int) -> int:
@@ -91,11 +92,11 @@ class Connection:
         return frames.data_head(stream, size, fin=fin)
 
     def reset(self, stream: int, status: int) -> bytes:
-        """Give a stream up and return the frame that says so; nothing if it has ended."""
+        """Abandon a stream and return the frame that does so; nothing if it has ended."""
         return frames.rst_stream(stream, status) if self._streams.drop(stream) else b""
 
     def go_away(self, *, error: bool = False) -> bytes:
-        """Accept no more streams, and return the frame that says so."""
+        """Accept no more streams, and return the frame for that."""
         self._gone = True
         return frames.goaway(self._last, int(error))
 
@@ -104,12 +105,12 @@ class Connection:
         return frames.ping(number)
 
     def settings(self, initial_window: int) -> bytes:
-        """Return the frame that tells the peer how many bytes of each stream may be under way."""
+        """Return the frame that limits the bytes of each stream that the peer may have under way."""
         return frames.settings(initial_window)
 
     def windows(self, initial: int) -> bytes:
-        """Return frames that have the peer keep to `initial` bytes under way of each stream, and to no bound of all
-        together."""
+        """Return frames that limit each stream of the peer to `initial` bytes under way, and all together to no
+        bound."""
         return frames.settings(initial) + frames.window_update(0, LARGEST_ID - WINDOW)
 
     # Frames of the peer.
@@ -122,7 +123,7 @@ class Connection:
     def _on_data(self, stream: int, data: memoryview, fin: bool) -> Event | None:
         known = self._streams.get(stream)
         if known is None or known.ended:
-            # The stream was given up: its data is thrown away, but the connection's window is free again.
+            # The stream was abandoned: its data is dropped, but the connection's window is free again.
             self.consumed(stream, len(data))
             return None
         if fin:
@@ -171,7 +172,7 @@ class Connection:
         return Opened(stream, headers, known.ended)
 
     def _on_headers(self, kind: int, flags: int, body: bytes) -> Event | None:
-        """Take SYN_REPLY or HEADERS. The headers of the latter are not used, but it may end a stream."""
+        """Handle SYN_REPLY or HEADERS. The headers of the latter are not used, but it may end a stream."""
         stream = frames.stream_id(body, 4, "a frame with headers")
         headers = self._decompressor.headers(body[4:])
         known = self._streams.get(stream)

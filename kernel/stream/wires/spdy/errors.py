@@ -1,4 +1,4 @@
-"""What ends a connection. Pure."""
+"""The error that ends a connection. Pure."""
 
 from __future__ import annotations
 

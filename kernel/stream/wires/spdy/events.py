@@ -1,4 +1,4 @@
-"""What has come in on a connection. Pure."""
+"""The events of a connection. Pure."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Data:
 
 @dataclass(frozen=True, slots=True)
 class Reset:
-    """A stream has ended in both directions: the peer has given it up, or broke its flow control."""
+    """A stream has ended in both directions: the peer has abandoned it, or broke its flow control."""
 
     stream: int
     status: int

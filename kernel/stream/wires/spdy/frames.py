@@ -1,7 +1,7 @@
 """Frames of SPDY/3.1 (section 2.2): written by functions, read by `FrameReader`. Pure.
 
-Payloads of data frames are handed on as they come in and never gathered: a frame of 16 MiB costs no memory. A control
-frame is gathered, and is small.
+Payloads of data frames are passed on as they arrive and never collected: a frame of 16 MiB costs no memory. A control
+frame is collected, and is small.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MOST_DATA = (1 << 24) - 1
 MOST_CONTROL = 16 << 10
 """The longest control frame that is accepted, in bytes."""
 LARGEST_ID = (1 << 31) - 1
-"""Ids of streams and sizes of windows have 31 bits."""
+"""The largest id of a stream, and the largest window: both have 31 bits."""
 INITIAL_WINDOW_SIZE = 7
 """The setting's id (section 2.6.4)."""
 _HEAD = struct.Struct(">II")
@@ -79,7 +79,7 @@ def syn_reply(stream: int, block: bytes) -> bytes:
 
 
 def rst_stream(stream: int, status: int) -> bytes:
-    """Return the frame that gives a stream up."""
+    """Return the frame that abandons a stream."""
     return control(Kind.RST_STREAM, _PAIR.pack(stream, status))
 
 
@@ -107,8 +107,8 @@ def window_update(stream: int, more: int) -> bytes:
 
 
 Piece = tuple[int, memoryview, bool]
-"""A part of a data frame's payload: the stream, the bytes, and whether they are the stream's last. A plain tuple, for
-one is made of every few bytes that a user types."""
+"""A part of a data frame's payload: the stream, the bytes, and whether they are the stream's last. It is a plain tuple,
+because one is made for every few bytes that a user types."""
 
 
 class Control(NamedTuple):
@@ -120,16 +120,16 @@ class Control(NamedTuple):
 
 
 class FrameReader:
-    """Cuts the bytes of a connection into frames."""
+    """A splitter of a connection's bytes into frames."""
 
     def __init__(self) -> None:
         self._head = b""
-        """What has come of a control frame, or of a frame's head."""
+        """The bytes received of a control frame, or of a frame's head."""
         self._payload: tuple[int, int, bool] | None = None
-        """The data frame whose payload is coming: its stream, bytes to come, whether it is the last."""
+        """The data frame whose payload is arriving: its stream, bytes to come, whether it is the last."""
 
     def frames(self, view: memoryview) -> Iterator[Piece | Control]:
-        """Yield what is whole of the bytes; ProtocolError if a frame is malformed."""
+        """Yield the complete parts of the bytes; raises ProtocolError if a frame is malformed."""
         at, end = 0, len(view)
         while at < end:
             if self._payload is not None:
@@ -141,7 +141,7 @@ class FrameReader:
                 at += size
                 continue
             if not self._head and end - at >= _HEAD.size:
-                frame = view[at : at + _HEAD.size]  # nothing of it was there before, and all of it has come
+                frame = view[at : at + _HEAD.size]  # the frame begins and ends in these bytes
                 at += _HEAD.size
             else:
                 missing = self._missing()
@@ -163,7 +163,7 @@ class FrameReader:
         return _HEAD.size + (second & MOST_DATA) - len(self._head)
 
     def _on_control_head(self, frame: memoryview, first: int, second: int) -> Control | None:
-        """Take a control frame as far as it has come."""
+        """Handle the part of a control frame that has arrived."""
         length = second & MOST_DATA
         if (version := first >> 16 & 0x7FFF) != VERSION:
             raise ProtocolError(f"a control frame is of version {version}, not {VERSION}")
@@ -187,7 +187,8 @@ class FrameReader:
 
 
 def stream_id(body: bytes, least: int, what: str) -> int:
-    """Return the stream that a control frame begins with; ProtocolError if its body has fewer than `least` bytes."""
+    """Return the stream with which a control frame begins; raises ProtocolError if its body has fewer than `least`
+    bytes."""
     if len(body) < least:
         raise ProtocolError(f"{what} is too short")
     first: int = _NUMBER.unpack_from(body)[0]
@@ -211,7 +212,7 @@ def number(body: bytes) -> int:
 
 
 def initial_windows(body: bytes) -> Iterator[int]:
-    """Yield the initial windows that a SETTINGS frame sets; ProtocolError if it is malformed."""
+    """Yield the initial windows that a SETTINGS frame sets; raises ProtocolError if it is malformed."""
     count = _NUMBER.unpack_from(body)[0] if len(body) >= _NUMBER.size else -1
     if count * _PAIR.size + _NUMBER.size != len(body):
         raise ProtocolError(f"a SETTINGS frame of {len(body)} bytes claims {count} entries")

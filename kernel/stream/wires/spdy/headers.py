@@ -1,7 +1,7 @@
 """Header blocks (section 2.6.10): names and values with their lengths, in one zlib stream for each direction. Pure.
 
-Every length and count is compared with what is there before anything is made of it. The decompressed block is bounded,
-so a block of a few bytes that would become gigabytes is refused after the first 16 KiB of them.
+Every length and count is compared with the bytes that are there before anything is made of it. The decompressed block
+is bounded, so a block of a few bytes that would become gigabytes is refused after the first 16 KiB of them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MOST_HEADERS = 64
 _NUMBER = struct.Struct(">I")
 _WINDOW_BITS = 11
 _MEMORY = 1
-"""zlib's least memory for a connection is enough, as blocks of a few bytes are sent."""
+"""zlib's least memory is enough for a connection, because its blocks have few bytes."""
 
 _WORDS = (
     "options head post put delete trace accept accept-charset accept-encoding accept-language accept-ranges age allow "
@@ -55,7 +55,7 @@ DICTIONARY = _dictionary()
 
 
 class Compressor:
-    """Makes the header blocks that this side sends."""
+    """A maker of the header blocks that this side sends."""
 
     def __init__(self) -> None:
         self._stream = zlib.compressobj(1, zlib.DEFLATED, _WINDOW_BITS, _MEMORY, zlib.Z_DEFAULT_STRATEGY, DICTIONARY)
@@ -70,13 +70,13 @@ class Compressor:
 
 
 class Decompressor:
-    """Reads the header blocks that the peer sends. After an error its state is lost, and the connection with it."""
+    """A reader of the header blocks that the peer sends. After an error its state, and so the connection, is lost."""
 
     def __init__(self) -> None:
         self._stream = zlib.decompressobj(zdict=DICTIONARY)
 
     def headers(self, block: bytes) -> dict[str, str]:
-        """Return the headers of a block; ProtocolError if it is malformed or too large."""
+        """Return the headers of a block; raises ProtocolError if it is malformed or too large."""
         try:
             plain = self._stream.decompress(block, MOST_BYTES + 1)
         except zlib.error as error:

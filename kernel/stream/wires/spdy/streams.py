@@ -1,6 +1,6 @@
 """The open streams of a connection, and flow control (sections 2.3 and 2.6.8). Pure.
 
-What is received is acknowledged by WINDOW_UPDATE as soon as the reader has taken it (`consumed`). What is sent keeps to
+Received bytes are acknowledged by WINDOW_UPDATE as soon as the reader has taken them (`consumed`). Sent bytes keep to
 the peer's windows once the peer has shown that it has any, by SETTINGS or WINDOW_UPDATE: the clients of Kubernetes
 (moby/spdystream) never update a window, and read all the same.
 """
@@ -11,19 +11,19 @@ from kernel.stream.wires.spdy.errors import ProtocolError
 from kernel.stream.wires.spdy.frames import LARGEST_ID, MOST_DATA, window_update
 
 MOST_STREAMS = 2048
-"""How many may be open at once before the peer's further ones are refused."""
+"""The most streams that may be open at once; further ones of the peer are refused."""
 WINDOW = 64 << 10
 """The first window of each stream and of the connection, in bytes, until SETTINGS change it."""
 
 
 class Stream:
-    """What is known of an open stream."""
+    """The state of an open stream."""
 
     __slots__ = ("ended", "finished", "taken", "window")
 
     def __init__(self, window: int) -> None:
         self.window = window
-        """How many bytes the peer accepts."""
+        """The number of bytes that the peer accepts."""
         self.taken = 0
         """Bytes that were consumed and are not acknowledged yet."""
         self.ended = False
@@ -39,14 +39,14 @@ class Streams:
         self._open: dict[int, Stream] = {}
         self._initial_window = WINDOW
         self._window = WINDOW
-        """How many bytes the peer accepts on all streams together."""
+        """The number of bytes that the peer accepts on all streams together."""
         self._taken = 0
         self._strict = False
-        """Whether the peer has windows."""
+        """Whether the peer uses windows."""
 
     @property
     def full(self) -> bool:
-        """Whether the peer may make no more."""
+        """Whether the peer may make no more streams."""
         return len(self._open) >= MOST_STREAMS
 
     def add(self, stream: int) -> Stream:
@@ -59,7 +59,7 @@ class Streams:
         return self._open.get(stream)
 
     def drop(self, stream: int) -> bool:
-        """Forget a stream that was given up. Returns whether it was open."""
+        """Forget a stream that was abandoned. Returns whether it was open."""
         return self._open.pop(stream, None) is not None
 
     def end(self, stream: int, known: Stream) -> None:
@@ -98,8 +98,8 @@ class Streams:
     def grow(self, stream: int, more: int) -> bool:
         """Enlarge the peer's window of a stream, or of the connection if `stream` is 0.
 
-        Returns False if the stream's window cannot grow so much; if the connection's cannot: ProtocolError. A stream
-        that is not open changes nothing.
+        Returns False if the stream's window cannot grow so much; raises ProtocolError if the connection's cannot. A
+        stream that is not open changes nothing.
         """
         self._strict = True
         known = self._open.get(stream)
@@ -118,7 +118,7 @@ class Streams:
     # Receiving.
 
     def consumed(self, stream: int, size: int) -> bytes:
-        """Note that the reader has taken `size` bytes. Returns frames that credit the peer, if it is time for any."""
+        """Record that the reader has taken `size` bytes. Returns frames that credit the peer, if it is time for any."""
         frames = b""
         self._taken += size
         if self._taken >= WINDOW // 2:
