@@ -1,7 +1,7 @@
 """The front: the process that serves the CRI to the kubelet, and crisp's own gRPC service to the command line.
 
 server         entry point: clients, replica, start-up, gRPC server
-rpcs           which function serves which RPC
+rpcs           the function that serves each RPC
 recovery       start-up: loads the records, finishes or undoes the flows that a crash cut off, sweeps
 pods/          RunPodSandbox, StopPodSandbox, RemovePodSandbox
 containers/    CreateContainer and the other verbs of a container
@@ -10,10 +10,10 @@ node/          version, status, lists, events, and crisp's own service
 watches        the watches of the other processes, which run as long as the front
 stats/         statistics and metrics
 images/        the ImageService: pulls, lists, removals, repair
-facts          applies what the runtime reports to the records
+facts          applies the runtime's reports to the records
 flows          how flows run: repeats join, steps run side by side, failures are tried again
 interceptor    deadline, trace, log line and status code of every RPC
-context        what every RPC is given: the front's parts, and the call
+context        the arguments of every RPC: the front's parts, and the call
 memory/        records, readings, subscribers and sessions in memory
 responses/     records and readings as messages of the CRI; pure
 documents/     documents of the OCI, of checkpoints and of metrics; pure

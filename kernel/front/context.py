@@ -43,7 +43,7 @@ class Call:
     """One RPC being served. The interceptor ends it at `deadline`; flows that it has begun in `Front.tasks` go on."""
 
     rpc: str
-    """Its name, as in `RunPodSandbox`."""
+    """Its name, such as `RunPodSandbox`."""
     deadline: Deadline
     trace: str
     """An id that is in every log line of the call, in all processes."""
@@ -72,7 +72,7 @@ class Front:
     creates: Joins[ContainerKey, ContainerId]
     """CreateContainer under way."""
     ends: Joins[tuple[str, ...], None]
-    """Every other flow, none of which has a result, by its kind and the id that it is about."""
+    """All other flows, which have no result, by kind and by the id that they are about."""
     locks: KeyedLock[str] = field(default_factory=KeyedLock)
     """One flow at a time for each sandbox, container or image, by id."""
     subscribers: Subscribers = field(default_factory=Subscribers)
@@ -82,9 +82,9 @@ class Front:
     stats: StatsMemory = field(default_factory=StatsMemory)
     """The last readings of what pods and containers use."""
     stats_items: StatsItems = field(init=False)
-    """The same as serialised entries of lists."""
+    """The last readings as serialised entries of lists."""
     short_names: ShortNames = field(init=False)
-    """The full references that names without a registry may mean."""
+    """The full references that names without a registry may stand for."""
     pod_items: Items[Sandbox] = field(default_factory=lambda: Items(pod_item))
     container_items: Items[Container] = field(default_factory=lambda: Items(container_item))
     image_items: Items[Image] = field(init=False)
@@ -102,7 +102,7 @@ class Front:
         self.replica.image_index.expand = self.short_names.local
 
     async def platform(self, deadline: Deadline) -> Platform:
-        """Return what the runtime can do on this host; ask it if that is not known yet."""
+        """Return the properties of the runtime on this host; request them if they are not known yet."""
         if self.replica.platform is None:
             self.replica.platform = await self.runtime.call(PLATFORM, Nothing(), deadline=deadline)
         return self.replica.platform

@@ -29,7 +29,7 @@ _COMMIT_SECONDS = 30.0
 
 
 async def ask(front: Front, deadline: Deadline) -> runtime.Facts:
-    """Return everything that the runtime holds now: the first message of a watch."""
+    """Return all facts that the runtime holds now: the first message of a watch."""
     watch = cast("AsyncGenerator[Message, None]", front.runtime.watch(runtime.WATCH, Nothing()))
     async with deadline.limit("asking the runtime worker what runs"), aclosing(watch) as events:
         async for event in events:
@@ -39,7 +39,7 @@ async def ask(front: Front, deadline: Deadline) -> runtime.Facts:
 
 
 async def refresh(front: Front, deadline: Deadline) -> None:
-    """Ask the runtime what it holds now, and apply it."""
+    """Request the runtime's present facts, and apply them."""
     await apply(front, await ask(front, deadline))
 
 
@@ -72,7 +72,7 @@ async def container_changed(front: Front, fact: runtime.ContainerFact) -> None:
 
 
 async def pod_changed(front: Front, fact: runtime.PodFact) -> None:
-    """Apply a change of one pod: a pod that is ready no more is NOT_READY, unless a flow is at work on it."""
+    """Apply a change of one pod: a pod that is no longer ready is NOT_READY, unless a flow is at work on it."""
     record = front.replica.sandboxes.get(fact.sandbox_id)
     if fact.ready or record is None or record.state is not SandboxState.READY or record.id in front.replica.intents:
         return

@@ -20,7 +20,7 @@ from kernel.ids import short
 
 _T = TypeVar("_T")
 UNDO_SECONDS = 120.0
-"""How long the undoing of a failed flow may take."""
+"""Seconds that the undoing of a failed flow may take."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 """Seconds between two tries in the background, which double from the first to the longest."""
 
@@ -43,12 +43,12 @@ async def all_of(*steps: Awaitable[object]) -> None:
 
 
 async def ended(task: asyncio.Task[_T]) -> None:
-    """Wait until a flow has ended; its caller gets its result or error."""
+    """Wait until a flow has ended, whatever its result; its caller receives that."""
     await asyncio.wait({task})
 
 
 def intent(kind: IntentKind, about: str) -> Intent:
-    """Return an intent of now, about the sandbox, container or image with this id."""
+    """Return an intent of this moment, about the sandbox, container or image with this id."""
     return Intent(id=about, kind=kind, begun_at=time.time_ns())
 
 

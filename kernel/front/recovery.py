@@ -61,7 +61,7 @@ def begin(front: Front) -> None:
 
 
 async def recover(front: Front) -> None:
-    """Finish or undo every flow that was cut off, then sweep. What becomes of one flow is nothing to the others."""
+    """Finish or undo every flow that was cut off, then sweep. A failure of one flow does not affect the others."""
     for wave in plan_flows(front.replica.snapshot(), front.boot_id):
         tasks = [front.tasks.run(_go_on(front, flow), flow.describe()) for flow in wave]
         await asyncio.wait(tasks)
@@ -72,7 +72,7 @@ async def recover(front: Front) -> None:
 
 
 async def sweep(front: Front) -> None:
-    """Remove what belongs to no record; what cannot be removed stays for `crisp doctor`."""
+    """Remove the things that belong to no record; those that cannot be removed stay for `crisp doctor`."""
     deadline = Deadline.after(_SWEEP_SECONDS)
     found = await doctor.examine(front, deadline)
     for worker, reason in found.silent.items():
@@ -89,7 +89,7 @@ async def sweep(front: Front) -> None:
 
 
 async def _go_on(front: Front, flow: Flow) -> None:
-    """Finish or undo one flow, unless a repeat of the kubelet's has taken it up meanwhile."""
+    """Finish or undo one flow, unless a repeat by the kubelet has joined it meanwhile."""
     about, deadline = flow.intent.id, Deadline.after(FLOW_SECONDS)
     if front.replica.intents.get(about) is not flow.intent:
         return

@@ -1,4 +1,4 @@
-"""Which function serves which RPC: the front's table of contents."""
+"""The function that serves each RPC: the front's table of contents."""
 
 from __future__ import annotations
 

@@ -29,9 +29,9 @@ from kernel.host import proc
 from kernel.host.aio import Joins, Tasks
 
 MESSAGE_LIMIT = 80 << 20
-"""The largest message that is taken or sent, in bytes."""
+"""The largest message that is received or sent, in bytes."""
 _GRACE_SECONDS = 3.0
-"""How long RPCs under way may go on once the front ends."""
+"""Seconds that RPCs under way may go on once the front ends."""
 _OPTIONS = (
     ("grpc.max_receive_message_length", MESSAGE_LIMIT),
     ("grpc.max_send_message_length", MESSAGE_LIMIT),
@@ -48,7 +48,7 @@ class FrontService:
         self._server = server
 
     async def close(self) -> None:
-        """Take no more RPCs, give those under way a moment, and leave the flows that they began to the next start."""
+        """Accept no more RPCs, give those under way a moment, and leave the flows that they began to the next start."""
         self._front.subscribers.close()
         await self._server.stop(_GRACE_SECONDS)
         await self._front.tasks.close()

@@ -1,7 +1,7 @@
 """The front's watches of the runtime, network and supervisor processes, which run as long as the front does.
 
-Each watch starts anew after its worker's death, and its first message is the whole state again. What the runtime
-reports is applied to the records by `kernel.front.facts`; the rest goes to fields of the replica.
+Each watch starts again after its worker's death, and its first message is the whole state. The runtime's reports are
+applied to the records by `kernel.front.facts`; the others set fields of the replica.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from kernel.host.aio import FAILURES
 
 _LOG = logging.getLogger(__name__)
 _PAUSE = 1.0
-"""Seconds before a watch that failed starts anew; the client itself handles a worker's death."""
+"""Seconds before a watch that failed starts again; the client itself handles a worker's death."""
 
 AfterFacts = Callable[[Front, runtime.Facts], Coroutine[object, object, None]]
-"""What is done beside the watch each time the runtime has reported all that it holds."""
+"""A function that is run beside the watch each time the runtime has reported all that it holds."""
 
 
 def begin(front: Front, after_facts: AfterFacts) -> None:
@@ -38,7 +38,7 @@ def begin(front: Front, after_facts: AfterFacts) -> None:
 
 
 def keep(front: Front, watch: Callable[[Front], Coroutine[object, object, None]]) -> None:
-    """Run a watch as long as the front; one that a bug has ended starts anew, so that no exit is missed."""
+    """Run a watch as long as the front; one that a bug has ended starts again, so that no exit is missed."""
     task = front.tasks.run(watch(front), watch.__name__.replace("_", " "))
 
     def ended(task: asyncio.Task[None]) -> None:
@@ -94,7 +94,7 @@ async def watch_health(front: Front) -> None:
 async def follow(
     worker: str, watch: Callable[[], AsyncIterator[Message]], apply: Callable[[Message], Awaitable[None]]
 ) -> None:
-    """Apply each event of a watch, which starts anew whenever it ends."""
+    """Apply each event of a watch, which starts again whenever it ends."""
     while True:
         try:
             async with aclosing(cast("AsyncGenerator[Message, None]", watch())) as events:
@@ -106,7 +106,7 @@ async def follow(
 
 
 async def _ask_platform(front: Front) -> None:
-    """Keep in the replica what the runtime can do on this host; ask again until it answers."""
+    """Keep the properties of the runtime on this host in the replica; request them until it answers."""
 
     async def ask() -> None:
         front.replica.platform = await front.runtime.call(runtime.PLATFORM, Nothing())

@@ -84,7 +84,7 @@ def _begin(front: Front, record: Container, plan: runtime.CreateRequest, deadlin
 
 
 def _existing(front: Front, key: ContainerKey) -> Container | None:
-    """Return the container that a repeat with this key means, if it is created or being created."""
+    """Return the container that a repeat with this key stands for, if it is created or being created."""
     found = front.replica.container_named(key)
     if found is not None and found.state not in (ContainerState.CREATED, ContainerState.CREATING):
         raise AlreadyExists(
@@ -98,7 +98,7 @@ async def _create(front: Front, record: Container, plan: runtime.CreateRequest, 
     async with front.locks.hold(record.id):
         intent = flows.intent(IntentKind.CREATE_CONTAINER, record.id)
         async with AsyncExitStack() as held:
-            # The removal of an image holds its lock from its look for users to its end.
+            # The removal of an image holds its lock from its search for users to its end.
             for image in sorted({record.image_id, *record.volume_images}):
                 await held.enter_async_context(front.locks.hold(image))
             await front.replica.commit(Commit(put_containers=(record,), begin=(intent,)), deadline)

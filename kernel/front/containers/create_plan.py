@@ -1,6 +1,6 @@
-"""What CreateContainer makes of its request: the container's record, and the runtime's request.
+"""The plan of a CreateContainer: the container's record, and the runtime's request.
 
-Every check that can be made before anything is done is made here.
+All checks that need no action are made here.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def plan_again(front: Front, record: Container) -> runtime.CreateRequest:
 
 
 def _image(front: Front, name: str, where: str = "") -> Image:
-    """Return an image by name; `where` begins the error's message with the request's field."""
+    """Return an image by name; `where` is the request's field, with which the error's message begins."""
     image = front.replica.image(name)
     if image is None:
         raise NotFound(f"{where}image {name!r} is not here", hint="pull it first")
@@ -93,7 +93,7 @@ def _names(image: Image) -> tuple[str, ...]:
 
 
 def _shown_name(config: cri.ContainerConfig, image: Image) -> str:
-    """Return what status calls the image: the name that the user wrote, or a tag rather than an id."""
+    """Return the image's name in status: the name that the user wrote, or a tag rather than an id."""
     if config.image.user_specified_image:
         return config.image.user_specified_image
     given = config.image.image

@@ -1,4 +1,4 @@
-"""ReopenContainerLog: conmon makes the log file anew at its path, after the kubelet has renamed it."""
+"""ReopenContainerLog: conmon makes the log file again at its path, after the kubelet has renamed it."""
 
 from __future__ import annotations
 

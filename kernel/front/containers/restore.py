@@ -32,7 +32,7 @@ class Source:
     image: Image
     """The image of the container that was checkpointed."""
     origin: Origin
-    """What the checkpoint tells of that container."""
+    """The checkpoint's description of that container."""
 
 
 async def find(front: Front, config: cri.ContainerConfig, deadline: Deadline) -> Source | None:
@@ -59,7 +59,7 @@ async def find(front: Front, config: cri.ContainerConfig, deadline: Deadline) ->
 
 
 async def take_in(front: Front, record: Container, deadline: Deadline) -> None:
-    """Have storage lay out the checkpoint for a container whose root file system is mounted."""
+    """Have storage write the checkpoint's files for a container whose root file system is mounted."""
     place = record.restored_from
     async with AsyncExitStack() as held:
         checkpoint = storage.Checkpoint(archive=place)

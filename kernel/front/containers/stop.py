@@ -13,7 +13,7 @@ from kernel.host.aio import Deadline
 from kernel.ids import ContainerId
 
 _SETTLE_SECONDS = 5.0
-"""How long an exit that the runtime has confirmed may take to reach the record by the watch."""
+"""Seconds that an exit which the runtime has confirmed may take to reach the record by the watch."""
 _LONGEST_GRACE = 10 * 365 * 86400
 """Ten years in seconds: a longer grace period would overflow timers."""
 

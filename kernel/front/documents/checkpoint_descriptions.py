@@ -43,11 +43,11 @@ class Origin:
     """The container that was checkpointed."""
 
     image_id: str
-    """With `sha256:`; empty if the checkpoint does not have it."""
+    """Id of its image, with `sha256:`; empty if the checkpoint does not have it."""
     image_names: tuple[str, ...]
     """The names that its image may have on this node."""
     mounts: tuple[str, ...]
-    """Paths in the container where it had bind mounts of its own."""
+    """Paths of its own bind mounts in the container."""
     terminal: bool
 
 

@@ -108,9 +108,7 @@ def _image_config(config: dict[str, Json]) -> ImageConfig:
 
 def _decode(config: bytes) -> Json:
     try:
-        return cast(
-            "Json", strict_json.loads(config)
-        )  # the type says no more than that it is JSON; every use checks it
+        return cast("Json", strict_json.loads(config))  # the type only requires JSON; every use checks the value
     except strict_json.NotStrictJson as error:
         raise InvalidInput(f"image configuration: {error}") from error
 

@@ -1,12 +1,12 @@
-"""Whether an image may be pulled, and whether a container may be made of it, by the policy for signatures.
+"""The decisions by the policy for signatures: whether an image may be pulled, and a container made of it.
 
 - The front does not verify signatures, and does not trust the image worker, which a malicious registry may control:
-  a signature that it brings counts only if its key does, and one that it withholds can only lead to a refusal.
-- The digests are those that the front has followed itself, from the name to the layers that are then fetched: a tag
-  that moves meanwhile changes nothing.
+  a signature that it reports counts only if its key does, and one that it withholds can only lead to a refusal.
+- The front has followed the digests itself, from the name to the layers that are then fetched: a tag that moves
+  meanwhile changes nothing.
 - The verdict comes from storage, which has no network.
-- Signatures are kept in the image's record: a container is judged by the policy that holds when it is made, and no
-  registry is asked for that.
+- Signatures are kept in the image's record: a container is judged by the policy that holds when it is made, without a
+  request to a registry.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from kernel.ids import Digest, digest
 
 _LOG = logging.getLogger(__name__)
 _MOST_NAMES = 32
-"""The most names of an image by which it may be accepted if it is asked for by id."""
+"""The most names of an image by which it may be accepted if it is requested by id."""
 
 
 async def at_pull(
@@ -60,7 +60,7 @@ async def at_pull(
 
 
 async def at_create(front: Front, found: Image, name: str, namespace: str, deadline: Deadline) -> None:
-    """Raise Untrusted if no container may be made of an image now. `name` is what its user asked for."""
+    """Raise Untrusted if no container may be made of an image now. `name` is the name that the user gave."""
     digests = digests_of(found)
     refusal: Untrusted | None = None
     for own in names_of(found, name):

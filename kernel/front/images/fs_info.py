@@ -17,9 +17,10 @@ from kernel.host.aio import Deadline
 
 _LOG = logging.getLogger(__name__)
 _STALE_SECONDS = 5.0
-"""The age from which on a question has the file systems measured again; it is answered from the old measurement."""
+"""Seconds after which a request has the file systems measured again; the request is answered from the old
+measurement."""
 _WAIT_SECONDS = 0.5
-"""How long a question waits for a measurement under way."""
+"""Seconds that a request waits for a measurement under way."""
 _MEASURE = ("measure file systems",)
 
 

@@ -79,7 +79,7 @@ def _union(before: tuple[_Text, ...], more: Iterable[_Text]) -> tuple[_Text, ...
 
 
 def ownerless(layers: Iterable[DiffId], images: Iterable[Image], intents: Iterable[Intent]) -> tuple[DiffId, ...]:
-    """Return those of `layers` that no image has and no pull under way, by its intent, counts on."""
+    """Return those of `layers` that no image has and that no pull under way, by its intent, relies on."""
     needed = {layer.diff_id for image in images for layer in image.layers}
     for intent in intents:
         if intent.kind is IntentKind.PULL_IMAGE:

@@ -23,7 +23,7 @@ _LOG = logging.getLogger(__name__)
 LAYERS = "layers"
 """The lock of everything that decides which layers are deleted or kept."""
 UNDO_SECONDS = 120.0
-"""How long the deletion of a pull's or an image's layers may take."""
+"""Seconds that the deletion of a pull's or an image's layers may take."""
 _FIRST_PAUSE = 5.0
 _LONGEST_PAUSE = 600.0
 """Seconds between two tries in the background, which double from the first to the longest."""
@@ -40,15 +40,15 @@ async def release(front: Front, intent: Intent, deadline: Deadline) -> None:
 
 
 def release_later(front: Front, intent: Intent, after: float | None = None) -> None:
-    """Release an intent's layers in the background: for the first time after `after` seconds, until it succeeds.
+    """Release an intent's layers in the background: first after `after` seconds, then again until it succeeds.
 
-    Nothing of a failed pull or removal then stays until the next start.
+    So nothing of a failed pull or removal stays until the next start.
     """
 
     async def attempt() -> bool:
         async with front.locks.hold(intent.id):
             if front.replica.intents.get(intent.id) is not intent:
-                return True  # a new pull or removal has taken it up
+                return True  # a new pull or removal has replaced it
             await release(front, intent, Deadline.after(UNDO_SECONDS))
             return True
 
@@ -73,8 +73,8 @@ async def sweep_layer(front: Front, layer_id: DiffId, deadline: Deadline) -> Non
 async def drop_unkept(front: Front, blobs: Iterable[Digest], *, partial: bool = False, aside: bool = False) -> None:
     """Drop those blobs that no image keeps.
 
-    A failure is logged alone: `crisp doctor` and the next start find the blobs. `partial`: the beginnings of blobs
-    that were not fetched whole too. `aside`: keep them for a while, for a pull that is repeated.
+    A failure is only logged: `crisp doctor` and the next start find the blobs. `partial`: also drop unfinished
+    downloads of them. `aside`: keep them for a while, for a pull that is repeated.
     """
     gone = image_records.unkept(blobs, front.replica.images.values())
     try:

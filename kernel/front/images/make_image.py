@@ -1,7 +1,7 @@
 """Makes an image of a plan, the step that pulls and loads share: intent, layers side by side, record.
 
 The front trusts nothing that the image worker reports: it computes the image's id from the configuration's bytes and
-parses them itself (`checked`); storage hashes each layer against its diff id.
+parses them itself (`checked`); storage hashes each layer and compares it with its diff id.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from kernel.ids import DiffId, Digest, ImageId, digest
 
 _LOG = logging.getLogger(__name__)
 REPEATED_SECONDS = 360.0
-"""Seconds for which the layers of a pull stay that failed because a registry or worker was away: a little more than
-the kubelet's longest pause before it asks again."""
+"""Seconds for which the layers of a pull are kept that failed because a registry or worker was away: a little more than
+the kubelet's longest pause before it repeats a pull."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,13 +21,13 @@ from kernel.host.aio import Deadline
 from kernel.ids import ImageId, digest
 
 PULL_SECONDS = 7200.0
-"""How long a pull that goes on without its caller may take; a download that stalls is given up long before."""
+"""Seconds that a pull which goes on without its caller may take; a download that stalls is given up long before."""
 
 
 async def first(front: Front, plan: PullPlan, progress: PullProgress, deadline: Deadline) -> ImageId:
-    """Pull the first image that can be had of those that a name may mean; return its id.
+    """Pull the first available image of those that a name may stand for; return its id.
 
-    If none can be had, raise the first error that is more than NotFound, with the messages of all.
+    If none can be pulled, raise the first error that is more than NotFound, with the messages of all.
     """
     failures: list[CrispError] = []
     for reference, auth in plan.candidates:

@@ -18,7 +18,7 @@ from kernel.ids import ImageId
 
 _LOG = logging.getLogger(__name__)
 ABANDONED_SECONDS = 5.0
-"""Seconds that a pull goes on with no caller: a kubelet that has lost the connection asks again at once."""
+"""Seconds that a pull goes on with no caller: a kubelet that has lost the connection repeats its call at once."""
 
 
 async def pull_image(front: Front, request: cri_pb2.PullImageRequest, call: Call) -> cri_pb2.PullImageResponse:
@@ -33,7 +33,7 @@ async def pull_image(front: Front, request: cri_pb2.PullImageRequest, call: Call
 async def waiting(front: Front, pull: PullUnderWay) -> AsyncIterator[None]:
     """Count a call as waiting for a pull during the body.
 
-    A pull that no call waits for ends, after a moment in which its caller may ask again.
+    A pull that no call waits for ends, after a moment in which its caller may repeat the call.
     """
     pull.waiting += 1
     try:
@@ -55,14 +55,14 @@ async def _abandon(front: Front, pull: PullUnderWay) -> None:
         return
     _LOG.info("%s ends: nobody waits for it any more", pull.task.get_name())
     pull.progress.abandoned = True
-    _forget(front, pull)  # a call from now on begins a new one, which waits for the end of this
+    _forget(front, pull)  # a call from now on begins a new pull, which waits for the end of this one
     pull.task.cancel()
 
 
 def _ended(front: Front, pull: PullUnderWay) -> None:
     _forget(front, pull)
     if not pull.waiting and not pull.task.cancelled() and (error := pull.task.exception()) is not None:
-        FAILURES.report(pull.task.get_name(), error)  # its callers have left: nobody else gets it
+        FAILURES.report(pull.task.get_name(), error)  # its callers have left, so no other code retrieves the error
 
 
 def _forget(front: Front, pull: PullUnderWay) -> None:
@@ -74,7 +74,7 @@ def _forget(front: Front, pull: PullUnderWay) -> None:
 async def begin(
     front: Front, spec: cri_pb2.ImageSpec, auth: cri_pb2.AuthConfig, namespace: str, call: Call
 ) -> PullUnderWay:
-    """Return the pull that a request means: the one that runs already, or a new one."""
+    """Return the pull for a request: the one that runs already, or a new one."""
     await front.short_names.refresh(spec.image)
     plan = image_spec.pull_of(spec, auth, namespace, front.short_names.candidates)
     key = image_spec.join_key(plan)

@@ -15,7 +15,7 @@ from kernel.ids import ImageId
 
 
 async def remove_image(front: Front, request: cri_pb2.RemoveImageRequest, call: Call) -> cri_pb2.RemoveImageResponse:
-    """Serve RemoveImage. One that is gone is success."""
+    """Serve RemoveImage. An image that does not exist is success."""
     found = await image_queries.named(front, request.image)
     if found is not None:
         await remove(front, found.id, call)
@@ -41,7 +41,7 @@ async def _remove(front: Front, image_id: ImageId, deadline: Deadline) -> None:
             begun_at=time.time_ns(),
             layers=tuple(layer.diff_id for layer in found.layers),
         )
-        # From here on the image is in no list, whatever becomes of its layers.
+        # The image leaves all lists now, even if its layers cannot be deleted.
         await front.replica.commit(Commit(begin=(intent,), delete_images=(image_id,)), deadline)
         front.images.incomplete.discard(image_id)
         try:

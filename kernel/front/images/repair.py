@@ -1,7 +1,7 @@
 """Finds images that are not whole on disk any more, hides them from lists and fetches them again; checks all layers.
 
-A layer is missing after storage has dropped one that failed its check, or after somebody has deleted it. The record
-of the image stays; the kubelet does not see the image until it is whole, and its own pull repairs it as well.
+A layer is missing if storage has dropped it after a failed check, or if it was deleted from outside. The record of the
+image stays; the kubelet does not see the image until it is whole, and its own pull repairs it as well.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LONGEST_PAUSE = 600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerFinding:
-    """What a check found of a layer, and whether the layer was repaired."""
+    """The result of a layer's check, and whether the layer was repaired."""
 
     layer: DiffId
     images: tuple[str, ...]
@@ -38,7 +38,7 @@ class LayerFinding:
     found: Checked
     repaired: bool = False
     error: str = ""
-    """Why it could not be repaired."""
+    """The reason why it could not be repaired."""
 
 
 async def watch(front: Front) -> None:
@@ -96,7 +96,7 @@ def name_of(image: Image) -> str:
 
 
 async def again(front: Front, image: Image, deadline: Deadline) -> None:
-    """Fetch what an image lacks, by one of its digests; raise the first failure if none works."""
+    """Fetch the missing parts of an image, by one of its digests; raise the first failure if none works."""
     failures: list[CrispError] = []
     for reference in image.digests:
         try:

@@ -1,4 +1,4 @@
-"""The front's memory: everything that lives as long as the process, and is lost and made anew with it.
+"""The front's memory: all data that lasts as long as the process, and is made again after its restart.
 
 - replica: the records, as the supervisor has them on disk
 - record_changes: a record before and after a commit
@@ -10,7 +10,7 @@
 - stats_memory: the last readings, and when to read again
 - image_memory: pulls under way, sizes of the file systems
 - pending_sessions: exec, attach and port-forward sessions whose clients have not connected yet
-- short_names: the references that an image's short name means
+- short_names: the references that an image's short name stands for
 
 The floor: above `kernel.front.requests` and `kernel.front.responses`, below `kernel.front.context`, which holds one of
 each.

@@ -12,7 +12,7 @@ from kernel.ids import ContainerId
 
 
 class ContainerWaiters:
-    """All callers that wait. `containers` are the records, which somebody else changes and then calls `wake`."""
+    """All callers that wait. `containers` are the records; the component that changes them calls `wake`."""
 
     def __init__(self, containers: Mapping[ContainerId, Container]) -> None:
         self._containers = containers
@@ -37,7 +37,7 @@ class ContainerWaiters:
                     self._waiting.pop(container_id, None)
 
     def wake(self, container_ids: Iterable[ContainerId]) -> None:
-        """Have the callers look again that wait for one of these containers, whose records have changed."""
+        """Have the callers that wait for one of these containers check its changed record again."""
         for container_id in container_ids:
             for changed in self._waiting.get(container_id, ()):
                 if not changed.done():

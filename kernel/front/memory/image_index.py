@@ -22,7 +22,7 @@ class ImageIndex:
         self._by_name: dict[str, ImageId] = {}
         """Ids by tag and by digest, both as whole references."""
         self.expand: Callable[[str], Sequence[reference.Reference]] = lambda text: (reference.parse(text),)
-        """Returns the references that a name may mean; raises InvalidInput if it is malformed."""
+        """Returns the references that a name may stand for; raises InvalidInput if it is malformed."""
 
     def put(self, image: Image) -> None:
         """Add an image, or replace its record; a tag that another image had becomes this one's."""

@@ -37,7 +37,7 @@ class PullProgress:
 
     layers: dict[Digest, LayerProgress] = field(default_factory=dict)
     abandoned: bool = False
-    """Whether nobody waits for it any more. Then it is being cancelled, and leaves nothing."""
+    """Whether no caller waits for it any more. Then it is being cancelled, and leaves nothing."""
     _watchers: set[asyncio.Event] = field(default_factory=set)
 
     def set(self, layer: Digest, phase: Phase, total: int, done: int = 0) -> None:
@@ -61,12 +61,12 @@ class PullProgress:
 
 @dataclass(slots=True, eq=False)
 class PullUnderWay:
-    """A pull that runs in a task of its own, for all calls that want its image."""
+    """A pull that runs in a task of its own, for all calls that request its image."""
 
     progress: PullProgress
     task: asyncio.Task[ImageId]
     waiting: int = 0
-    """How many calls wait for its result."""
+    """The number of calls that wait for its result."""
 
 
 @dataclass(slots=True)
@@ -78,7 +78,7 @@ class ImageMemory:
     incomplete: set[ImageId] = field(default_factory=set)
     """Images that lack a layer on disk. No list has them until they are whole."""
     loads: int = 0
-    """How many archives are being loaded."""
+    """The number of archives that are being loaded."""
     fs_info: FsInfo | None = None
     """The last sizes of the file systems; None until they have been measured."""
     fs_info_at: int = 0

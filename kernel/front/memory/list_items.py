@@ -32,7 +32,7 @@ class Items(Generic[_Record]):
         if kept is not None and kept[0] is record:
             return kept[1]
         item = protobuf_fields.field(LIST_FIELD, self._make(record).SerializeToString())
-        if len(self._kept) >= self._limit:  # most of it belongs to records that are gone
+        if len(self._kept) >= self._limit:  # most items belong to records that are gone
             self._kept.clear()
         self._kept[record.id] = (record, item)
         return item

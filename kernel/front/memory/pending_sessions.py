@@ -1,7 +1,7 @@
 """Sessions of exec, attach and port-forward that have a URL but no client yet. Pure.
 
-What a session will do (its command, its container) is kept here. The stream process gets only what it needs to
-recognise the client, so nothing that a client sends decides what is run.
+The purpose of a session (its command, its container) is kept here. The stream process gets only what it needs to
+recognise the client, so a client cannot decide what is run.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from kernel.errors import ResourceExhausted
 from kernel.ids import SessionId
 
 MOST = 1000
-"""How many sessions may wait for their clients."""
+"""The most sessions that may wait for their clients."""
 LIFE_NS = 60 * 10**9
-"""How long a session waits for its client, in nanoseconds."""
+"""Nanoseconds that a session waits for its client."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class PendingSessions:
         self._pending: dict[SessionId, Pending] = {}
 
     def add(self, pending: Pending, now_ns: int) -> None:
-        """Add a session; ResourceExhausted if `MOST` wait already."""
+        """Add a session; raises ResourceExhausted if `MOST` wait already."""
         self._pending = {one.expected.session: one for one in self.all(now_ns)}
         if len(self._pending) >= MOST:
             raise ResourceExhausted(

@@ -1,4 +1,4 @@
-"""A record before and after a commit: what the subscribers of events are given. Pure."""
+"""A record before and after a commit, from which the subscribers of events are informed. Pure."""
 
 from __future__ import annotations
 

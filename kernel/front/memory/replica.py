@@ -1,7 +1,7 @@
 """The replica: the front's copy of the records, from which lists and status are answered whatever a worker does.
 
 It is loaded from the supervisor at start. A record changes here only after the supervisor has it on disk: `commit`
-sends, then applies. A record that somebody else may change meanwhile (the report of an exit arrives while a start
+sends, then applies. A record that another task may change at the same time (the report of an exit arrives while a start
 ends) is changed by `change`, which holds the record's own lock from reading it to having committed it.
 """
 
@@ -38,7 +38,7 @@ _Record = TypeVar("_Record", Sandbox, Container)
 
 
 def _drop(changes: Sequence[Change]) -> None:
-    """Do nothing: what `Replica.on_change` is until somebody sets it."""
+    """Do nothing: the value of `Replica.on_change` until it is set."""
 
 
 class Committer(Protocol):
@@ -67,16 +67,16 @@ class Replica:
         self.intents: dict[str, Intent] = {}
         self.exits: dict[ContainerId, Exit] = {}
         self.damaged = ""
-        """As `Snapshot.damaged`."""
+        """See `Snapshot.damaged`."""
         self._waiters = ContainerWaiters(self.containers)
-        # Not records, but what is true now; `kernel.front.watches` keeps it so.
+        # No records, but the state of this moment; `kernel.front.watches` keeps it current.
         self.network = Readiness(
             ready=False, reason="NetworkNotAsked", message="the network worker has not answered yet"
         )
         self.down: dict[str, str] = {}
         """Workers that are not ready, each with the reason."""
         self.platform: Platform | None = None
-        """What the runtime can do on this host; None until it has answered."""
+        """The properties of the runtime on this host; None until it has answered."""
         self.doomed: set[str] = set()
         """Ids of sandboxes and containers that could not be made and whose traces are still to be removed."""
 
@@ -112,7 +112,7 @@ class Replica:
         self.on_change(changes)
 
     async def change(self, key: str, plan: Callable[[], Commit | None], deadline: Deadline) -> None:
-        """Commit what `plan` returns, if anything. It is called while nobody else changes the record with this id."""
+        """Commit the result of `plan`, if there is one. No other task changes the record with this id meanwhile."""
         async with self._locks.hold(key):
             commit = plan()
             if commit is not None:
@@ -151,7 +151,8 @@ class Replica:
         return [self.containers[one] for one in self._members.get(sandbox_id, ())]
 
     def sandbox_named(self, key: SandboxKey) -> Sandbox | None:
-        """Return the sandbox that a repeated RunPodSandbox means: made or being made, not stopped nor being removed."""
+        """Return the sandbox that a repeated RunPodSandbox stands for: made or being made, not stopped nor being
+        removed."""
         for record in self.sandboxes.values():
             if (
                 keys.of_sandbox(record) == key
@@ -162,7 +163,7 @@ class Replica:
         return None
 
     def container_named(self, key: ContainerKey) -> Container | None:
-        """Return the container that a repeated CreateContainer means: not ended and not being removed."""
+        """Return the container that a repeated CreateContainer stands for: not ended and not being removed."""
         for record in self.containers_of(key[0]):
             ended = record.state is ContainerState.EXITED
             if keys.of_container(record) == key and not ended and not self.leaving(record.id):

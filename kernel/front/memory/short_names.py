@@ -1,11 +1,11 @@
-"""The references that an image's short name (one without a registry) means, by containers-registries.conf(5).
+"""The references that an image's short name (one without a registry) stands for, by containers-registries.conf(5).
 
-- A short name means its alias, if it has one, or the name in each registry of the search list.
-- If no file has a search list it means the name at docker.io, as with Docker; if the list is empty it means nothing.
-- There is no terminal at which to ask. The mode `enforcing` refuses a name that several registries could have;
+- A short name stands for its alias, if it has one, or for the name in each registry of the search list.
+- If no file has a search list, it stands for the name at docker.io, as with Docker; if the list is empty, for nothing.
+- No question can be put to the user. The mode `enforcing` refuses a name that several registries could have;
   `permissive` and `disabled` try one after the other. Aliases count in all three modes, as they do for podman.
-- The front reads the file by itself: the meaning of a short name decides which name an image gets on this node, and
-  that is not left to the image worker, which is not trusted.
+- The front reads the file itself: it decides which name an image gets on this node, and the image worker, which is
+  not trusted, must not decide that.
 
 `candidates` and `local` are pure functions.
 """
@@ -24,7 +24,7 @@ from kernel.formats.registries_conf import Conf
 def candidates(text: str, conf: Conf) -> tuple[Reference, ...]:
     """Return the references that a pull of `text` tries, in this order.
 
-    Raise FailedPrecondition if it means nothing, or if it could mean several and the mode is `enforcing`.
+    Raises FailedPrecondition if it stands for nothing, or if it could stand for several and the mode is `enforcing`.
     """
     found = local(text, conf)
     if not is_short(text):
@@ -65,7 +65,7 @@ class ShortNames:
     async def refresh(self, text: str) -> None:
         """Read the files again if `text` is a short name and they have changed.
 
-        Files that are malformed now leave the last good configuration in force; FailedPrecondition if there is none.
+        If files are malformed, the last good configuration stays in force; raises FailedPrecondition if there is none.
         """
         if is_short(text):
             self._conf = await asyncio.to_thread(self._reader.conf)

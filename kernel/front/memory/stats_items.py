@@ -19,7 +19,7 @@ _ATTRIBUTES = cri.ContainerStats.ATTRIBUTES_FIELD_NUMBER
 _LINUX = cri.PodSandboxStats.LINUX_FIELD_NUMBER
 _CONTAINERS = cri.LinuxPodSandboxStats.CONTAINERS_FIELD_NUMBER
 _LIMIT = 4096
-"""How many objects are kept of each kind."""
+"""The most objects that are kept of each kind."""
 _Made = TypeVar("_Made")
 
 
@@ -34,7 +34,7 @@ class Kept(Generic[_Made]):
         known = self._kept.get(name)
         if known is not None and all(map(is_, known[0], parts)):
             return known[1]
-        if len(self._kept) >= _LIMIT:  # most of it belongs to records that are gone
+        if len(self._kept) >= _LIMIT:  # most entries belong to records that are gone
             self._kept.clear()
         made = make()
         self._kept[name] = (parts, made)

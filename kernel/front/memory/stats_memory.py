@@ -15,16 +15,16 @@ from kernel.front.responses.rates import Rate, first_rate
 from kernel.ids import ContainerId, SandboxId
 
 LINGER = 30.0
-"""Seconds for which readings go on after the last request; the kubelet asks every ten seconds."""
+"""Seconds for which readings go on after the last request; the kubelet requests them every ten seconds."""
 _SHORTEST = 1.0
 _LONGEST = 10.0
 """The limits of the pause between two readings, in seconds."""
 _SHARE = 0.01
 """The part of one CPU that readings may take."""
 _ECHO = 0.7
-"""Seconds after a request until a reading: a caller that asks twice, a second apart, sees two readings."""
+"""Seconds from a request to a reading: a caller with two requests, a second apart, gets two readings."""
 LAYER_SECONDS = 60.0
-"""How old the size of a writable layer may become, in seconds: measuring is a walk through all of its files."""
+"""Seconds that the size of a writable layer may be old: measuring is a walk through all of its files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class StatsMemory:
     read: dict[SandboxId, float] = field(default_factory=dict)
     """When each pod was read last."""
     absent: set[str] = field(default_factory=set)
-    """Ids of pods and containers that the runtime was asked for since the last whole reading and does not have."""
+    """Ids of pods and containers that the runtime did not have at a request since the last whole reading."""
     whole_at: float = float("-inf")
     """When all pods were read last."""
     detail_at: float = float("-inf")
@@ -71,7 +71,7 @@ class StatsMemory:
     begun: dict[tuple[str, ...], float] = field(default_factory=dict)
     """The readings under way, each with its beginning."""
     woken: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set by each request, so that the pause before the next reading is computed anew."""
+    """Set by each request, so that the pause before the next reading is computed again."""
 
     @property
     def period(self) -> float:
@@ -88,7 +88,7 @@ class StatsMemory:
         return max(due - now, 0.0)
 
     def old(self, now: float) -> bool:
-        """Return whether the readings are old, for they have stopped or fail: then a list first tries to read."""
+        """Return whether the readings are old, because they have stopped or fail: then a list first tries to read."""
         return now - self.whole_at > 2 * self.period
 
     def take(self, stats: Stats, now: float, *, whole: bool, since: dict[str, int]) -> None:
@@ -128,7 +128,7 @@ class StatsMemory:
             self.rates[id_] = after
 
     def _forget(self, stats: Stats) -> None:
-        """Forget what a whole reading does not have."""
+        """Drop the figures of all that a whole reading does not have."""
         pods = {pod.sandbox_id for pod in stats.pods}
         containers = {container.container_id for pod in stats.pods for container in pod.containers}
         for by_pod in (self.pods, self.read):

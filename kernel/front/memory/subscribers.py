@@ -1,12 +1,12 @@
 """The subscribers of GetContainerEvents: each change of the records goes to all of them, in order.
 
 - Each subscriber has a queue. One that falls further behind than its length is ended with RESOURCE_EXHAUSTED and
-  must list: no event is ever left out in silence.
+  must list: no event is ever left out silently.
 - Events come from records that are on disk. Exits that happen while the runtime worker or the front is away are
   recorded when they are back, and are events then.
-- When the front ends, so does the stream (UNAVAILABLE). For a while after its start a subscriber is first given
-  STOPPED for all that had ended before, STOPPED and DELETED for what was removed shortly before, then all events
-  since the start: none is lost, some are sent twice.
+- When the front ends, so does the stream (UNAVAILABLE). For a while after its start a subscriber first gets
+  STOPPED for all objects that ended before, STOPPED and DELETED for objects that were removed shortly before, then all
+  events since the start: none is lost, some are sent twice.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from kernel.ids import ContainerId, SandboxId
 QUEUE = 1024
 """Events that a subscriber may be behind."""
 REPLAY_SECONDS = 60.0
-"""How long after the front's start events of before are replayed: longer than a kubelet takes to come back."""
+"""Seconds from the front's start in which earlier events are replayed: longer than a restart of the kubelet takes."""
 
 
 class Subscriber:
@@ -42,7 +42,7 @@ class Subscriber:
         self._ended = False
 
     def send(self, event: bytes) -> None:
-        """Queue an event, or note that the queue was too short."""
+        """Queue an event; if the queue is full, record that."""
         if len(self._events) >= self._limit:
             self._lost = True
         else:
@@ -70,21 +70,21 @@ class Subscriber:
 
 
 class Subscribers:
-    """All subscribers, and what is replayed to those that come soon after the front's start."""
+    """All subscribers, and the events that are replayed to those that connect soon after the front's start."""
 
     def __init__(self, *, limit: int = QUEUE, replay: float = REPLAY_SECONDS) -> None:
         self._limit = limit
         self._replay = replay
         self._subscribers: set[Subscriber] = set()
         self._stopping: set[SandboxId] = set()
-        """Sandboxes that are stopped and have containers that may still run: their STOPPED is to come."""
+        """Sandboxes that are stopped and have containers that may still run: their STOPPED event is due later."""
         self._ended_before: tuple[ContainerId | SandboxId, ...] = ()
         self._gone_before: tuple[Gone, ...] = ()
         self._since: deque[bytes] = deque(maxlen=limit)
         self._replay_until = 0.0
 
     def begin(self, snapshot: Snapshot) -> None:
-        """Remember from the records just loaded what an earlier front may not have sent."""
+        """Take from the records just loaded the events that an earlier front may not have sent."""
         containers = [one.id for one in snapshot.containers if one.state is ContainerState.EXITED]
         sandboxes = [one.id for one in snapshot.sandboxes if one.state is SandboxState.NOT_READY]
         self._ended_before = (*containers, *sandboxes)
@@ -110,7 +110,7 @@ class Subscribers:
             self._send(replica, stopping, STOPPED, replica.sandboxes.get(stopping))
 
     async def follow(self, replica: Replica) -> AsyncIterator[bytes]:
-        """Yield what is replayed, then every event from now on."""
+        """Yield the replayed events, then every event from now on."""
         subscriber = Subscriber(self._limit)
         replayed: list[bytes] = []
         if time.monotonic() < self._replay_until:

@@ -32,11 +32,11 @@ class Examined:
 
     orphans: tuple[OrphanFound, ...]
     silent: dict[str, str]
-    """Workers that did not answer, each with the reason: what they hold is not among the orphans."""
+    """Workers that did not answer, each with the reason: things that they hold are not among the orphans."""
 
 
 async def examine(front: Front, deadline: Deadline) -> Examined:
-    """Ask every worker what it holds, and return what belongs to no record."""
+    """Request every worker's inventory, and return the things that belong to no record."""
     silent: dict[str, str] = {}
 
     async def ask(worker: str, answer: Awaitable[_T]) -> _T | None:
@@ -83,7 +83,7 @@ async def mend(front: Front, orphan: OrphanFound, deadline: Deadline) -> None:
 
 
 async def sweep(front: Front, orphan: OrphanFound, deadline: Deadline) -> None:
-    """Remove one orphan. One that is gone already is success."""
+    """Remove one orphan. An orphan that does not exist any more is success."""
     match orphan.kind:
         case Orphan.CONTAINER:
             gone = runtime.ContainerRequest(container_id=container_id(orphan.id))

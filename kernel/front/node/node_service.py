@@ -1,4 +1,4 @@
-"""The service crisp.v1.Node (`kernel/cri/node.proto`): what the command line asks of the front beside the CRI.
+"""The service crisp.v1.Node (`kernel/cri/node.proto`): the command line's calls to the front beside the CRI.
 
 Each RPC is served by a spine, as everywhere in the front.
 """
@@ -23,7 +23,7 @@ from kernel.state.recover import Orphan
 _ARCHIVE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 _LOG = logging.getLogger(__name__)
 _CHECK_SECONDS = 7200.0
-"""How long a check of all images may take at least, with repairs."""
+"""The least seconds that a check of all images may take, with repairs."""
 _PHASES = {
     Phase.WAITING: node_pb2.WAITING,
     Phase.DOWNLOADING: node_pb2.DOWNLOADING,
@@ -76,7 +76,7 @@ def _layer(layer: Digest, at: LayerProgress) -> node_pb2.LayerProgress:
 
 
 async def save_image(front: Front, request: node_pb2.SaveImageRequest, call: Call) -> node_pb2.SaveImageResponse:
-    """Serve SaveImage: name the parts of which the command line makes an archive of an image."""
+    """Serve SaveImage: name the parts from which the command line makes an archive of an image."""
     found = await image_queries.named(front, cri_pb2.ImageSpec(image=request.image))
     if found is None:
         raise NotFound(f"no image {request.image!r}", hint="see `crisp images`")
@@ -128,7 +128,7 @@ async def wipe_images(front: Front, request: node_pb2.WipeImagesRequest, call: C
 
 
 async def examine(front: Front, request: node_pb2.DoctorRequest, call: Call) -> node_pb2.DoctorResponse:
-    """Serve Doctor: list what the host holds without an owner, and remove it if requested."""
+    """Serve Doctor: list the things that the host holds without an owner, and remove them if requested."""
     examined = await doctor.examine(front, call.deadline)
     findings = [node_pb2.Finding(kind="worker", id=name, why=why) for name, why in sorted(examined.silent.items())]
     for orphan in examined.orphans:

@@ -89,7 +89,7 @@ async def _inspected(front: Front, record: Container, call: Call) -> dict[str, o
                 json.loads(found.runtime_spec), views.container_config(record), views.pod_config(pod), image.config,
                 front.config.runtime, pod.handler,
             )  # fmt: skip
-    except CrispError as error:  # the status itself comes from memory and is given all the same
+    except CrispError as error:  # the status itself comes from memory and is returned in any case
         info["error"] = str(error)
     return info
 

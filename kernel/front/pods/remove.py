@@ -23,7 +23,7 @@ from kernel.ids import SandboxId
 async def remove_pod_sandbox(
     front: Front, request: cri.RemovePodSandboxRequest, call: Call
 ) -> cri.RemovePodSandboxResponse:
-    """Serve RemovePodSandbox. One that is gone is success."""
+    """Serve RemovePodSandbox. A pod that does not exist is success."""
     try:
         sandbox_id = front.replica.sandbox(request.pod_sandbox_id).id
     except NotFound:

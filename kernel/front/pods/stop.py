@@ -23,7 +23,7 @@ from kernel.state import lifecycle
 
 
 async def stop_pod_sandbox(front: Front, request: cri.StopPodSandboxRequest, call: Call) -> cri.StopPodSandboxResponse:
-    """Serve StopPodSandbox. One that is gone is success."""
+    """Serve StopPodSandbox. A pod that does not exist is success."""
     try:
         sandbox_id = front.replica.sandbox(request.pod_sandbox_id).id
     except NotFound:

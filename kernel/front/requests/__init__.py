@@ -15,8 +15,8 @@ A message of the CRI is checked in one module; each of its fields is named there
 - stop_signal: Signal
 - image_spec: ImageSpec, AuthConfig
 - fields: checks of single values, which all of these use
-- keys: what a repeated RunPodSandbox or CreateContainer is recognised by
-- states: in which state a container or a pod must be for a request
+- keys: the keys by which a repeated RunPodSandbox or CreateContainer is recognised
+- states: the state that a container or a pod must have for a request
 
 Requests with few fields (ExecRequest, CheckpointContainerRequest, ...) are checked in the module of their RPC. The
 floor: pure, below `kernel.front.responses` and `kernel.front.memory`; only contracts, formats and ids are below it.

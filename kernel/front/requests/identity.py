@@ -1,4 +1,5 @@
-"""Which user a container runs as: run_as_user, run_as_group and supplemental_groups of both security contexts. Pure."""
+"""The user that a container runs as: run_as_user, run_as_group and supplemental_groups of both security contexts.
+Pure."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""LinuxPodSandboxConfig.sysctls: which kernel parameters a pod may set. Pure.
+"""LinuxPodSandboxConfig.sysctls: the kernel parameters that a pod may set. Pure.
 
-Only those pass that belong to a namespace of the pod's own: any other would change the host (CVE-2022-0811,
+Only those are accepted that belong to a namespace of the pod's own: any other would change the host (CVE-2022-0811,
 CVE-2022-0532).
 """
 

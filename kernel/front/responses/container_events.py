@@ -1,9 +1,9 @@
-"""ContainerEventResponse (GetContainerEvents): which events a change of a record makes, and their message. Pure.
+"""ContainerEventResponse (GetContainerEvents): the events that a change of a record makes, and their message. Pure.
 
-A sandbox gives events as a container does, under its own id: CREATED and STARTED once it is ready, STOPPED once it and
-all of its containers have ended, DELETED. Each event bears the sandbox's status and its containers' at that moment;
-a deleted container is not among them, and a deleted sandbox's last status is given, because the kubelet drops an
-event without one.
+A sandbox has the events of a container, under its own id: CREATED and STARTED once it is ready, STOPPED once it and all
+of its containers have ended, DELETED. Each event contains the status of the sandbox and its containers at that moment.
+A deleted container is not among them; a deleted sandbox has its last status, because the kubelet drops an event without
+one.
 """
 
 from __future__ import annotations

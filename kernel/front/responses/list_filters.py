@@ -1,4 +1,4 @@
-"""PodSandboxFilter and ContainerFilter: which records a list has. Pure.
+"""PodSandboxFilter and ContainerFilter: the records that a list has. Pure.
 
 A field that is not set accepts every record.
 """

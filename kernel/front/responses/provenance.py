@@ -1,8 +1,8 @@
 """The origin of each part of a container's OCI specification: the request, the image, the configuration or a default.
 
-It is meant for people, and comes beside the specification in a verbose ContainerStatus. Pure. Keys are paths in the
-specification. A part that is in the specification, and that neither request, image nor configuration asked for, is
-`default`: crisp adds it by itself.
+It is meant for people, and is returned beside the specification in a verbose ContainerStatus. Pure. Keys are paths in
+the specification. A part of the specification that comes from neither request, image nor configuration is `default`:
+crisp adds it itself.
 """
 
 from __future__ import annotations

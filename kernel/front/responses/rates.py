@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from kernel.contracts.stats import CgroupUsage
 
 _RATE_NS = 500_000_000
-"""The shortest time, in nanoseconds, over which a rate is computed: over less it is noise."""
+"""The shortest time, in nanoseconds, over which a rate is computed: over a shorter one it is noise."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,7 +92,7 @@ def container_item(record: Container) -> cri.Container:
 
 
 def container_status(record: Container) -> cri.ContainerStatus:
-    """Return a ContainerStatus; its resources are those that CreateContainer asked for or an update has set."""
+    """Return a ContainerStatus; its resources are those that CreateContainer requested or an update has set."""
     config = container_config(record)
     image = cri.ImageSpec()
     image.CopyFrom(config.image)

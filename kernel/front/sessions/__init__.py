@@ -2,5 +2,5 @@
 
 exec_sync   ExecSync
 urls        Exec, Attach and PortForward, which return a URL of the stream process
-clients     what the front does once the client of such a URL has come, wants a connection, or has gone
+clients     the front's part once the client of such a URL has connected, needs a connection, or has gone
 """

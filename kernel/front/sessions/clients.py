@@ -1,8 +1,8 @@
-"""Does what the stream process reports about the clients of sessions: they come, want connections, and go.
+"""Serves the reports of the stream process about the clients of sessions: they connect, need connections, and go.
 
-    opened   the client has come: the runtime opens what the session is for and hands it to the stream process
+    opened   the client has come: the runtime opens the session's descriptors and hands them to the stream process
     dial     a connection of a port-forward: the network worker dials it and hands it over
-    ended    the client has gone, or the command has ended: the runtime ends what is left of the command
+    ended    the client has gone, or the command has ended: the runtime kills the rest of the command
 
 From `opened` and `dial` on no byte of a session passes through the front. After a restart of either process the
 stream process reports all clients that wait. A front does not start the command of an exec that an earlier front
@@ -30,9 +30,9 @@ _LOG = logging.getLogger(__name__)
 _OPEN_SECONDS = 60.0
 _DIAL_SECONDS = 30.0
 _REPORT_SECONDS = 10.0
-"""How long a message to the stream process may take."""
+"""Seconds that a message to the stream process may take."""
 _SHOWN = 4
-"""How many characters of a session's id, which is its token, are in names of tasks."""
+"""The number of characters of a session's id, which is its token, in names of tasks."""
 
 
 def begin(front: Front) -> None:
@@ -48,7 +48,7 @@ async def watch_stream(front: Front) -> None:
 async def _handle(front: Front, event: Message) -> None:
     match event:
         case Waiting(opened=opened, dials=dials):
-            # That process has started anew, or this one: the clients to come must be made known to it.
+            # That process or this one has restarted: it must learn of the clients that may still connect.
             for pending in front.sessions.all(urls.now()):
                 front.tasks.spawn(_expect_again(front, pending), "expect again")
             for each in (*opened, *dials):

@@ -1,4 +1,5 @@
-"""Metrics of pods and containers: those that cAdvisor reads by itself if the kubelet does not ask the runtime.
+"""Metrics of pods and containers: those that cAdvisor reads itself if the kubelet does not request them from the
+runtime.
 
 The lists have the pods that are ready, with their containers that have a process.
 """

@@ -25,13 +25,13 @@ from kernel.ids import ContainerId, SandboxId, short
 
 _LOG = logging.getLogger(__name__)
 _LIST_SECONDS = 1.0
-"""How long a list waits for readings that memory does not have."""
+"""Seconds that a list waits for readings that memory does not have."""
 _ONE_SECONDS = 0.5
-"""How long a request about one pod or container waits for a new reading before it is answered with the last one."""
+"""Seconds that a request about one pod or container waits for a new reading before it is answered with the last one."""
 _DETAIL_SECONDS = 5.0
-"""How long metrics wait for a reading with detail."""
+"""Seconds that metrics wait for a reading with detail."""
 _FRESH_SECONDS = 1.0
-"""How old a reading may be that is not read again for a request."""
+"""The age in seconds up to which a reading is not repeated for a request."""
 _LAYER_REST = 20
 """Measuring layers pauses this many times as long as it works."""
 _KEEP = ("watch stats",)
@@ -81,7 +81,7 @@ async def before_metrics(front: Front) -> None:
 
 
 def _requested(front: Front) -> None:
-    """Note a request: readings go on for a while."""
+    """Record a request: readings go on for a while."""
     memory = front.stats
     memory.asked_at = time.monotonic()
     memory.woken.set()

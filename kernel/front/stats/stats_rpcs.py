@@ -1,7 +1,8 @@
-"""Statistics of containers and pods: lists from memory; of one container or pod a new reading, if it comes soon.
+"""Statistics of containers and pods. A list comes from memory; one container or pod gets a new reading, if it comes
+soon.
 
-The lists have the containers that have a process and the pods that are ready; each is listed as soon as its record is
-there, without numbers if need be. `stats_reading` keeps the numbers fresh.
+The lists have the containers that have a process and the pods that are ready; each is listed as soon as its record
+exists, without numbers if need be. `stats_reading` keeps the numbers fresh.
 """
 
 from __future__ import annotations
