@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Make a small image from this host's busybox: an OCI image layout in one tar file, for `crisp image load`.
 
-Run by deploy/up for its demo and imported by the tests, which push the same image to a registry. Standard library
-only and no network, so that any Python 3.11 runs it. The result depends on nothing but the busybox binary:
-the same host gives the same digests.
+deploy/up runs it for its demo, and the tests import it to push the same image to a registry. It needs only the
+standard library and no network, so any Python 3.11 runs it. The result depends on the busybox binary alone: the same
+host gives the same digests.
 
     demo_image.py --output busybox.tar [--name localhost/crisp-demo:latest]
 """
@@ -40,7 +40,7 @@ class Image:
     manifest: bytes
     config: bytes
     layers: tuple[bytes, ...]
-    """Compressed, lowest first."""
+    """The compressed layers, lowest first."""
     media_type: str = MANIFEST
     blobs: dict[str, bytes] = field(init=False)
     """Configuration and layers by digest."""
@@ -50,7 +50,7 @@ class Image:
 
     @property
     def digest(self) -> str:
-        """The manifest's digest: what `name@sha256:…` names."""
+        """The manifest's digest, by which `name@sha256:…` names the image."""
         return digest(self.manifest)
 
     @property
@@ -65,7 +65,7 @@ def digest(data: bytes) -> str:
 
 
 class Layer:
-    """A tar of one layer, built entry by entry; owner root and time 0 unless told otherwise."""
+    """A tar of one layer, built entry by entry, with owner root and time 0 by default."""
 
     def __init__(self) -> None:
         self._buffer = io.BytesIO()
@@ -185,7 +185,7 @@ def busybox_image(config: dict[str, object] | None = None) -> Image:
 
 
 def _libraries(binary: str) -> list[str]:
-    """Absolute paths of the shared libraries and the loader of a binary; none where it is static."""
+    """Return absolute paths of the shared libraries and the loader of a binary; none if it is static."""
     said = subprocess.run(["ldd", binary], capture_output=True, text=True, check=False)
     if said.returncode:
         return []
