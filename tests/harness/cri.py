@@ -1,6 +1,6 @@
 """A CRI client for tests: the generated stubs, defaults that a kubelet would send, and the few waits that tests share.
 
-Knows nothing of crisp but the stubs of its .proto: any CRI socket will do.
+It uses nothing of crisp but the stubs of its .proto, so it works on any CRI socket.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Cri:
         self._channel.close()
 
     def call(self, name, *, limit=CALL_LIMIT, wait_for_ready=True, **fields):
-        """Any RPC by name, with the fields of its request; `limit` is its deadline in seconds."""
+        """Call an RPC by name, with the fields of its request; `limit` is its deadline in seconds."""
         method = pb.DESCRIPTOR.services_by_name["RuntimeService"].methods_by_name.get(name)
         service = self.runtime if method else self.images
         method = method or pb.DESCRIPTOR.services_by_name["ImageService"].methods_by_name[name]
@@ -50,7 +50,7 @@ class Cri:
         return self.call("PullImage", image=pb.ImageSpec(image=reference), auth=auth, **options).image_ref
 
     def image(self, reference: str):
-        """The image, or None."""
+        """Return the image, or None."""
         reply = self.call("ImageStatus", image=pb.ImageSpec(image=reference))
         return reply.image if reply.HasField("image") else None
 
@@ -77,7 +77,7 @@ class Cri:
         self.call("StopPodSandbox", pod_sandbox_id=sandbox, **options)
 
     def remove_pod(self, sandbox: str) -> None:
-        """Stop, then remove, as the kubelet does."""
+        """Stop and remove a pod, as the kubelet does."""
         self.stop_pod(sandbox)
         self.call("RemovePodSandbox", pod_sandbox_id=sandbox)
 
@@ -100,7 +100,7 @@ class Cri:
         return self.call("ContainerStatus", container_id=container).status
 
     def info(self, container: str):
-        """What verbose status says: pid, sandboxID, runtimeSpec."""
+        """Return the verbose status: pid, sandboxID, runtimeSpec."""
         return json.loads(self.call("ContainerStatus", container_id=container, verbose=True).info["info"])
 
     def pid(self, container: str) -> int:
@@ -113,13 +113,13 @@ class Cri:
         return self.call("ExecSync", container_id=container, cmd=list(cmd), timeout=timeout)
 
     def output(self, container: str, *cmd: str) -> str:
-        """What a command in a container prints; it must succeed."""
+        """Return the output of a command in a container; it must succeed."""
         done = self.exec(container, *cmd)
         assert done.exit_code == 0, f"{cmd}: {done.exit_code}: {done.stderr.decode()}"
         return done.stdout.decode()
 
     def wait_exit(self, container: str, limit: float = 30):
-        """The container's status once it has exited."""
+        """Return the container's status once it has exited."""
         host.until(
             f"container {container[:13]} exits",
             lambda: self.container(container).state == pb.CONTAINER_EXITED, limit,
@@ -137,27 +137,27 @@ class Pod:
         self.id = cri.run_pod(self.config, handler)
 
     def create(self, *command: str, **fields) -> str:
-        """A container of `command`, not started."""
+        """Create a container of `command`, not started."""
         return self.cri.create(self.id, container_config(self.image, *command, **fields), self.config)
 
     def run(self, *command: str, **fields) -> str:
-        """A container of `command`, started."""
+        """Create and start a container of `command`."""
         container = self.create(*command, **fields)
         self.cri.start(container)
         return container
 
     def shell(self, script: str, **fields) -> str:
-        """A started container that runs a shell script."""
+        """Create and start a container that runs a shell script."""
         return self.run("sh", "-c", script, **fields)
 
     def result(self, script: str, **fields):
-        """Status and log lines (`stream`, `text`) of a shell script, once it has ended."""
+        """Return status and log lines (`stream`, `text`) of a shell script, once it has ended."""
         container = self.shell(script, **fields)
         status = self.cri.wait_exit(container)
         return status, self.log(container)
 
     def log(self, container: str) -> list[tuple[str, str]]:
-        """Whole lines of a container's log as (stream, text)."""
+        """Return the complete lines of a container's log as (stream, text)."""
         return whole_lines(Path(self.cri.container(container).log_path).read_text())
 
     def remove(self) -> None:
@@ -165,7 +165,7 @@ class Pod:
 
 
 def whole_lines(log: str) -> list[tuple[str, str]]:
-    """A log in the CRI format as (stream, text) for each line that was printed: one that came in pieces is one."""
+    """Return a log in the CRI format as (stream, text) for each printed line; one that came in pieces is one."""
     lines: list[tuple[str, str]] = []
     begun: dict[str, str] = {}
     for _, stream, tag, text in map(parse_log_line, log.splitlines()):
@@ -176,7 +176,7 @@ def whole_lines(log: str) -> list[tuple[str, str]]:
 
 
 def parse_log_line(line: str) -> tuple[str, str, str, str]:
-    """Time, stream, tag and text of one line of the CRI log format."""
+    """Return time, stream, tag and text of one line of the CRI log format."""
     time, stream, tag, text = line.split(" ", 3)
     assert stream in ("stdout", "stderr"), line
     assert tag in ("F", "P"), line
@@ -184,7 +184,7 @@ def parse_log_line(line: str) -> tuple[str, str, str, str]:
 
 
 def pod_config(logs: Path, name: str = "", *, network=None, pid=None, ipc=None, **fields):
-    """What a kubelet sends for a pod; fields of PodSandboxConfig win."""
+    """Return a kubelet's configuration of a pod; the given fields of PodSandboxConfig replace its own."""
     name = name or f"pod-{secrets.token_hex(3)}"
     uid = secrets.token_hex(16)
     folder = logs / f"default_{name}_{uid}"
@@ -206,7 +206,7 @@ def pod_config(logs: Path, name: str = "", *, network=None, pid=None, ipc=None, 
 
 
 def container_config(image: str, *command: str, name: str = "", security=None, resources=None, **fields):
-    """What a kubelet sends for a container; fields of ContainerConfig win."""
+    """Return a kubelet's configuration of a container; the given fields of ContainerConfig replace its own."""
     name = name or f"c-{secrets.token_hex(3)}"
     defaults = {
         "metadata": pb.ContainerMetadata(name=name, attempt=0),
@@ -221,7 +221,7 @@ def container_config(image: str, *command: str, name: str = "", security=None, r
 
 @contextmanager
 def refused(code: grpc.StatusCode, *words: str) -> Iterator[None]:
-    """The body's call must fail with the code, and the message must contain the words."""
+    """Check that the body's call fails with the code, and that the message contains the words."""
     with pytest.raises(grpc.RpcError) as caught:
         yield
     error = caught.value
@@ -231,7 +231,7 @@ def refused(code: grpc.StatusCode, *words: str) -> Iterator[None]:
 
 
 def outcome(call):
-    """What a call gives: its answer, or its error, where the interface leaves the choice."""
+    """Return the result of a call: its answer, or its error, if the interface permits both."""
     try:
         return call()
     except grpc.RpcError as error:

@@ -1,7 +1,7 @@
-"""A daemon of one's own: root, run, sockets, network, bridge and cgroup parent that nobody else on the host has.
+"""A daemon of a test's own: its root, run, sockets, network, bridge and cgroup parent belong to no other test.
 
-Everything of it lies below one short folder in /tmp (a unix socket's path has 108 bytes) and bears its name, so
-that what it leaves behind can be told from what others do at the same time.
+Everything of it lies below one short folder in /tmp (a unix socket's path has 108 bytes) and has its name, so that its
+remains can be distinguished from the things of other tests at the same time.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 READY_LIMIT = 60.0
 STOP_LIMIT = 15.0 * host.SLOWNESS
 DRIVER = os.environ.get("CRISP_TEST_CGROUP_DRIVER", "cgroupfs")
-"""systemd only where systemd is process 1."""
+"""systemd only if systemd is process 1."""
 
 ACCEPT_ALL = '{"default": [{"type": "insecureAcceptAnything"}]}'
-"""A policy for signatures that asks for none."""
+"""A policy for signatures that requires none."""
 
 
 class Daemon:
@@ -42,7 +42,7 @@ class Daemon:
     def __init__(self, registries: str = "", *, network: bool = True, **settings: object) -> None:
         self.name = f"ct{secrets.token_hex(4)}"
         self.folder = Path(tempfile.mkdtemp(prefix=f"{self.name}-", dir="/tmp"))
-        self.folder.chmod(0o755)  # the unprivileged workers pass through
+        self.folder.chmod(0o755)  # the unprivileged workers traverse it
         self.root = self.folder / "root"
         self.run = self.folder / "run"
         self.log = self.folder / "log"
@@ -60,7 +60,7 @@ class Daemon:
         if network:
             self.write_network()
         self.containers = self.folder / "containers"
-        """What /etc/containers is to others."""
+        """A folder in place of /etc/containers."""
         (self.containers / "certs.d").mkdir(parents=True)
         (self.containers / "registries.conf").write_text(registries)
         for folder in ("registries.d", "lookaside", "policies"):
@@ -92,7 +92,7 @@ class Daemon:
         self.write_config()
 
     def write_config(self) -> None:
-        """Write the configuration as `config` has it."""
+        """Write the configuration in `config`."""
         self.config_file.write_text(yaml.safe_dump(self.config))
 
     def write_network(self) -> None:
@@ -118,7 +118,7 @@ class Daemon:
         (self.folder / "cni" / "10-test.conflist").write_text(json.dumps(conflist))
 
     def start(self, *, wait: bool = True) -> None:
-        """Start it and wait until it serves."""
+        """Start the daemon and wait until it is ready."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 # As the installed program, which has not the checkout among Python's folders.
@@ -129,7 +129,7 @@ class Daemon:
             host.until("the daemon is ready", self.ready, READY_LIMIT, every=0.05)
 
     def ready(self) -> bool:
-        """Whether Status says that runtime and network are ready."""
+        """Return whether Status has runtime and network ready."""
         assert self.own_processes(), f"the daemon ended:\n{self.tail()}"
         if not self.socket.exists():
             return False
@@ -140,7 +140,7 @@ class Daemon:
         return all(condition.status for condition in status.status.conditions)
 
     def tail(self, lines: int = 40) -> str:
-        """The end of its log."""
+        """Return the end of the daemon's log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:]) if self.log.exists() else ""
 
     def command(self, *argv: str, check: bool = True, limit: float = 60) -> subprocess.CompletedProcess[str]:
@@ -154,13 +154,13 @@ class Daemon:
         return done
 
     def workers(self) -> dict[str, int]:
-        """Pids by name, as `crisp workers --json` gives them."""
+        """Return pids by name, from `crisp workers --json`."""
         return {worker["name"]: worker["pid"] for worker in json.loads(self.command("workers", "--json").stdout)}
 
     def own_processes(self) -> list[psutil.Process]:
-        """Every process of crisp itself, whoever its parent is: named `crisp-…`, with this daemon's log as stderr.
+        """Return every process of crisp itself, whatever its parent: named `crisp-…`, with this daemon's log as stderr.
 
-        Containers and conmons are none of these.
+        Containers and conmons are not among these.
         """
         found = []
         for process in psutil.process_iter():
@@ -175,7 +175,7 @@ class Daemon:
         return os.readlink(f"/proc/{pid}/fd/2") == str(self.log)
 
     def kill(self, name: str) -> int:
-        """SIGKILL to one process by its name; its pid. ProcessLookupError while it is away."""
+        """Send SIGKILL to one process by its name; return its pid. ProcessLookupError while it is away."""
         pid = self.workers()[name]
         if not pid:  # to kill(2), 0 is the test's own group
             raise ProcessLookupError(f"the {name} process is away")
@@ -183,7 +183,7 @@ class Daemon:
         return pid
 
     def kill_all(self) -> None:
-        """SIGKILL to every process of crisp at once, as far as that goes: all are stopped first."""
+        """Send SIGKILL to every process of crisp at once, as far as that is possible: all are stopped first."""
         victims = self.own_processes()
         for number in (signal.SIGSTOP, signal.SIGKILL):
             for process in victims:
@@ -195,11 +195,11 @@ class Daemon:
         self.process = None
 
     def stop(self) -> None:
-        """End it in order; containers run on."""
+        """End the daemon in order; containers run on."""
         mine = self.own_processes()
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        elif mine:  # its first process was killed, and another stands for it
+        elif mine:  # its first process was killed, and another one replaces it
             self.command("shutdown")
         if self.process is not None:
             with suppress(subprocess.TimeoutExpired):
@@ -216,7 +216,7 @@ class Daemon:
             self.cri.remove_pod(pod.id)
 
     def leaks(self) -> list[str]:
-        """What the daemon, with no pod left, still holds on the host."""
+        """Return all that the daemon, without any pod left, still holds on the host."""
         found = [f"mount {point}" for point in host.mounts(self.folder) if "/netns" in point or "/storage/" in point]
         found += [f"mount {point}" for point in host.mounts(self.run / "runtime")]
         found += [f"namespace {path}" for path in _files(self.run / "netns")]
@@ -236,7 +236,7 @@ class Daemon:
         return found
 
     def close(self) -> None:
-        """Take down all that is left, also after a failure: nothing of it stays on the host."""
+        """Remove all that is left, also after a failure: nothing of the daemon stays on the host."""
         self.kill_all()
         for process in host.processes(self.folder):
             with suppress(psutil.NoSuchProcess):
@@ -270,7 +270,7 @@ def _program(name: str) -> str:
 def serving(daemon: Daemon, *, wait: bool = True, **sections: dict[str, object]) -> Iterator[Daemon]:
     """Run the body with `daemon` started, its configuration changed by `sections`.
 
-    After the body its pods are removed, and nothing of them may be left on the host. It is taken down in any case.
+    After the body its pods are removed, and nothing of them may be left on the host. The daemon is removed in any case.
     """
     try:
         for name, keys in sections.items():

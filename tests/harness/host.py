@@ -1,7 +1,7 @@
-"""What the host holds, read from the host: mounts, links, leases, cgroups, processes, rules.
+"""The things that the host holds, read from the host: mounts, links, leases, cgroups, processes, rules.
 
-The leak ledger of the integration tests: whatever bears a daemon's own folder, bridge, network or cgroup parent
-after its last pod is gone is a leak. Other daemons' and tests' things never count, so tests can run side by side.
+The leak ledger of the integration tests: a thing that has a daemon's own folder, bridge, network or cgroup parent after
+its last pod is gone is a leak. Things of other daemons and tests never count, so tests can run side by side.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ import psutil
 
 CGROUPS = Path("/sys/fs/cgroup")
 SLOWNESS = float(os.environ.get("CRISP_TEST_SLOWNESS", "1"))
-"""How much more time everything may take, on a machine that is emulated."""
+"""The factor by which everything may take longer, on a machine that is emulated."""
 _T = TypeVar("_T")
 
 
 def until(what: str, ask: Callable[[], _T], limit: float = 20.0, every: float = 0.02) -> _T:
-    """Ask until the answer is true, where there is no event to wait for; fails with `what` after `limit` seconds."""
+    """Repeat a question until the answer is true, if there is no event to wait for; fails with `what` after `limit`
+    seconds."""
     limit *= SLOWNESS
     end = time.monotonic() + limit
     while not (answer := ask()):
@@ -35,20 +36,20 @@ def until(what: str, ask: Callable[[], _T], limit: float = 20.0, every: float = 
 
 
 def run(*argv: str, check: bool = True, limit: float = 30) -> str:
-    """A program's standard output."""
+    """Return a program's standard output."""
     done = subprocess.run(argv, capture_output=True, text=True, timeout=limit * SLOWNESS, check=False)
     assert not check or done.returncode == 0, f"{' '.join(argv)}: {done.returncode}: {done.stderr or done.stdout}"
     return done.stdout
 
 
 def mounts(below: Path) -> list[str]:
-    """Mount points below a folder."""
+    """Return mount points below a folder."""
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
     return [point for line in lines if (point := line.split()[4]).startswith(f"{below}/")]
 
 
 def cgroups(parent: str) -> list[Path]:
-    """Every folder of the named cgroup and below it, in each hierarchy, deepest first."""
+    """Return every folder of the named cgroup and below it, in each hierarchy, deepest first."""
     name = parent.strip("/")
     roots = [CGROUPS / name, *(hierarchy / name for hierarchy in CGROUPS.iterdir() if hierarchy.is_dir())]
     found: list[Path] = []
@@ -58,7 +59,7 @@ def cgroups(parent: str) -> list[Path]:
 
 
 def processes(below: Path) -> list[psutil.Process]:
-    """Processes with a word of their command line in a folder: the daemon, its workers, conmon, runc."""
+    """Return processes with a word of their command line in a folder: the daemon, its workers, conmon, runc."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -70,7 +71,7 @@ def processes(below: Path) -> list[psutil.Process]:
 
 
 def cgroup_processes(parent: str) -> list[int]:
-    """Processes in the named cgroup or below it."""
+    """Return processes in the named cgroup or below it."""
     pids: set[int] = set()
     for folder in cgroups(parent):
         try:
@@ -81,13 +82,13 @@ def cgroup_processes(parent: str) -> list[int]:
 
 
 def veths(bridge: str) -> list[str]:
-    """Links enslaved to a bridge."""
+    """Return the links that are enslaved to a bridge."""
     folder = Path("/sys/class/net") / bridge / "brif"
     return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
 
 def rules(word: str) -> list[str]:
-    """Firewall rules that contain a word: a network's name in CNI's comments, an address."""
+    """Return firewall rules that contain a word: a network's name in CNI's comments, an address."""
     found = []
     for program in ("iptables-save", "ip6tables-save"):
         if shutil.which(program):
@@ -98,7 +99,7 @@ def rules(word: str) -> list[str]:
 
 
 def remove_rules(word: str) -> None:
-    """Take out CNI's rules of a network, for a test that failed half way. Chains that networks share stay."""
+    """Remove CNI's rules of a network, for a test that failed half way. Chains that networks share stay."""
     for program in ("iptables", "ip6tables"):
         if not shutil.which(program):
             continue
@@ -113,14 +114,16 @@ def remove_rules(word: str) -> None:
 
 
 def start_time(pid: int) -> int:
-    """Field 22 of a process's stat: with the pid it names one process for good."""
+    """Return field 22 of a process's stat, which with the pid identifies one process for good."""
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
 
 
 def crun(folder: Path, real: str) -> str:
-    """A crun that works here: on a host with a hybrid cgroup tree, which Debian 12's refuses, a script in `folder` that
-    runs `real` in a view without the v2 part. Only that part's mount is private there, so that what containers share
-    with the host still is."""
+    """Return a crun that works on this host.
+
+    Debian 12's refuses a hybrid cgroup tree. On such a host it is a script in `folder` that runs `real` in a view
+    without the v2 part. Only that part's mount is private there, so that containers still share the rest with the host.
+    """
     if not (CGROUPS / "unified").is_dir():
         return real
     script = folder / "crun-without-unified"

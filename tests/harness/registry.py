@@ -20,8 +20,11 @@ from tests.harness.token_server import TokenServer
 
 
 class Registry:
-    """A registry as a child process; with a user and a password it refuses everybody else, with TLS it is HTTPS, with
-    `tokens` that user gets a bearer token at a server of its own."""
+    """A registry as a child process.
+
+    With a user and a password it refuses every other client, with TLS it is HTTPS, with `tokens` that user gets a
+    bearer token at a server of its own.
+    """
 
     def __init__(
         self, folder: Path, *, login: tuple[str, str] | None = None, tls: bool = False, tokens: bool = False
@@ -36,7 +39,7 @@ class Registry:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Serve."""
+        """Start the registry and wait until it answers."""
         self.folder.mkdir(parents=True, exist_ok=True)
         http: dict[str, object] = {"addr": self.address, "secret": "x"}
         config: dict[str, object] = {
@@ -70,7 +73,7 @@ class Registry:
         host.until(f"the registry on {self.address} answers", self._answers)
 
     def stop(self) -> None:
-        """End it."""
+        """End the registry."""
         if self._process:
             self._process.kill()
             self._process.wait(10)
@@ -86,14 +89,14 @@ class Registry:
         return self.folder / "tls.crt"
 
     def push(self, image: Image, repository: str, tag: str) -> str:
-        """Store an image under a tag; the reference by digest."""
+        """Store an image under a tag; return the reference by digest."""
         for blob in image.blobs.values():
             self._push_blob(repository, blob)
         self._request("PUT", f"/v2/{repository}/manifests/{tag}", image.manifest, image.media_type)
         return f"{self.address}/{repository}@{image.digest}"
 
     def push_index(self, images: dict[str, Image], repository: str, tag: str) -> str:
-        """Store an index of images by architecture (`arm64`, or `arm/v7`); the reference by digest."""
+        """Store an index of images by architecture (`arm64`, or `arm/v7`); return the reference by digest."""
         entries = []
         for name, image in images.items():
             self.push(image, repository, image.digest)
@@ -112,14 +115,14 @@ class Registry:
         return f"{self.address}/{repository}@{digest(index)}"
 
     def attach(self, repository: str, of: str, *signatures: Signature) -> None:
-        """Put cosign's signatures of a digest beside it."""
+        """Store cosign's signatures of a digest beside it."""
         manifest, blobs = attachment(*signatures)
         for data in blobs.values():
             self._push_blob(repository, data)
         self._request("PUT", f"/v2/{repository}/manifests/{of.replace(':', '-')}.sig", manifest, OCI_MANIFEST)
 
     def blob_file(self, of: str) -> Path:
-        """Where the registry keeps a blob: tests damage it there."""
+        """Return the file in which the registry keeps a blob, for tests that damage it."""
         hexed = of.removeprefix("sha256:")
         return self.folder / "data/docker/registry/v2/blobs/sha256" / hexed[:2] / hexed / "data"
 
@@ -158,7 +161,7 @@ class Registry:
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on now."""
+    """Return a loopback port on which no process listens now."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

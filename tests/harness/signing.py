@@ -1,4 +1,4 @@
-"""Signatures made by others' tools: GnuPG for simple signing, and keys as cosign has them."""
+"""Signatures made by other tools: GnuPG for simple signing, and keys in cosign's form."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SIGSTORE = "cosign container image signature"
 
 
 def document(of: str, reference: str, kind: str) -> bytes:
-    """What is signed."""
+    """Return the document that is signed."""
     critical = {
         "identity": {"docker-reference": reference},
         "image": {"docker-manifest-digest": of},
@@ -48,20 +48,20 @@ class Gpg:
         return done.stdout
 
     def key(self, name: str, algorithm: str = "ed25519", expires: str = "never") -> str:
-        """Make a key; its name in other calls."""
+        """Make a key; return its name in other calls."""
         self.run("--quick-generate-key", f"{name} <{name}@example.com>", algorithm, "sign", expires)
         return f"{name}@example.com"
 
     def public(self, *names: str, armour: bool = False) -> bytes:
-        """Public keys as a file has them."""
+        """Return public keys in the form of a file."""
         return self.run(*(["--armor"] if armour else []), "--export", *names)
 
     def sign(self, name: str, data: bytes, *options: str) -> bytes:
-        """An OpenPGP message with `data` in it."""
+        """Return an OpenPGP message that contains `data`."""
         return self.run(*options, "--local-user", name, "--sign", input=data)
 
     def simple(self, name: str, of: str, reference: str) -> Signature:
-        """A signature of an image."""
+        """Return a signature of an image."""
         return Signature(kind="simple", payload=self.sign(name, document(of, reference, SIMPLE)))
 
     def close(self) -> None:
@@ -71,13 +71,13 @@ class Gpg:
 
 @dataclass(frozen=True)
 class CosignKey:
-    """A key pair of cosign's."""
+    """A key pair of cosign."""
 
     private: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 
     @classmethod
     def make(cls, kind: str = "ecdsa") -> CosignKey:
-        """`ecdsa` (P-256, what cosign makes), `rsa` or `ed25519`."""
+        """Make a key of one kind: `ecdsa` (P-256, which cosign makes), `rsa` or `ed25519`."""
         match kind:
             case "rsa":
                 return cls(rsa.generate_private_key(65537, 2048))
@@ -88,11 +88,11 @@ class CosignKey:
 
     @property
     def public(self) -> bytes:
-        """The public key as cosign.pub has it."""
+        """Return the public key in the form of cosign.pub."""
         return self.private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
     def sign(self, data: bytes) -> bytes:
-        """A bare signature."""
+        """Return a bare signature."""
         match self.private:
             case ec.EllipticCurvePrivateKey():
                 return self.private.sign(data, ec.ECDSA(SHA256()))
@@ -102,7 +102,7 @@ class CosignKey:
                 return self.private.sign(data)
 
     def cosign(self, of: str, reference: str) -> Signature:
-        """A signature of an image. Cosign names the repository alone."""
+        """Return a signature of an image. Cosign names only the repository."""
         data = document(of, reference, SIGSTORE)
         return Signature(kind="sigstore", payload=data, signature=self.sign(data))
 
@@ -112,7 +112,7 @@ def _base64(data: bytes) -> str:
 
 
 def attachment(*signatures: Signature) -> tuple[bytes, dict[str, bytes]]:
-    """The manifest under which cosign keeps signatures in a registry, and its blobs by digest."""
+    """Return the manifest under which cosign keeps signatures in a registry, and its blobs by digest."""
     config = b"{}"
     layers = [
         {
@@ -137,6 +137,6 @@ def attachment(*signatures: Signature) -> tuple[bytes, dict[str, bytes]]:
 
 
 def policy(*requirements: dict[str, object], default: str = "reject", **scopes: list[dict[str, object]]) -> str:
-    """A policy.json: `requirements` for all images of registries, or `scopes` of their own."""
+    """Return a policy.json: `requirements` for all images of registries, or `scopes` of their own."""
     docker = {"": list(requirements), **scopes} if requirements else scopes
     return json.dumps({"default": [{"type": default}], "transports": {"docker": docker}})

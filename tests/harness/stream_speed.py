@@ -1,6 +1,8 @@
-"""How many bytes a second go to a command and come back: a program of its own, so that it shares no interpreter with
-the server. `python -m tests.harness.stream_speed URL MEBIBYTES` for a session whose command is `cat`; an URL of
-`tcp://host:port` is echoed as it is. Prints bytes per second.
+"""Measure how many bytes a second go to a command and come back.
+
+This is a program of its own, so that it shares no interpreter with the server. `python -m tests.harness.stream_speed
+URL MEBIBYTES` is for a session whose command is `cat`; data to a URL of `tcp://host:port` comes back from that host.
+It prints bytes per second.
 """
 
 from __future__ import annotations
@@ -70,7 +72,7 @@ def raw(url: str, size: int) -> None:
 
 
 def relay(listener: socket.socket) -> None:
-    """A client's bytes to `cat` and back, by hand."""
+    """Copy a client's bytes to `cat` and back, by hand."""
     end, _ = listener.accept()
     with end, subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as cat:
 
@@ -91,13 +93,13 @@ def relay(listener: socket.socket) -> None:
 
 
 def measured(url: str, mebibytes: int) -> float:
-    """Bytes per second, by a client in a process of its own."""
+    """Return bytes per second, measured by a client in a process of its own."""
     argv = [sys.executable, "-m", "tests.harness.stream_speed", url, str(mebibytes)]
     return float(host.run(*argv, limit=300))
 
 
 def by_hand(mebibytes: int) -> float:
-    """The same through a socket, two pipes and `cat` without any protocol."""
+    """Return bytes per second through a socket, two pipes and `cat` without any protocol."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         relaying = threading.Thread(target=relay, args=(listener,))
         relaying.start()

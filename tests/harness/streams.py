@@ -1,6 +1,7 @@
-"""Clients of the stream server, as the kubelet, crictl and kubectl speak to it: SPDY/3.1 over a blocking socket.
+"""Clients of the stream server, which behave like the kubelet, crictl and kubectl: SPDY/3.1 over a blocking socket.
 
-Made of crisp's own framing, as the other side of it. `strict` clients show their windows, and keep to the server's.
+They use crisp's own framing, as the other side of it. `strict` clients announce their windows, and keep to the
+server's.
 """
 
 from __future__ import annotations
@@ -19,21 +20,21 @@ LIMIT = 30.0
 
 
 def connect(url: str, tls: ssl.SSLContext | None = None) -> socket.socket:
-    """A connection to the server that a URL names."""
+    """Return a connection to the server that a URL names."""
     parts = urlsplit(url)
     end = socket.create_connection((parts.hostname, parts.port), LIMIT * host.SLOWNESS)
     return tls.wrap_socket(end, server_hostname=parts.hostname) if tls else end
 
 
 def ask(url: str, *headers: str, method: str = "POST") -> bytes:
-    """A request for a URL."""
+    """Return a request for a URL."""
     parts = urlsplit(url)
     path = parts.path + (f"?{parts.query}" if parts.query else "")
     return "\r\n".join([f"{method} {path} HTTP/1.1", f"Host: {parts.netloc}", *headers, "", ""]).encode()
 
 
 def answer(end: socket.socket) -> tuple[int, bytes, bytes]:
-    """Status, head, and what came behind it."""
+    """Return the status, the head, and the bytes after it."""
     data = b""
     while b"\r\n\r\n" not in data:
         piece = end.recv(65536)
@@ -59,7 +60,7 @@ class Spdy:
             status, self.head, rest = answer(self.socket)
             if status != 101:
                 raise Refused(status, self.head + b"\r\n\r\n" + rest)
-        except BaseException:  # a server that wants a certificate refuses after the handshake, as TLS 1.3 has it
+        except BaseException:  # a server that requires a certificate refuses after the handshake, as TLS 1.3 defines it
             self.socket.close()
             raise
         self.spdy = spdy.Connection(server=False)
@@ -85,13 +86,13 @@ class Spdy:
         self.socket.close()
 
     def open(self, **headers: str) -> int:
-        """A stream."""
+        """Open a stream."""
         stream, frame = self.spdy.open(headers)
         self.socket.sendall(frame)
         return stream
 
     def send(self, stream: int, data: bytes, *, fin: bool = False) -> None:
-        """Bytes on a stream; a strict client waits for the server's windows."""
+        """Send bytes on a stream; a strict client waits for the server's windows."""
         view = memoryview(data)
         while view or fin:
             room = min(len(view), 1 << 18)
@@ -107,12 +108,12 @@ class Spdy:
                 break
 
     def room(self, stream: int) -> int:
-        """What the server's windows leave."""
+        """Return the bytes that the server's windows permit."""
         streams = self.spdy._streams
         return max(min(streams.get(stream).window, streams._window), 0)
 
     def pump(self) -> bool:
-        """Take what the server sends next; False at its end."""
+        """Handle the server's next bytes; return False at its end."""
         data = self.socket.recv(1 << 18)
         if not data:
             self.eof = True
@@ -140,13 +141,13 @@ class Spdy:
             self.socket.sendall(replies)
 
     def until(self, stream: int, text: bytes) -> bytes:
-        """What came on a stream once it contains a text."""
+        """Return the bytes received on a stream once they contain a text."""
         while text not in self.received[stream]:
             assert self.pump(), f"ended with {bytes(self.received[stream])!r}"
         return bytes(self.received[stream])
 
     def drain(self, *streams: int) -> None:
-        """Until the streams, or else the connection, have ended."""
+        """Wait until the streams, or else the connection, have ended."""
         while not (streams and self.ended.issuperset(streams)) and self.pump():
             pass
 
@@ -171,12 +172,12 @@ class Command(Spdy):
         return bytes(self.received[self.streams[name]])
 
     def result(self) -> dict:
-        """The status, once all has come."""
+        """Return the status, once all bytes have arrived."""
         self.drain(*(stream for name, stream in self.streams.items() if name in ("error", "stdout", "stderr")))
         return json.loads(self.received[self.streams["error"]])
 
     def exit_code(self) -> int:
-        """By the status."""
+        """Return the exit code by the status."""
         found = self.result()
         if found["status"] == "Success":
             return 0
@@ -185,14 +186,14 @@ class Command(Spdy):
 
 
 class Forward(Spdy):
-    """A client that forwards."""
+    """A client of a port-forward."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url, "portforward.k8s.io")
         self.requests = 0
 
     def pair(self, port: int) -> tuple[int, int]:
-        """The error stream, which it ends at once as kubectl does, and the data stream."""
+        """Open the error stream, which it ends at once as kubectl does, and the data stream; return both."""
         given = {"port": str(port), "requestid": str(self.requests)}
         self.requests += 1
         error = self.open(streamtype="error", **given)

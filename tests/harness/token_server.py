@@ -1,4 +1,5 @@
-"""The token server of a registry: signs bearer tokens for those who may pull (distribution's token specification)."""
+"""The token server of a registry: signs bearer tokens for clients that may pull (distribution's token
+specification)."""
 
 from __future__ import annotations
 
@@ -22,8 +23,11 @@ ISSUER, SERVICE = "tests", "registry-of-tests"
 
 
 class TokenServer(ThreadingHTTPServer):
-    """Gives a token for each scope asked for to `users`, by name and password, or with `refresh-NAME` for an identity
-    token; `asked` has who came for what."""
+    """A server that gives a token for each requested scope to `users`, by name and password, or with `refresh-NAME` for
+    an identity token.
+
+    `asked` records user and scope of each request.
+    """
 
     daemon_threads = True
 
@@ -42,7 +46,7 @@ class TokenServer(ThreadingHTTPServer):
 
     @property
     def auth(self) -> dict[str, object]:
-        """The section `auth` of the registry's configuration."""
+        """Return the section `auth` of the registry's configuration."""
         return {
             "token": {
                 "realm": self.realm, "service": SERVICE, "issuer": ISSUER, "rootcertbundle": str(self.bundle)
@@ -50,7 +54,7 @@ class TokenServer(ThreadingHTTPServer):
         }  # fmt: skip
 
     def token(self, user: str, scope: str) -> str:
-        """A signed token."""
+        """Return a signed token."""
         kind, name, actions = scope.split(":") if scope else ("", "", "")
         now = int(time.time())
         certificate = self._certificate.public_bytes(serialization.Encoding.DER)
@@ -65,7 +69,7 @@ class TokenServer(ThreadingHTTPServer):
         return b".".join((signed, _url64(r.to_bytes(32) + s.to_bytes(32)))).decode()
 
     def close(self) -> None:
-        """End it."""
+        """End the server."""
         self.shutdown()
         self._thread.join()
         self.server_close()
@@ -120,7 +124,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Quiet."""
+        """Log nothing."""
 
 
 def _url64(data: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""A front all of whose clients are one fake."""
+"""A front whose clients are all one fake."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fakes of the image and storage workers and of the supervisor, that hold what the real ones would."""
+"""Fakes of the image and storage workers and of the supervisor, with the state that the real ones would have."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Registry:
 
 
 class Workers:
-    """Every worker behind one `call`; `fail` makes a method raise, `hold` makes it wait, `calls` tells all."""
+    """Every worker behind one `call`; `fail` makes a method raise, `hold` makes it wait, `calls` records all calls."""
 
     def __init__(self) -> None:
         self.registry = Registry()
@@ -186,7 +186,7 @@ async def remove(front: Front, name: str) -> None:
 
 
 def documents(front: Front) -> set[str]:
-    """Return the digests of the configurations and manifests of the images that are here."""
+    """Return the digests of the configurations and manifests of the images on this node."""
     return {blob for found in front.replica.images.values() for blob in (found.id, *found.manifest_digests)}
 
 

@@ -1,4 +1,5 @@
-"""Fakes of the runtime, network and storage workers and of the supervisor, that hold what the real ones would.
+"""Fakes of the runtime, network and storage workers and of the supervisor, with the state that the real ones would
+have.
 
 They are the fault injection of the front's flow tests: a method can be made to fail, to wait, or to be counted.
 """
@@ -50,7 +51,7 @@ IMAGE = Image(
 
 
 class Host:
-    """What all workers hold, and the state on disk; it outlives a front."""
+    """The state of all workers, and the state on disk; it outlives a front."""
 
     def __init__(self) -> None:
         self.disk = Replica(cast("Client", None))
@@ -68,14 +69,14 @@ class Host:
         """Errors of the next calls of a method, in order; None is success."""
         self.hold: dict[str, asyncio.Event] = {}
         self.events: dict[str, list[Message]] = {}
-        """What the other watches say."""
+        """The events of the other watches."""
         self.watchers: list[asyncio.Queue[Message]] = []
 
     def count(self, name: str) -> int:
         return self.calls.count(name)
 
     def empty(self) -> bool:
-        """Nothing is left on the host or in the records."""
+        """Return whether nothing is left on the host or in the records."""
         left = (self.pods, self.netns, self.mounts, self.containers)
         records = (self.disk.sandboxes, self.disk.containers, self.disk.intents)
         return not any(left) and not any(records)
@@ -189,7 +190,7 @@ class Host:
 
 
 def make_front(host: Host, boot: str = BOOT) -> Front:
-    """Make a front that has loaded what is on disk and does not watch yet."""
+    """Make a front that has loaded the state on disk and does not watch yet."""
     front = assemble(host, Config(), boot)
     front.replica.load(host.disk.snapshot())
     return front
@@ -247,7 +248,7 @@ async def start(front: Front, container: str) -> None:
 
 
 async def settled(front: Front) -> None:
-    """Everything under way has ended, but for the watches."""
+    """Wait until everything under way has ended, except the watches."""
     while pending := [task for task in front.tasks._tasks if not task.get_name().startswith("watch")]:
         await asyncio.wait(pending, timeout=5)
 
