@@ -2,7 +2,7 @@
 # shellcheck shell=bash disable=SC2034 # the names are for the scripts that source this
 
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 HOME="${HOME:-/root}"
-# Nobody is there to answer: debconf, needrestart, apt-listchanges, apt-listbugs and ucf ask nothing and keep what is.
+# No user can answer: debconf, needrestart, apt-listchanges, apt-listbugs and ucf ask nothing and keep existing files.
 export DEBIAN_FRONTEND=noninteractive DEBIAN_PRIORITY=critical NEEDRESTART_SUSPEND=1 UCF_FORCE_CONFFOLD=1
 export APT_LISTCHANGES_FRONTEND=none APT_LISTBUGS_FRONTEND=none
 unset PYTHONHOME PYTHONPATH # of another Python
@@ -19,19 +19,19 @@ PID_FILE=/run/crisp-daemon.pid
 LINK=/usr/local/bin/crisp
 UNIT=/etc/systemd/system/crisp.service
 LOCK_FILE=/run/lock/crisp-deploy.lock
-# What deploy/up wrote, as sha256sum writes it: a file that still fits its line is ours and unchanged.
+# The files that deploy/up wrote, in the format of sha256sum: a file that matches its line is crisp's and unchanged.
 WRITTEN=/var/lib/crisp-deploy.sha256
 POLICY_RC=/usr/sbin/policy-rc.d
 DPKG_UPDATES=/var/lib/dpkg/updates
 
 # A configuration file that a package brings and that is here already stays as it is: the package's own copy then lies
-# beside it, named .dpkg-dist. Otherwise dpkg would ask, and fail because nobody answers.
+# beside it, named .dpkg-dist. Otherwise dpkg would ask, and fail because it gets no answer.
 DPKG_OPTIONS=(--force-confdef --force-confold)
 APT_OPTIONS=(-qq -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold)
 LOCK_LIMIT=300 # seconds to wait for another program that installs packages
 
-# The Debian packages that crisp needs, each with a probe that says whether what we want of it is here already,
-# from whatever package: a machine with another vendor's runc keeps it.
+# The Debian packages that crisp needs, each with a probe that succeeds if its programs are here already, from
+# any package: a machine with another vendor's runc keeps it.
 RUN_PACKAGES=(
     "runc=command:runc" "crun=command:crun" "conmon=command:conmon" "catatonit=command:catatonit"
     "containernetworking-plugins=cni:bridge" "nftables=command:nft" "iptables=command:iptables"
@@ -43,7 +43,7 @@ RUN_PACKAGES=(
 step() { printf '==> %s\n' "$*"; }
 note() { printf '    %s\n' "$*"; }
 
-# fail WHAT HINT: say what failed and what to do about it, and end.
+# fail WHAT HINT: print what failed and what to do about it, and exit.
 fail() {
     printf '\n==> failed: %s\n    %s\n' "$1" "$2" >&2
     exit 1
@@ -58,7 +58,7 @@ require_debian() {
         "install runc, crun, conmon, the CNI plugins, nftables, iptables, libarchive and python3 by hand, then: python3 -m venv .venv && .venv/bin/pip install -e . && .venv/bin/crisp daemon"
 }
 
-# One run of these scripts at a time. Whatever is started in the background must close descriptor 9.
+# One run of these scripts at a time. A program that is started in the background must close descriptor 9.
 lock_deploy() {
     mkdir -p "$(dirname "$LOCK_FILE")"
     exec 9>"$LOCK_FILE"
@@ -127,7 +127,7 @@ packages_are_broken() {
     [ -n "$(dpkg --audit 2>/dev/null)" ] || compgen -G "$DPKG_UPDATES/[0-9]*" >/dev/null
 }
 
-# unlocked COMMAND...: run it without input; again as long as another program, such as a daily upgrade, has apt's locks.
+# unlocked COMMAND...: run it without input; repeat it while another program, such as a daily upgrade, has apt's locks.
 unlocked() {
     local end=$((SECONDS + LOCK_LIMIT)) noted='' result errors
     errors=$(mktemp)
@@ -145,7 +145,7 @@ unlocked() {
 }
 
 # No service of the packages is to start by itself, so a policy forbids it while they are installed: as long as the lock
-# of these scripts is held, which apt-get inherits. What a killed run leaves behind forbids nothing.
+# of these scripts is held, which apt-get inherits. The policy that a killed run leaves behind forbids nothing.
 hold_services() {
     if [ -e "$POLICY_RC" ] && ! grep -qF "$LOCK_FILE" "$POLICY_RC"; then return; fi # the administrator's own
     cat >"$POLICY_RC.crisp" <<EOF
@@ -161,7 +161,7 @@ release_services() {
     if grep -qsF "$LOCK_FILE" "$POLICY_RC"; then rm -f "$POLICY_RC"; fi
 }
 
-# The Python to use: Debian's own where it is new enough, else the newest of 3.11 and later.
+# The Python to use: Debian's own if it is new enough, else the newest of 3.11 and later.
 find_python() {
     local candidate
     for candidate in /usr/bin/python3 /usr/bin/python3.{15,14,13,12,11} /usr/local/bin/python3{,.14,.13,.12,.11} python3; do
@@ -174,7 +174,7 @@ find_python() {
     return 1
 }
 
-# make_venv EXTRAS: .venv with crisp and its dependencies as the lock says; nothing to do where its stamp fits.
+# make_venv EXTRAS: .venv with crisp and its dependencies as the lock says; nothing to do if its stamp matches.
 make_venv() {
     local extras=$1 python want have=
     python=$(find_python) || fail "no python3 of version 3.11 or later is here" "on Debian 12: apt-get install python3 python3-venv"
@@ -182,13 +182,13 @@ make_venv() {
     if [ -x "$VENV/bin/python" ] && "$VENV/bin/python" -c 'import kernel.config.reading' 2>/dev/null; then
         have=$(cat "$VENV/stamp" 2>/dev/null || true)
     fi
-    # What has the tests' packages has crisp's own too.
+    # An environment with the tests' packages has crisp's own too.
     if [ "$have" = "$want $extras" ] || { [ -z "$extras" ] && [ "$have" = "$want test" ]; }; then
         note "up to date"
         return
     fi
     rm -f "$VENV/stamp"
-    # An environment that a killed run left half made may look whole to pip: it is made again from nothing.
+    # A half-made environment of a killed run may look complete to pip: it is made again from the beginning.
     if [ -e "$VENV/unfinished" ] || ! "$VENV/bin/python" -m pip --version >/dev/null 2>&1; then
         { "$python" -m venv --clear --without-pip "$VENV" && touch "$VENV/unfinished" &&
             "$VENV/bin/python" -m ensurepip --upgrade --default-pip >/dev/null; } ||
@@ -203,7 +203,7 @@ make_venv() {
     rm "$VENV/unfinished"
 }
 
-# put_file TARGET: make it of what comes in, whole or not at all, and remember that it is ours.
+# put_file TARGET: write standard input to it, whole or not at all, and record that deploy/up wrote it.
 put_file() {
     local target=$1 new
     mkdir -p "$(dirname "$target")"
@@ -218,7 +218,7 @@ put_file() {
     note "wrote $target"
 }
 
-# is_ours TARGET: whether deploy/up wrote it and nobody changed it since.
+# is_ours TARGET: whether deploy/up wrote it and it was not changed since.
 is_ours() {
     [ -f "$1" ] && [ ! -L "$1" ] && grep -sF "  $1" "$WRITTEN" | sha256sum --status --check 2>/dev/null
 }
@@ -234,7 +234,7 @@ make_users() {
     done
 }
 
-# The configuration that deploy/up writes: ours, with the handlers' paths where they are not Debian's.
+# The configuration that deploy/up writes: deploy/crisp.yaml, with the handlers' paths if they are not Debian's.
 render_config() {
     cat "$CHECKOUT/deploy/crisp.yaml"
     local runc crun
@@ -255,7 +255,7 @@ show_log() {
     if has_systemd; then journalctl --no-pager --unit crisp --lines 20 >&2 || true; else tail -n 20 "$LOG" >&2; fi
 }
 
-# Whether a process runs; one that has ended and waits for its parent to notice does not.
+# Whether a process runs; one that has ended and is not reaped does not.
 alive() { readlink "/proc/$1/exe" >/dev/null 2>&1; }
 
 # Every process of the machine's own daemon: named crisp-..., and in its roster, or with its log as stderr, or in its
