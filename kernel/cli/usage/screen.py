@@ -38,7 +38,6 @@ def run(read: Callable[[], Rows], interval: float, keyboard: int) -> None:
 
     `read` is called at once; an error that it raises ends the view. The terminal is restored in any case, also if a
     signal ends the view.
-    `read` is called at once; an error that it raises ends the view.
     """
     view = View()
     console = Console()
