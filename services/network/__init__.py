@@ -3,7 +3,7 @@
 methods         the bus methods
 pods            pods joining and leaving, host ports, connections into pods
 plugins         CNI plugins and their configurations
-records         what is remembered of pods
+records         the records of pods, claims, and leases
 documents       formats of CNI and nftables; pure
 links           namespaces, links and packet filter, through system calls and netlink
 """

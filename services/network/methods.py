@@ -1,7 +1,7 @@
 """The network worker's bus methods, each a few steps that other modules take.
 
-Runs in the worker's process on its event loop. Calls for one sandbox take turns, sandboxes run side by side. What a
-call has begun goes on if its caller leaves; an ADD that nobody waits for any more is then undone.
+Runs in the worker's process on its event loop. Calls for one sandbox run one at a time, those for different
+sandboxes side by side. If a caller leaves, its call goes on; if it was an ADD, it is undone once it is done.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ class NetworkService:
         )
 
     def _lease_dirs(self, sandboxes: Iterable[SandboxId]) -> set[Path]:
-        """Return where host-local keeps the leases of networks in use: its default, and what configurations name."""
+        """Return the folders of host-local's leases for networks in use: its default, and those in configurations."""
         networks = {
             attachment.network.name: attachment.network for each in sandboxes if (attachment := self._pods.load(each))
         }

@@ -1,4 +1,4 @@
-"""A network configuration made of a template and the node's pod CIDRs, which CRI's UpdateRuntimeConfig brings. Pure.
+"""A network configuration made from a template and the node's pod CIDRs (CRI, UpdateRuntimeConfig). Pure.
 
 A template is a configuration (a list or a single plugin) in which certain strings are placeholders. Their names are
 those of containerd's templates: `{{.PodCIDR}}` becomes the first CIDR, `{{.PodCIDRRanges}}` host-local's ranges of all

@@ -1,4 +1,4 @@
-"""CNI network configurations: parsed, checked, and turned into what each plugin reads. Pure.
+"""CNI network configurations: parsed, checked, and turned into the standard input of each plugin. Pure.
 
 The formats are those of the CNI specification 0.3.0 to 1.1.0, section 1: a `.conflist`, or a `.conf` or `.json` of one
 plugin. A network's name and a plugin's type become names of files that root opens or runs, so only letters, digits and

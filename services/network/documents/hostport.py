@@ -118,7 +118,7 @@ def text(mapping: PortMapping) -> str:
 
 
 def forwards(mappings: Iterable[PortMapping], addresses: Sequence[str]) -> tuple[Forward, ...]:
-    """Return what forwards the mapped ports to a pod with these addresses.
+    """Return the table's forwards of the mapped ports to a pod with these addresses.
 
     `addresses` have their prefix length; the first of each family is used. FailedPrecondition if a mapping is for a
     family that the pod has no address of.

@@ -1,4 +1,4 @@
-"""What plugins are passed about a pod: CNI_ARGS and the values of the capabilities (`runtimeConfig`). Pure.
+"""The values that plugins are passed about a pod: CNI_ARGS and capabilities (`runtimeConfig`). Pure.
 
 Capability names are those of the CNI conventions (CONVENTIONS.md), annotation names those of Kubernetes. This module
 makes every value that the request has; `conflist.stdin` then gives each plugin only the capabilities that it declares.
@@ -18,7 +18,7 @@ _INGRESS = "kubernetes.io/ingress-bandwidth"
 _EGRESS = "kubernetes.io/egress-bandwidth"
 _IPS = "cni.crisp/ips"
 _MAC = "cni.crisp/mac"
-"""Annotations by which a pod asks for addresses and a hardware address. They take effect only if the network has a
+"""Annotations by which a pod requests addresses and a hardware address. They take effect only if the network has a
 plugin that declares the capability of that name."""
 _MAC_FORM = re.compile(r"[0-9a-fA-F][02468aceACE](:[0-9a-fA-F]{2}){5}", re.ASCII)
 _MOST_IPS = 16
@@ -51,7 +51,7 @@ def check(request: AttachRequest) -> None:
 
 
 def values(request: AttachRequest) -> dict[str, object]:
-    """Return the values of all capabilities that the request has one for, by the capability's name."""
+    """Return the values in the request for capabilities, by the capability's name."""
     dns = {"servers": request.dns_servers, "searches": request.dns_searches, "options": request.dns_options}
     found: dict[str, object] = {
         "portMappings": [
@@ -93,7 +93,7 @@ def _bandwidth(annotations: dict[str, str]) -> dict[str, object]:
 
 
 def _ips(annotations: dict[str, str]) -> list[str]:
-    """Return the addresses that the pod asks for, each with its prefix length; in the annotation, commas part them."""
+    """Return the addresses that the pod requests, with prefix lengths; commas separate them in the annotation."""
     found = [part.strip() for part in annotations.get(_IPS, "").split(",") if part.strip()]
     for each in found:
         try:

@@ -1,4 +1,4 @@
-"""What plugins answer: success results of CNI 0.3.0 to 1.1.0 and error objects, checked strictly. Pure.
+"""Answers of plugins: success results of CNI 0.3.0 to 1.1.0 and error objects, checked strictly. Pure.
 
 The formats are in section 5 of the CNI specification. A plugin is a third party's program: its answer becomes a pod's
 addresses only if every field has its type and every address is one that a pod can have.
@@ -75,7 +75,7 @@ def failure(data: bytes) -> Failure | None:
 
 
 def parse(data: bytes, cni_version: str) -> dict[str, object]:
-    """Return a success result, converted to `cni_version`, the network's. Internal says what is malformed."""
+    """Return a success result, converted to `cni_version`, the network's. Internal names the malformed field."""
     try:
         result = msgspec.json.decode(data, type=dict[str, object])
         checked = msgspec.convert(result, _Success)

@@ -1,7 +1,7 @@
 """Network namespaces pinned at a path, each made in a throw-away thread and never with a process.
 
-The thread enters the namespace and stays in it until it ends, so it is none of a pool. Needs CAP_SYS_ADMIN (unshare,
-bind mount) and CAP_NET_ADMIN (setting `lo` up) in the host's mount namespace.
+The thread enters the namespace and stays in it until it ends, so no thread of a pool may do this. Needs CAP_SYS_ADMIN
+(unshare, bind mount) and CAP_NET_ADMIN (setting `lo` up) in the host's mount namespace.
 """
 
 from __future__ import annotations

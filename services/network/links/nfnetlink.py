@@ -19,7 +19,7 @@ _CTA_TUPLE_PROTO, _CTA_PROTO_NUM, _CTA_PROTO_DST_PORT = 2, 1, 3
 _FILTER_ORIG_FLAGS, _BY_PROTOCOL_AND_PORT = 1, 1 << 3 | 1 << 5
 _UDP = 17
 _NO_TABLE = (errno.ENOENT, errno.EOPNOTSUPP, errno.EPROTONOSUPPORT, errno.EINVAL)
-"""No such table; the others: no nftables in this kernel."""
+"""Errors without the table: ENOENT means no such table, the others no nftables in this kernel."""
 
 
 def has_table(name: str) -> bool:

@@ -28,12 +28,12 @@ class Chain:
     """Runs the plugins of networks."""
 
     def __init__(self, folders: Sequence[str], timeout: float) -> None:
-        """`folders`: where plugins are looked for, in this order. `timeout`: seconds that one plugin may run."""
+        """`folders`: searched for plugins, in this order. `timeout`: seconds that one plugin may run."""
         self._folders = tuple(folders)
         self._timeout = timeout
 
     def missing(self, network: Network) -> tuple[str, ...]:
-        """Return the names of the network's programs that are in none of the folders."""
+        """Return the names of the network's programs that are missing from all folders."""
         return tuple(name for name in network.binaries() if self._find(name) is None)
 
     async def add(self, attachment: Attachment, netns: Path, lock: Path, deadline: Deadline) -> dict[str, object]:

@@ -1,8 +1,8 @@
 """The folder of network configurations: which network pods join now, and whether it is ready.
 
-Other programs write these files, and may be seen in the middle of it: a file that was valid once and is not now keeps
-its last valid content until it is valid again or gone. A file counts only if it is a plain file that nobody but root
-can have written. Runs on the event loop; `render` blocks.
+Other programs write these files, and one may be read half-written: a file that was valid once and is not now keeps its
+last valid content until it is valid again or gone. A file counts only if it is a plain file that only root can have
+written. Runs on the event loop; `render` blocks.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class ConfDir:
         self._missing = missing
         self._files: dict[str, _ConfFile] = {}
         self._status: tuple[Network | None, str] = (None, "")
-        """What STATUS last reported: of which network, and why it is not ready; empty if it is."""
+        """The last report of STATUS: the network, and why it is not ready; empty if it is."""
         self._usable: Network | None = None
         self._readiness = self._read()
         self._changed = asyncio.Event()
@@ -71,7 +71,7 @@ class ConfDir:
         return self._readiness
 
     def network(self) -> Network:
-        """Return the network that a pod joins now. FailedPrecondition says why there is none."""
+        """Return the network that a pod joins now. The text of FailedPrecondition is why there is none."""
         self._refresh()
         network = self.usable()
         if network is None:
@@ -88,12 +88,12 @@ class ConfDir:
         return conflist.choose(valid, self._default)
 
     def set_status(self, network: Network, reason: str) -> None:
-        """Take up what STATUS reported of a network: why it is not ready; empty if it is."""
+        """Record the report of STATUS about a network: `reason` is why it is not ready; empty if it is."""
         self._status = (network, reason)
         self._refresh()
 
     def render(self, template: str, pod_cidrs: Sequence[str]) -> None:
-        """Write the configuration that the file `template` becomes with these CIDRs.
+        """Write the configuration that is made from the file `template` and these CIDRs.
 
         Does nothing without a template or CIDRs, or if there is a configuration not made of a template. Blocks.
         FailedPrecondition if it cannot be done.

@@ -1,7 +1,7 @@
 """Notices that something in a set of folders appears, changes or vanishes, the folders themselves included.
 
 inotify(7) cannot watch a folder that does not exist, so its nearest ancestor is watched instead. After every event all
-watches are set again, so nothing need be remembered about them. Not every file system reports changes (a network's
+watches are set again, so no state of theirs is kept. Not every file system reports changes (a network's
 or an overlay's lower layer does not), so they are also set again every few seconds, and every second if the kernel
 grants no inotify instance. Runs on the event loop.
 """

@@ -1,8 +1,8 @@
 """GC: once in a worker's life, before its first ADD, plugins are passed the valid attachments and free everything else.
 
 Only networks of CNI 1.1 and newer have GC (CNI specification, section 2). No ADD of the network runs meanwhile, because
-what it leases would not be on the list yet. If GC fails, that is logged and pods join all the same; the next worker
-tries again.
+the address that it leases would not be on the list yet. If GC fails, that is logged and pods join all the same; the
+next worker tries again.
 """
 
 from __future__ import annotations

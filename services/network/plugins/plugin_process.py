@@ -25,7 +25,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What came of a plugin; of each stream at most OUTPUT_LIMIT and one byte more is kept."""
+    """A plugin's exit and output. At most OUTPUT_LIMIT bytes and one more of each stream are kept."""
 
     returncode: int
     stdout: bytes

@@ -2,7 +2,7 @@
 
 dial            connections into pods for port-forwards
 forwarding      the nftables table of host ports in force
-leaving         how a pod leaves: DEL, and all that goes before and after
+leaving         how a pod leaves: the steps before DEL, DEL, and the steps after it
 pod_network     what is in a pod's namespace, for `crisp net`
 pod_ports       the host ports of pods that crisp forwards
 pod_table       the pods: how one joins, and what is known of each

@@ -35,7 +35,7 @@ async def dial(paths: Paths, request: DialRequest, deadline: Deadline) -> None:
 
 
 async def _connected(paths: Paths, request: DialRequest, deadline: Deadline) -> socket.socket:
-    """Return a connection to the first loopback address that accepts one. FailedPrecondition says why none does."""
+    """Return a connection to the first loopback address that accepts one. FailedPrecondition names each refusal."""
     pod, refusals = f"pod {short(request.sandbox_id)}", []
     for family, address, name in _LOOPBACKS:
         what = f"dial {name}:{request.port}"

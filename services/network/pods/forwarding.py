@@ -2,9 +2,9 @@
 
 The table exists only while a pod has host ports. Two settings that rules cannot replace are made beside it: the
 interface that leads to the pod accepts packets from 127.0.0.1 (route_localnet), and the pod's port of a bridge sends
-frames back through itself (hairpin mode). UDP flows that the port's former meaning keeps alive are ended.
+frames back through itself (hairpin mode). UDP flows that still follow the port's former rule are ended.
 
-What is in force follows the attachments: when the worker starts again, the whole table is rebuilt from them. An `nft`
+The attachments decide what is in force: when the worker starts again, the whole table is rebuilt from them. An `nft`
 that a killed worker left in the middle of a transaction is waited for first (`plugin_lock`).
 """
 
@@ -67,7 +67,7 @@ class Forwarding:
     async def keep_in_force(self) -> None:
         """Rebuild the table if another program has flushed all rules; looks every few seconds until cancelled.
 
-        A pod that joins or leaves meanwhile finds it out by itself.
+        A pod that joins or leaves sooner need not wait: its own transaction fails, and the table is rebuilt.
         """
         while True:
             await asyncio.sleep(_LOOK)  # a pause, not a wait: the kernel reports no flush

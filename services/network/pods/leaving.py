@@ -1,6 +1,6 @@
 """How a pod leaves the network; also how an ADD that failed or was cut off is undone.
 
-    plugins of an earlier worker end → record says `undoing` → host ports, claims → DEL → namespace → record removed
+    plugins of an earlier worker end → `undoing` in the record → host ports, claims → DEL → namespace → record removed
 
 If DEL fails, namespace and record stay, and the next try does the same again. One call at a time for a sandbox is the
 caller's duty.
@@ -55,7 +55,7 @@ class Leaving:
         self._attachments.remove(sandbox_id)
 
     async def undo_add(self, attachment: Attachment) -> None:
-        """Leave nothing of an ADD that failed. If DEL fails too, only the record stays, so that `leave` repeats DEL."""
+        """Remove all that a failed ADD left. If DEL fails too, only the record stays, so that `leave` repeats DEL."""
         sandbox_id = attachment.sandbox_id
         deadline = Deadline.after(self._timeout * len(attachment.network.plugins))
         try:

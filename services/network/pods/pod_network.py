@@ -1,4 +1,4 @@
-"""A pod's network as the kernel has it, for people.
+"""Reads a pod's network from the kernel, for people (`crisp net`).
 
 It is read through a socket that a throw-away thread opens in the pod's namespace; no other thread enters it.
 """
@@ -23,7 +23,7 @@ async def describe(
 ) -> PodNetwork:
     """Return the interfaces, addresses and routes in the namespace at `pin`, and the pod's host ports.
 
-    `problem`: what is known to be wrong already; it comes before what is found here.
+    `problem`: a problem that is known already; it precedes those found here.
     """
     about = PodNetwork(
         sandbox_id=attachment.sandbox_id,
@@ -51,7 +51,7 @@ def _read(opened: int) -> tuple[tuple[Interface, ...], tuple[Route, ...]]:
 
 
 def _missing_addresses(attachment: Attachment, interfaces: tuple[Interface, ...]) -> str:
-    """Return which addresses that plugins gave are not in the namespace; empty if none is missing."""
+    """Return, for people, the addresses that plugins gave and the namespace lacks; empty if none is missing."""
     if attachment.result is None:
         return ""
     held = {address for interface in interfaces for address in interface.addresses}

@@ -1,7 +1,7 @@
-"""The host ports of pods that crisp forwards, by their attachments.
+"""Forwards the host ports of pods, as their attachments have them.
 
-Runs on the worker's event loop. Nothing is changed before the table has been rebuilt from the attachments of pods that
-were there before this worker.
+Runs on the worker's event loop. Nothing is changed before the table has been rebuilt from the attachments that an
+earlier worker left.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class PodPorts:
         self._restored = asyncio.Event()
 
     def are_ours(self, network: Network) -> bool:
-        """Return whether crisp forwards the ports of pods on this network, rather than a plugin of it or nobody."""
+        """Return whether crisp forwards the ports of pods on this network. Otherwise a plugin does, or no program."""
         return self._who == "crisp" or (self._who == "auto" and not network.declares(CAPABILITY))
 
     async def restore(self, pods: Mapping[SandboxId, tuple[Forward, ...]], borrowed: Iterable[str]) -> None:
@@ -90,8 +90,10 @@ class PodPorts:
 
 
 def forwards_of(attachment: Attachment) -> tuple[Forward, ...]:
-    """Return what forwards the host ports of a pod; nothing before its ADD is done. FailedPrecondition if the pod has
-    no address of a family that a mapping is for."""
+    """Return the table's forwards for the host ports of a pod; none before its ADD is done.
+
+    FailedPrecondition if the pod has no address of a family that a mapping is for.
+    """
     if not attachment.host_ports or attachment.result is None:
         return ()
     return hostport.forwards(attachment.host_ports, result.interface_addresses(attachment.result))

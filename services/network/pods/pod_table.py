@@ -1,4 +1,4 @@
-"""The pods of this node's network: how one joins, and what is known of each.
+"""The pods of this node's network: the steps by which one joins, and the record of each.
 
     ports claimed → record → namespace → ADD → addresses claimed → record with the result → host ports
 
@@ -36,14 +36,14 @@ class Caller:
     """The caller of an ADD."""
 
     has_left = False
-    """Whether it waits no more, so that the ADD must be undone."""
+    """Whether it no longer waits, so that the ADD must be undone."""
 
 
 class Pods:
     """The pods of this node's network."""
 
     def __init__(self, config: Config, chain: Chain, conf_dir: ConfDir, attachments: Attachments, tasks: Tasks) -> None:
-        """Claim what pods from before this worker have, and begin to put their host ports in force."""
+        """Claim the ports and addresses of pods that an earlier worker left, and begin to forward their host ports."""
         self._section, self._paths = config.network, config.paths
         self._chain = chain
         self._conf_dir = conf_dir
@@ -59,13 +59,13 @@ class Pods:
         tasks.spawn(self._ports.keep_in_force(), "host ports in force")
 
     def close(self) -> None:
-        """Release what only this process holds."""
+        """Release the namespace that was made ahead."""
         self._spare.close()
 
     async def join(self, request: AttachRequest, caller: Caller, deadline: Deadline) -> tuple[str, ...]:
         """Make the namespace, run ADD and forward host ports; return the pod's addresses.
 
-        A pod that has joined keeps what it has.
+        A pod that has joined already keeps its namespace and addresses.
         """
         sandbox_id = request.sandbox_id
         if caller.has_left:
@@ -111,7 +111,7 @@ class Pods:
         return Attachment(sandbox_id=sandbox_id, interface=INTERFACE, network=network, arguments="", runtime_config={})
 
     def problem(self, attachment: Attachment) -> str:
-        """Return what is not as the record has it, for people; empty if all is."""
+        """Return, for people, how the pod differs from its record; empty if it does not."""
         if attachment.undoing:
             return "it is being taken off the network, and that failed"
         if attachment.result is None:
@@ -178,7 +178,10 @@ class Pods:
         return ips
 
     def _restore_claims(self) -> tuple[dict[SandboxId, tuple[Forward, ...]], list[str]]:
-        """Claim what pods from before this worker have. Returns their forwards, and the interfaces with our setting."""
+        """Claim the ports and addresses of pods that an earlier worker left.
+
+        Return their forwards, and the interfaces on which crisp has set route_localnet.
+        """
         forwards: dict[SandboxId, tuple[Forward, ...]] = {}
         borrowed: list[str] = []
         for sandbox_id in self._attachments.sandboxes():

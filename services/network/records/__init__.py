@@ -1,6 +1,6 @@
-"""What the network worker remembers of pods: on disk, in memory, and in plugins' own files.
+"""The network worker's records of pods: on disk, in memory, and in plugins' own files.
 
-attachments     what plugins were run with, one file per sandbox
+attachments     the configuration that plugins were run with, one file per sandbox
 claims          host ports and addresses, each of which only one pod may have
 lease           the leases of the plugin host-local
 

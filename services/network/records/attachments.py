@@ -1,4 +1,4 @@
-"""Attachments: what plugins were run with, one file per sandbox, written before the first plugin runs, gone after DEL.
+"""Attachments: the configuration that plugins were run with, one file per sandbox, from before ADD until after DEL.
 
 A file holds the configuration that ADD was run with, so that DEL after a restart, a reboot or a change of the
 configuration undoes what was done and not what would be done now. A file without a result is an ADD that was cut off.
@@ -77,7 +77,7 @@ class Attachments:
         except FileNotFoundError:
             return None
         except (msgspec.DecodeError, RecursionError) as error:
-            raise Corrupt(f"attachment {path} does not read back: {error}") from error
+            raise Corrupt(f"attachment {path} cannot be parsed: {error}") from error
         except OSError as error:
             raise Internal(f"attachment {path} cannot be read: {error.strerror}") from error
 

@@ -45,7 +45,7 @@ def test_removing_is_repeatable_and_leaves_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("data", [b"", b"{", b"{}", b'{"sandbox": 7}', b"\0" * 100])
 def test_damage_is_told(tmp_path: Path, data: bytes) -> None:
     (tmp_path / f"{SANDBOX}.json").write_bytes(data)
-    with pytest.raises(Corrupt, match="does not read back"):
+    with pytest.raises(Corrupt, match="cannot be parsed"):
         Attachments(tmp_path).load(SANDBOX)
 
 
