@@ -1,4 +1,4 @@
-"""The bus methods of checkpoints, as far as they are files: write, describe and restore.
+"""The bus methods of checkpoints' files: write, describe and restore.
 
 Runs in the storage worker. One step at a time for a container.
 """
@@ -24,7 +24,7 @@ from services.storage.roots.root_store import RootStore
 
 
 class CheckpointMethods:
-    """Checkpoints, as the contract has them. `locks`: one holder for each container."""
+    """The methods of the contract for checkpoints. `locks`: one holder for each container."""
 
     def __init__(
         self, config: Config, tasks: Tasks, layers: LayerStore, roots: RootStore, locks: KeyedLock[ContainerId]
@@ -39,7 +39,7 @@ class CheckpointMethods:
         self._restores: Joins[RestoreRequest, Nothing] = Joins(tasks)
 
     async def write_diff(self, request: ContainerRequest, call: Call) -> Nothing:
-        """Write what a frozen container changed in its root."""
+        """Write the changes that a frozen container has made in its root."""
         container_id = ids.container_id(request.container_id)
         return await self._writes.join(container_id, lambda: self._write(container_id), f"diff of {container_id}")
 

@@ -32,7 +32,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class ContainerMethods:
-    """Root file systems and writable layers, as the contract has them."""
+    """The methods of the contract for root file systems and writable layers."""
 
     def __init__(
         self, config: Config, tasks: Tasks, roots: RootStore, folders: ContainerFolders, layers: LayerMethods,
@@ -123,7 +123,7 @@ class ContainerMethods:
         return found
 
     def refresh(self) -> None:
-        """Measure in the background the writable layers whose sizes are old, unless that is under way."""
+        """Measure in the background the writable layers whose sizes are old, unless this is under way already."""
         if self._sizes.due(time.monotonic()) is not None:
             self._refreshes.ensure("", self._refresh, "measure writable layers")
 

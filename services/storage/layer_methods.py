@@ -41,13 +41,13 @@ _LOG = logging.getLogger(__name__)
 
 
 class LayerMethods:
-    """Layers, as the contract has them."""
+    """The methods of the contract for layers."""
 
     def __init__(
         self, config: Config, tasks: Tasks, layers: LayerStore, folders: ContainerFolders, sizes: UsageCache
     ) -> None:
         self.claims = asyncio.Lock()
-        """Held while a container claims layers, and while a layer is found to be claimed by none and taken away."""
+        """Held while a container claims layers, and while a layer that no container claims is found and removed."""
         self._store = layers
         self._folders = folders
         self._sizes = sizes
@@ -91,7 +91,7 @@ class LayerMethods:
                     await asyncio.to_thread(self._store.sweep, name, self._folders.user_of)
 
     async def check(self, request: CheckRequest, call: Call) -> Checked:
-        """Read all of a layer, once for all callers of the same time."""
+        """Read all of a layer and report damage. Calls at the same time share one reading."""
         digest(request.diff_id)
         return await self._join_check(request)
 
@@ -167,7 +167,7 @@ class LayerMethods:
         return self._store.remove(diff_id)
 
     def partial(self) -> Iterator[str]:
-        """Yield the names of left-overs, except damaged layers that a container still uses: they go with it. Blocks."""
+        """Yield the names of left-overs, except damaged layers that a container still uses. Blocks."""
         for name in self._store.partial():
             diff_id = self._store.layer_of(name)
             if diff_id is None or self._folders.user_of(diff_id) is None:

@@ -1,9 +1,9 @@
 """The storage worker's bus methods: the table of all of them, and the few that concern everything on the host.
 
 Runs as root with few capabilities and no network. It is given ids only and derives every path, except that of an
-archive to restore from. Nothing is remembered between calls but what is under way: what exists is read from the disk
-and the kernel's mount table, so a worker that was killed goes on from there. A step that has begun runs to its end,
-even if its caller goes away.
+archive to restore from. Between calls it keeps nothing in memory but work under way and sizes: what exists is read from
+the disk and the kernel's mount table, so the successor of a worker that was killed goes on from there. A step that has
+begun runs to its end, even if its caller goes away.
 """
 
 from __future__ import annotations
@@ -68,12 +68,12 @@ class StorageService:
         await asyncio.to_thread(self._layers.close)
 
     async def judge(self, request: JudgeRequest, call: Call) -> Nothing:
-        """Return if the policy for signatures accepts an image; Untrusted if it does not."""
+        """Return if the policy for signatures accepts an image; otherwise raise Untrusted."""
         await self._gate.judge(request)
         return Nothing()
 
     async def fs_info(self, request: Nothing, call: Call) -> FsInfo:
-        """Return what images and writable layers take, as last counted; old sizes are measured again meanwhile."""
+        """Return the space of images and writable layers as last counted; old sizes are measured again meanwhile."""
         if not self._sizes.loaded:
             await self._loads.join("", self._load_sizes, "load sizes")
         self._containers.refresh()

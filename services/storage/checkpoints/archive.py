@@ -1,7 +1,7 @@
-"""A checkpoint that is an archive: opened only if nobody but root can have written it, and read by a confined child.
+"""A checkpoint that is an archive: opened only if no user but root can have written it, read by a confined child.
 
 Runs in the storage worker. The child can reach the checkpoint's folder alone, or nothing if only the descriptions are
-wanted; a compressed archive goes through the child that decompresses layers first.
+needed; a compressed archive goes through the child that decompresses layers first.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Archives:
             async with deadline.limit("decompressing an archive"):
                 reason = await inflater.stderr.read(4096)
                 if await inflater.wait():
-                    raise InvalidInput(f"it does not decompress: {reason.decode(errors='replace')[-500:]}")
+                    raise InvalidInput(f"it cannot be decompressed: {reason.decode(errors='replace')[-500:]}")
             return answer
         finally:
             os.close(read)
@@ -98,7 +98,8 @@ class Archives:
 
 
 def open_archive(path: str) -> int:
-    """Open an archive for reading; the caller closes it. Its memory pages and files become a container's.
+    """Open an archive for reading; the caller closes it. The memory pages and files in it become a
+    container's.
 
     NotFound if it is not there, InvalidInput for a link in its path or anything but a regular file, PermissionDenied
     if others than root could have written it.
@@ -136,4 +137,4 @@ def _decode(answer: bytes) -> _Answer:
     try:
         return msgspec.json.decode(answer, type=_Answer)
     except msgspec.DecodeError as error:
-        raise Internal(f"the child that reads an archive: its answer is not understood: {error}") from error
+        raise Internal(f"the child that reads an archive: its answer cannot be decoded: {error}") from error

@@ -1,4 +1,4 @@
-"""What a container changed in its root: written out of its writable layer, and made again in another's root.
+"""The changes of a container in its root: written out of its writable layer, and made again in another's root.
 
 Runs in the storage worker. Files are made by the child that makes layers, with the container's root as its own root.
 """
@@ -31,7 +31,7 @@ def deleted_paths(text: bytes) -> list[bytes]:
     try:
         listed = msgspec.json.decode(text, type=list[str]) if text else []
     except msgspec.DecodeError as error:
-        raise InvalidInput(f"deleted.files does not read: {error}") from error
+        raise InvalidInput(f"deleted.files cannot be parsed: {error}") from error
     paths = [path.encode(errors="surrogateescape") for path in listed]
     for path in paths:
         if not locate(path)[1]:
@@ -40,14 +40,14 @@ def deleted_paths(text: bytes) -> list[bytes]:
 
 
 class Changes:
-    """Writes changes into a checkpoint's folder, and makes those of a folder."""
+    """Writes a container's changes into a checkpoint's folder, and makes the changes that such a folder has."""
 
     def __init__(self, config: Config) -> None:
         self._limits = config.storage
         self._untar_filter = filters.allow_only(system_calls.UNTAR).hex()
 
     def write(self, upper: Path, lower: Sequence[Path], folder: Path) -> None:
-        """Write what a frozen container changed. `upper`: its writable layer. `lower`: the folders of those below."""
+        """Write a frozen container's changes. `upper`: its writable layer. `lower`: the folders of the layers below."""
         with os_errors("checkpoint cannot be written"):
             folder.mkdir(mode=0o700, exist_ok=True)
             with open(folder / os.fsdecode(ROOTFS_DIFF), "wb") as out:
@@ -63,7 +63,7 @@ class Changes:
             try:
                 source = os.open(folder / os.fsdecode(ROOTFS_DIFF), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
             except FileNotFoundError:
-                return  # it changed nothing
+                return  # the container changed nothing
             skeleton = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)  # it is not checked against a digest later
             try:
                 words = (str(self._limits.max_layer_entries), self._untar_filter, str(skeleton))

@@ -23,7 +23,7 @@ _ANSWER_LIMIT = 4 * MOST_JSON
 
 
 def program(module: str, *words: str) -> list[str]:
-    """Return the command line of a module of ours that runs as a child."""
+    """Return the command line that runs one of crisp's modules as a child."""
     return [sys.executable, "-I", "-m", module, *words]
 
 
@@ -69,4 +69,4 @@ def _refusal(output: bytes) -> CrispError:
     try:
         return refusal.decode(output).to_error()
     except DecodeError as error:
-        return Internal(f"the child that reads a checkpoint: its answer is not understood: {error}")
+        return Internal(f"the child that reads a checkpoint: its answer cannot be decoded: {error}")

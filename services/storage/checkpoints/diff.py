@@ -1,9 +1,9 @@
-"""What a container has changed in its root: a tar of what it wrote, and the list of what it deleted.
+"""Writes a container's changes in its root: a tar of the files that it wrote, and a list of the paths it deleted.
 
 Runs in a thread of the storage worker, on the writable layer of a frozen container. Every name and file in it is the
 container's, so folders are opened within the layer, no link is followed, and only regular files are read. The overlay's
-own marks become what other engines know too: a whiteout becomes a deleted path, and if a folder hides the layers below,
-each path that it hides is listed as deleted. Sockets are left out: a tar cannot hold one.
+own marks take a form that other engines know too: a whiteout becomes a deleted path, and if a folder hides the layers
+below, each path that it hides is listed as deleted. Sockets are left out: a tar cannot hold one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The folder of one container's checkpoint, `Paths.checkpoint`, and errors that name what they are about.
+"""The folder of one container's checkpoint, `Paths.checkpoint`, and errors that name the file concerned.
 
-Runs in threads of the storage worker. The runtime worker fills and empties the same folder: on the way out with what
-CRIU dumped, and on the way in it restores from it.
+Runs in threads of the storage worker. The runtime worker uses the same folder: for a checkpoint it puts CRIU's dump
+there, for a restore it reads the dump from there.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def renew(folder: Path) -> None:
 
 @contextmanager
 def os_errors(what: str) -> Iterator[None]:
-    """Turn errors of the file system in the body into ours."""
+    """Turn errors of the file system in the body into crisp's errors."""
     try:
         yield
     except OSError as error:

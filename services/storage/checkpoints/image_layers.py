@@ -1,7 +1,7 @@
 """A checkpoint that is an image: its parts are copied out of the image's layers, with no link followed.
 
-Runs in threads of the storage worker. Anybody may have made the image: its layers have plain files by known names, or
-it is refused. Layers are given by their folders, lowest first; the topmost one that has a name counts.
+Runs in threads of the storage worker. The image may come from an attacker: unless its layers have plain files by known
+names only, it is refused. Layers are given by their folders, lowest first; the topmost one that has a name counts.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """The child that reads an archive of a checkpoint: it unpacks its parts below `/`, or returns its two descriptions.
 
 Started by the storage worker as `python -I -m services.storage.checkpoints.unarchive all|descriptions MAX_BYTES FILTER`
-with the archive on standard input and the folder to fill as working directory, which becomes its root. Anybody may have
-made the archive, so it has plain files by known names or is refused: no link, no device, no folder but CRIU's, nothing
-twice. What has no meaning here (another engine's log, network status, volumes) is passed over and never made.
-Answer on standard output, as JSON: the descriptions in base 64, or the kind and message of an error.
+with the archive on standard input and the folder to fill as working directory, which becomes its root. The archive may
+come from an attacker, so it has plain files by known names or is refused: no link, no device, no folder but CRIU's,
+nothing twice. An entry that has no meaning here (another engine's log, network status, volumes) is passed over and
+never made. Answer on standard output, as JSON: the descriptions in base 64, or the kind and message of an error.
 """
 
 from __future__ import annotations

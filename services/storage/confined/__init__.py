@@ -1,4 +1,4 @@
-"""What confined children give up, which system calls they keep, and how they answer. The lowest floor, with `trees`.
+"""Confined children: privileges that they drop, system calls that they keep, and their answers. Beside `trees`.
 
 - confine: namespaces, root directory and capabilities, in the child
 - system_calls: the lists of system calls that a filter allows, each call with its reason

@@ -1,4 +1,4 @@
-"""How a confined child ends: with an answer, and an exit status that tells a refusal from a result.
+"""The end of a confined child: its answer, and an exit status that distinguishes a refusal from a result.
 
 Runs in the children only. It imports the standard library and crisp's errors alone, so that a child starts quickly;
 `refusal` is the worker's side of it.
@@ -22,7 +22,7 @@ _MOST_MESSAGE = 1000
 def finish(fd: int, work: Callable[[], dict[str, object]], place: str, *, kind: type[CrispError] | None = None) -> None:
     """Do the child's work, write its result as JSON to `fd`, and end the process; never returns.
 
-    An error of ours is written with its kind, or with `kind` if given. `place` names, in the message of an error of
+    A CrispError is written with its kind, or with `kind` if given. `place` names, in the message of an error of
     the file system, what the child works on. A reader that has gone away is no error.
     """
     try:

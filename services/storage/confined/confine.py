@@ -1,8 +1,8 @@
-"""What the children of an unpack, a check, an archive or a verdict give up before they read a hostile byte.
+"""Drops the privileges of a child (of an unpack, check, archive or verdict) before it reads a hostile byte.
 
 Runs in those children only, single-threaded, after their imports. Afterwards the root directory is the folder that the
-child works on (or an empty one), there is no network, and only the capabilities named are left. Nothing can be taken
-back. It imports the standard library and system calls alone, so that a child starts quickly.
+child works on (or an empty one), there is no network, and only the capabilities named are left. None of it can be
+undone. It imports the standard library and system calls alone, so that a child starts quickly.
 """
 
 from __future__ import annotations

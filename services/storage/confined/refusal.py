@@ -1,7 +1,7 @@
 """The worker's side of a child's answer: the error that a refusal carries, and the text of a child that failed.
 
-Runs in the storage worker. A child has read hostile bytes, so nothing in its answer is trusted: what does not decode,
-or names no kind of error, is Internal.
+Runs in the storage worker. A child has read hostile bytes, so nothing in its answer is trusted: one that cannot be
+decoded, or names no kind of error, is Internal.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which system calls the children that unpack, check, read or judge may make, each with the reason why.
+"""The system calls that the children of an unpack, check, archive or verdict may make, each with its reason.
 
 Names only: the storage worker compiles a list once (`kernel.host.filters`) and hands it to the child, which installs
 it after its imports. Every other call fails with EPERM: there is no execve, fork, socket, signal to others, mount or
@@ -18,7 +18,7 @@ _PYTHON: Mapping[str, str] = {
     "writev": "a library's message on standard error as it aborts",
     "close": "every descriptor",
     "lseek": "open(0) looks up its position; scandir starts at the beginning of a folder",
-    # What a descriptor is.
+    # Properties of a descriptor.
     "fstat": "os.fstat, and open(0), which takes the size of its buffer from it",
     "newfstatat": "fstat as the C library makes it since glibc 2.33; os.lstat below a directory",
     "ioctl": "open(0) finds out whether it is a terminal",
@@ -49,7 +49,7 @@ _PYTHON: Mapping[str, str] = {
     "exit": "a thread ends",
     "exit_group": "os._exit",
 }
-"""What the interpreter, the C library and the decompressors need whatever they work on."""
+"""Calls that the interpreter, the C library and the decompressors need for any work."""
 
 _LOOKING: Mapping[str, str] = {
     "openat": "os.open, with or without a directory",
@@ -81,19 +81,19 @@ _MAKING: Mapping[str, str] = {
     "renameat": "directories are moved up before they are emptied, so that depth does not matter",
     "renameat2": "the same, on machines without renameat",
 }
-"""What an unpack changes below its root."""
+"""Calls by which an unpack makes files below its root."""
 
 _COMPARING: Mapping[str, str] = {
     "fgetxattr": "an attribute is compared with the tar's",
     "fadvise64": "the disk is read, not what memory still has of the file",
 }
-"""What a check needs beyond looking."""
+"""Calls that a check needs beside those for looking up files."""
 
 _FILLING: Mapping[str, str] = {
     "openat": "a part of a checkpoint is made",
     "splice": "its contents, inside the kernel",
 }
-"""What the reader of an archive needs: it makes plain files by known names, in folders that are there."""
+"""Calls that the reader of an archive needs: it makes plain files by known names, in folders that exist."""
 
 INFLATE = tuple(_PYTHON)
 JUDGE = tuple(_PYTHON)

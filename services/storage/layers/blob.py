@@ -1,4 +1,4 @@
-"""A layer's blob before it is unpacked: how it is compressed, how much it may give, and its file.
+"""A layer's blob before it is unpacked: its compression, the most bytes it may unpack to, and its file.
 
 Runs in the storage worker. The image worker owns the folder of blobs and may have been taken over: so no link in it is
 followed, and only a regular file is read.
@@ -18,7 +18,7 @@ from services.storage.tar import inflate
 from services.storage.trees import within
 
 _FREE_BYTES = 1 << 30
-"""Bytes that a blob of any size may give."""
+"""Bytes that a blob of any size may unpack to."""
 _FORMATS = {
     "application/vnd.oci.image.layer.v1.tar": "",
     "application/vnd.oci.image.layer.v1.tar+gzip": inflate.GZIP,
@@ -32,7 +32,7 @@ _FORMATS = {
     "application/vnd.docker.image.rootfs.foreign.diff.tar": "",
     "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip": inflate.GZIP,
 }
-"""By media type (image-spec, media-types.md; Docker's image manifest, version 2 schema 2)."""
+"""Compressions by media type (image-spec, media-types.md; Docker's image manifest, version 2 schema 2)."""
 
 
 def compression(media_type: str) -> str:
@@ -44,7 +44,7 @@ def compression(media_type: str) -> str:
 
 
 def most_bytes(blob_bytes: int, limits: StorageSection) -> int:
-    """Return how many bytes of tar a blob of a size may give."""
+    """Return the most bytes of tar that a blob of `blob_bytes` may unpack to."""
     return min(limits.max_layer_bytes, max(_FREE_BYTES, blob_bytes * limits.max_layer_ratio))
 
 

@@ -1,8 +1,8 @@
-"""Whether the files of a layer on disk still match the layer's digest.
+"""Checks that the files of a layer on disk still match the layer's digest.
 
 Runs in the storage worker. A layer's tar is made again out of its files and its skeleton, and hashed: the digest is
-the image's own, so nothing that was written here is trusted. If the tar cannot be made again (it named a file twice),
-the files are only counted, and the result says so.
+the image's own, so no file that crisp wrote is trusted. If the tar cannot be made again (it named a file twice), the
+files are only counted, and the result is marked as unproven.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ class _Found(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def evaluate(diff_id: DiffId, record: Record, pumped: Pumped, verified: Ended) -> Checked | _Found:
-    """Return the damage that was found, or else what is still to be compared. Pure.
+    """Return the damage that was found, or else the facts that are still to be compared. Pure.
 
-    Internal if it could not be found out: a failure of the check is no damage.
+    Internal if the check itself failed, which is no damage.
     """
     try:
         if verified.returncode == answer.REFUSED:
@@ -52,7 +52,7 @@ def evaluate(diff_id: DiffId, record: Record, pumped: Pumped, verified: Ended) -
             raise Internal(f"layer {diff_id} could not be checked: {process.describe(verified.returncode)}")
         found = msgspec.json.decode(verified.answer, type=_Found)
     except msgspec.DecodeError as error:
-        raise Internal(f"layer {diff_id} could not be checked: the answer is not understood: {error}") from error
+        raise Internal(f"layer {diff_id} could not be checked: the answer cannot be decoded: {error}") from error
     if pumped.digest != diff_id:
         return damaged(f"its files give the tar {pumped.digest}")
     if found.inodes != record.inodes:

@@ -40,7 +40,7 @@ class Ended:
 
 
 class Children:
-    """Starts them. Call `close` when no more are wanted."""
+    """Starts them. Call `close` when no more are needed."""
 
     def __init__(self, unpacks: int, max_entries: int, stall: float) -> None:
         """Make as many threads as the caller needs at once.
@@ -120,7 +120,7 @@ class _Run:
     async def start(
         self, argv: list[str], folder: Path, *, stdin: int, stdout: int, stderr: int, pass_fds: tuple[int, ...] = ()
     ) -> asyncio.subprocess.Process:
-        """Start one more, with `folder` as its working directory."""
+        """Start one more child, with `folder` as its working directory."""
         child = await process.start(argv, stdin=stdin, stdout=stdout, stderr=stderr, cwd=str(folder), pass_fds=pass_fds)
         self._children.append(child)
         return child
@@ -133,7 +133,7 @@ class _Run:
         first: asyncio.subprocess.Process | None,
         second: asyncio.subprocess.Process,
     ) -> tuple[Pumped, Ended, Ended]:
-        """Hash what comes from `source` on its way to `target`, and read the children's answers. Both are closed."""
+        """Copy `source` to `target`, hash the bytes, and read the children's answers. Both descriptors are closed."""
         self.pipes.release(source, target)
         progress = Progress()
         self._pumping = asyncio.get_running_loop().run_in_executor(self._threads, pump, source, target, limit, progress)

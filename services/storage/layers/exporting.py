@@ -33,7 +33,7 @@ class Exporter:
         self._layers = layers
 
     def clear(self) -> None:
-        """Delete the files that an earlier worker wrote and nobody took away."""
+        """Delete the files that an earlier worker wrote and no caller took away."""
         for left in self._paths.outgoing.glob("*.tar"):
             left.unlink(missing_ok=True)
 

@@ -18,7 +18,7 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pumped:
-    """The bytes that went through."""
+    """The bytes that were passed on."""
 
     digest: Digest
     bytes: int
@@ -27,7 +27,7 @@ class Pumped:
 
 
 class Progress:
-    """How many bytes have gone through so far, for another thread to read."""
+    """The number of bytes that were passed on so far, for another thread to read."""
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -83,11 +83,11 @@ class Pipes:
         return copy
 
     def take(self, fd: int) -> None:
-        """Close this one too at the end."""
+        """Add one that is to be closed at the end."""
         self._open.add(fd)
 
     def release(self, *fds: int) -> None:
-        """Do not close these: somebody else does."""
+        """Leave these open at the end: another owner closes them."""
         self._open.difference_update(fds)
 
     def close(self, *fds: int) -> None:

@@ -1,8 +1,8 @@
 """Layers on disk: unpacked once, verified against the diff id, and either whole or not there.
 
 Runs in the storage worker. A layer is made in a temporary folder beside its place and renamed there when all of it is
-on the disk. Its bytes go through three processes: a child without any privilege decompresses, this one hashes what
-comes out and passes the same bytes on, and a child that can reach nothing but the layer's folder reads the tar. So no
+on the disk. Its bytes go through three processes: a child without any privilege decompresses, this one hashes the
+output and passes the same bytes on, and a child that can reach nothing but the layer's folder reads the tar. So no
 bug in a decompressor or in the tar reader can make a layer that differs from its digest.
 """
 
@@ -82,7 +82,7 @@ class LayerStore:
         return found
 
     def partial(self) -> list[str]:
-        """Return the names of temporary folders that nobody works in, and of damaged layers."""
+        """Return the names of temporary folders that no unpack works in, and of damaged layers."""
         whole = {diff_id.removeprefix("sha256:") for diff_id in self.all()}
         return sorted(set(os.listdir(self._paths.layers)) - whole - self._under_way)
 

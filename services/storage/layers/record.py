@@ -1,8 +1,8 @@
-"""What lies in the folder of a layer, and the two records in it.
+"""The contents of a layer's folder, and the two records in it.
 
     <layers>/<hex of the diff id>/diff          the layer's files
     <layers>/<hex of the diff id>/layer.json    the record: a layer without one is not whole, and not listed
-    <layers>/<hex of the diff id>/notes.json    what has to be known when layers are put together, if there is any
+    <layers>/<hex of the diff id>/notes.json    facts that matter when layers are put together, if there are any
     <layers>/<hex of the diff id>/skeleton      the tar without the files' contents, if it can be made again
     <layers>/<hex of the diff id>/damaged.json  the record, renamed, of a layer that failed its check
     <layers>/.tmp-RANDOM                        a layer that is being made or deleted

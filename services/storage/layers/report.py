@@ -1,4 +1,4 @@
-"""The verdict over an unpack, out of what the worker hashed and what its two children answered. Pure."""
+"""The result of an unpack, from the worker's hash and the answers of its two children. Pure."""
 
 from __future__ import annotations
 
@@ -26,8 +26,10 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 def judge(layer: Layer, pumped: Pumped, inflated: Ended, untarred: Ended) -> Report:
-    """Return what was made, or raise the reason that counts most: too many bytes, a broken blob, a wrong digest, and
-    only then what the tar's reader found."""
+    """Return the report of the child that made the files, or raise the error that counts most.
+
+    That is too many bytes, then a broken blob, then a wrong digest, and only then an error of the tar's reader.
+    """
     blob = layer.blob.digest
     if pumped.over:
         raise ResourceExhausted(
@@ -35,11 +37,11 @@ def judge(layer: Layer, pumped: Pumped, inflated: Ended, untarred: Ended) -> Rep
             hint="storage.max_layer_bytes and storage.max_layer_ratio set the limit",
         )
     if inflated.returncode == answer.REFUSED:
-        raise Corrupt(f"blob {blob} does not decompress: {refusal.last_words(inflated.answer)}")
+        raise Corrupt(f"blob {blob} cannot be decompressed: {refusal.last_words(inflated.answer)}")
     if inflated.returncode:
         raise Internal(f"the child that decompresses: {refusal.failure(inflated.returncode, inflated.answer)}")
     if pumped.digest != layer.diff_id:
-        raise Corrupt(f"blob {blob} gives the tar {pumped.digest}, the image's configuration says {layer.diff_id}")
+        raise Corrupt(f"blob {blob} gives the tar {pumped.digest}, the image's configuration names {layer.diff_id}")
     try:
         if untarred.returncode == answer.REFUSED:
             raise refusal.decode(untarred.answer).to_error(f"layer {layer.diff_id}")
@@ -47,4 +49,4 @@ def judge(layer: Layer, pumped: Pumped, inflated: Ended, untarred: Ended) -> Rep
             raise Internal(f"the child that reads the tar: {refusal.failure(untarred.returncode, untarred.answer)}")
         return msgspec.json.decode(untarred.answer, type=Report)
     except msgspec.DecodeError as error:
-        raise Internal(f"the child that reads the tar: its answer is not understood: {error}") from error
+        raise Internal(f"the child that reads the tar: its answer cannot be decoded: {error}") from error

@@ -3,7 +3,7 @@
 Runs in threads of the storage worker. A layer is synced to the disk before it is listed; whether the disk kept its
 promise is checked after a power failure. `state.json` in storage's folder names the boot of the host that was last
 seen, whether storage ended in order during it, and the layers that are still unverified. A worker that was only killed
-leaves none: the kernel kept what it wrote.
+leaves none: the kernel still writes its data to the disk.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Unverified:
 
     @property
     def pending(self) -> tuple[DiffId, ...]:
-        """The layers that were not checked yet."""
+        """The layers that have not been checked yet."""
         return self._state.suspects
 
     def clear(self, diff_id: DiffId) -> None:

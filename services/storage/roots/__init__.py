@@ -5,8 +5,8 @@
 - overlay: overlay mounts
 - mapped_overlay: the same over layers that a user namespace's users own
 - vfs: copies of layers, if no overlay can be mounted
-- fixup_layer: an extra layer on top of an image's, if the merged view would otherwise be wrong:
+- fixup_layer: an extra layer on top of an image's, if the merged view would otherwise be wrong
 - implied_dirs: directories that layers only imply
-- mountpoints: links in places where the OCI runtime mounts
-- merged_view: what a stack of layers shows, without a mount
+- mountpoints: plain folders and files in place of an image's links, at the OCI runtime's mount points
+- merged_view: the merged view of a stack of layers, without a mount
 """

@@ -1,12 +1,12 @@
-"""The folders of containers, and the notes in them of which layers each container uses.
+"""The folders of containers, and the notes in them about the layers that each container uses.
 
-    <containers>/<id>/upper    what the container writes
-    <containers>/<id>/work     overlayfs' own
+    <containers>/<id>/upper    the writable layer
+    <containers>/<id>/work     a folder for overlayfs itself
     <containers>/<id>/rootfs   the mount point
-    <containers>/<id>/top      a layer over the image's, if what these show together has to be mended
+    <containers>/<id>/top      an extra layer over the image's, if the merged view needs it (`fixup_layer`)
     <containers>/<id>/copy     a mark: `rootfs` is a copy of the layers instead of a mount
-    <containers>/<id>/lower    the layers below, as JSON, lowest first: written first, so that no layer in use goes
-    <containers>/<id>/checkpoint  what its checkpoint is made of, or to be restored from
+    <containers>/<id>/lower    the layers below, as JSON, lowest first: written first, so that none in use is removed
+    <containers>/<id>/checkpoint  the parts of its checkpoint, being made or restored
     <containers>/<id>/volumes  a mount point for each image volume, `top-N` for it, and `lower`: their layers, written
                                before the `lower` above
 
@@ -50,11 +50,11 @@ class ContainerFolders:
         """Names of temporary folders that this worker works in."""
 
     def of(self, container_id: ContainerId) -> Path:
-        """Return a container's folder; InvalidInput for what is not an id."""
+        """Return a container's folder; InvalidInput if `container_id` is no id."""
         return self._folder / ids.container_id(container_id)
 
     def claim(self, container_id: ContainerId, layers: tuple[DiffId, ...], volumes: Volumes = ()) -> None:
-        """Note which layers a container uses: they cannot be removed any more. Succeeds if that is noted already.
+        """Note the layers that a container uses, so that they cannot be removed. Succeeds if they are noted already.
 
         NotFound for a layer that is not whole, FailedPrecondition for a container that has other layers.
         """
@@ -109,7 +109,7 @@ class ContainerFolders:
         return found
 
     def partial(self) -> list[str]:
-        """Return the names of folders that an interrupted deletion has left, and of what is none of ours."""
+        """Return the names of folders that an interrupted deletion has left, and of entries that are not crisp's."""
         return sorted(set(os.listdir(self._folder)) - set(self.all()) - self._in_use)
 
     def discard(self, name: str) -> None:
@@ -118,7 +118,7 @@ class ContainerFolders:
 
     @contextmanager
     def temporary(self) -> Iterator[Path]:
-        """Yield a path for a folder that is not a container's; for the body it is none of `partial`."""
+        """Yield a path for a folder that is not a container's; `partial` leaves it out while the body runs."""
         path = self._folder / f"{TEMPORARY}{secrets.token_hex(8)}"
         self._in_use.add(path.name)
         try:

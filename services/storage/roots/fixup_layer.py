@@ -1,8 +1,8 @@
 """An extra layer on top of an image's, made only if the merged view of the image's layers would otherwise be wrong.
 
 Runs in threads of the storage worker. It corrects two things: directories that layers only imply (`implied_dirs`), and
-links where the OCI runtime mounts (`mountpoints`). It is made in the container's folder and goes with it. Most images
-need none; whether one does is worked out once for its layers.
+links at the OCI runtime's mount points (`mountpoints`). It is made in the container's folder and goes with it. Most
+images need none; whether one does is worked out once for its layers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _MOST_PLANS = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What has to be corrected in the merged view of some layers."""
+    """The corrections that the merged view of some layers needs."""
 
     root: int | None
     """The topmost layer whose tar has an entry for its root, by number; None if none has."""
@@ -45,7 +45,7 @@ class FixupLayers:
     def stack(self, layers: Sequence[DiffId]) -> tuple[DiffId, ...]:
         """Return each layer once, the lowest first.
 
-        One that comes twice counts where it comes last: what it hides or shows lower down, it does again there.
+        One that comes twice counts at its last place, where it hides and shows again all that it did lower down.
         """
         return tuple(reversed(dict.fromkeys(reversed(layers))))
 
@@ -58,7 +58,7 @@ class FixupLayers:
         return _paths(self._layers.notes(diff_id).implied)
 
     def plan(self, stack: tuple[DiffId, ...]) -> Plan:
-        """Return what has to be corrected for these layers; from memory if it was worked out before."""
+        """Return the corrections that these layers need; from memory if they were worked out before."""
         if stack not in self._plans:
             if len(self._plans) >= _MOST_PLANS:
                 self._plans.clear()

@@ -1,10 +1,10 @@
-"""Directories that a layer only implies: its tar has entries below them and none of their own.
+"""Directories that a layer only implies: its tar has entries below them, but none for them.
 
 Runs in threads of the storage worker. Unpacked by itself such a layer has them as root's with mode 0755, and in an
 overlay the owner and mode of the topmost layer's directory show. Unpacked over the layers below, its tar would have
 changed nothing of them. So the merged directory gets the look (owner, mode, time, user.* attributes) of the topmost
-layer whose tar has an entry for it. A directory in which a layer hides what no other layer has is made in the extra
-layer as well: else the kernel would list these whiteouts. A plan is made once for the layers of an image.
+layer whose tar has an entry for it. A directory with whiteouts that no other layer has is made in the extra layer as
+well: otherwise the kernel would list these whiteouts. A plan is made once for the layers of an image.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Look(NamedTuple):
 
     path: bytes
     layer: int
-    """By number, the lowest is 0."""
+    """The number of the layer; the lowest is 0."""
 
 
 def plan(

@@ -1,4 +1,4 @@
-"""Plain folders and files where the OCI runtime mounts in every container, so that an image's links lead it nowhere.
+"""Plain folders and files at the OCI runtime's mount points in every container, so that no image's link misleads it.
 
 Runs in threads of the storage worker. An image may have `/dev` or `/etc/hosts` as a link, and OCI runtimes have
 followed such links out of the container more than once (CVE-2019-19921, CVE-2023-27561, CVE-2023-28642). So if an image
@@ -33,7 +33,7 @@ def _fits(mode: int, *kinds: int) -> bool:
 
 
 def apply(root: int, paths: tuple[bytes, ...]) -> None:
-    """Make the planned paths plain below the open `root`, where the layers are merged."""
+    """Make the planned paths plain below `root`, the open root of the merged layers."""
     for path in paths:
         parent, _, name = path.rpartition(b"/")
         folder = within.open_plain(root, parent)

@@ -1,9 +1,9 @@
 """Overlay mounts: planned (pure), made, taken down, and read from the host's mount table.
 
-Runs in threads of the storage worker. A mount is built detached and attached in one step (fsopen, fsmount,
-move_mount), so a worker that is killed meanwhile leaves none. Kernels before 6.8 take no list of lower folders in this
-way: there one mount(2) does it all. An overlay works with the capabilities of the process that mounted it: what the
-storage worker lacks, no container can do to its files. Linux Documentation/filesystems/overlayfs.rst.
+Runs in threads of the storage worker. A mount is built detached and attached in one step (fsopen, fsmount, move_mount),
+so a worker that is killed meanwhile leaves none. Kernels before 6.8 take no list of lower folders in this way: there
+one mount(2) does it all. An overlay works with the capabilities of the process that mounted it: a capability that
+the storage worker lacks is missing for every container's writes. Linux Documentation/filesystems/overlayfs.rst.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Plan:
 def plan_mount(layers: Sequence[Path], nothing: Path, folder: Path, target: Path, label: str = "") -> Plan:
     """Plan the mount of `layers`, lowest first, below the writable layer in `folder`. Pure.
 
-    A layer that comes twice counts where it comes last: what it hides or shows lower down, it does again there, and the
+    A layer that comes twice counts at its last place, where it hides and shows again all that it did lower down; the
     kernel takes no folder twice. An image without layers gets the folder `nothing`. FailedPrecondition for more layers
     than the kernel takes.
     """

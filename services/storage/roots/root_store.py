@@ -34,7 +34,7 @@ class Mapped:
 
 
 class RootStore:
-    """Mounts and copies. Claims are noted in `folders` before anything is mounted."""
+    """Mounts or copies roots. Claims are noted in `folders` before anything is mounted."""
 
     def __init__(self, config: Config, layers: LayerStore, folders: ContainerFolders) -> None:
         paths = config.paths
@@ -148,7 +148,8 @@ class RootStore:
     def parts(self, container_id: ContainerId) -> tuple[Path, list[Path]]:
         """Return the writable layer, and the files of the layers below, lowest first.
 
-        NotFound if the container has no root, FailedPrecondition if that is a copy: then nothing tells what it changed.
+        NotFound if the container has no root, FailedPrecondition if that is a copy, whose changes are not
+        known.
         """
         folder = self._folders.of(container_id)
         noted = self._folders.layers_of(container_id)

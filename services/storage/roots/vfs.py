@@ -1,7 +1,7 @@
 """Root file systems as plain copies of their layers, for hosts on which no overlay can be mounted.
 
-Runs in threads of the storage worker. Each container costs the space and the time of a copy, so this is only the way
-out, for example inside a container whose own root is an overlay. Layers are put over each other as the kernel would
+Runs in threads of the storage worker. Each container costs the space and the time of a copy, so this is a last resort,
+for example inside a container whose own root is an overlay. Layers are put over each other as the kernel would
 merge them. Every name in a layer is an image's: no link is followed, and each step works on a single name in an open
 folder, or on a path of folders that this copy has made itself.
 """

@@ -1,4 +1,4 @@
-"""One function for each kind of entry: it makes the entry by a single name in an open directory, and how it looks.
+"""One function for each kind of entry: makes it by a single name in an open directory, and sets its metadata.
 
 Runs in the child that makes files. Nothing is followed or changed through a name's last component. A name that is
 taken raises FileExistsError.
@@ -57,7 +57,7 @@ def make_node(parent: int, name: bytes, entry: Entry) -> None:
 
 
 def make_hard_link(root: int, parent: int, name: bytes, entry: Entry) -> None:
-    """Link to an earlier entry of the layer: its last component is not followed, and what it is is not touched."""
+    """Link to an earlier entry of the layer. Its last component is not followed, and the entry is not changed."""
     target_parent, target_name = locate(entry.link)
     if not target_name:
         raise InvalidInput(f"tar entry {entry.path!r} is a hard link to the layer's root")

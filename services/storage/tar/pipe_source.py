@@ -1,7 +1,8 @@
 """A tar as it comes out of a pipe.
 
-Runs in the children that read a tar, on their standard input. It knows nothing of tars: bytes are taken, skipped, or
-copied to a file, and InvalidInput is raised if there are too few. What goes into no file is kept for the skeleton.
+Runs in the children that read a tar, on their standard input. It does not interpret the tar: bytes are taken, skipped,
+or copied to a file, and InvalidInput is raised if there are too few. Bytes that go into no file are kept for the
+skeleton.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A strict reader of layer tars: ustar, PAX and GNU long names. Pure: its bytes come from a `Source`.
 
-Used by the children that unpack and check, on hostile bytes. So it has one meaning for every header and refuses what
-readers are known to disagree on: sparse files, sizes on entries that carry no data, PAX records that do not add up,
-global headers that change entries, unknown type flags. Every refusal is InvalidInput and names the entry.
+Used by the children that unpack and check, on hostile bytes. So it has one meaning for every header and refuses all
+that readers are known to disagree on: sparse files, sizes on entries that carry no data, PAX records that do not add
+up, global headers that change entries, unknown type flags. Every refusal is InvalidInput and names the entry.
 References: POSIX.1-2017 `pax`, section "pax Interchange Format"; image-spec, layer.md.
 """
 
@@ -54,7 +54,7 @@ class Entry(NamedTuple):
 
 
 class Source(Protocol):
-    """Where the bytes come from."""
+    """The source of a tar's bytes."""
 
     @property
     def offset(self) -> int:
@@ -64,7 +64,7 @@ class Source(Protocol):
         """Return the next `count` bytes; fewer only at the end."""
 
     def skip(self, count: int) -> None:
-        """Pass over the next `count` bytes; an error of ours if there are fewer."""
+        """Pass over the next `count` bytes; a CrispError if there are fewer."""
 
 
 class Extended:
@@ -83,7 +83,7 @@ class Extended:
 
 
 def entries(source: Source) -> Iterator[Entry]:
-    """Yield the entries in order. The caller takes what it wants of an entry's data; the rest is passed over."""
+    """Yield the entries in order. The caller takes what it needs of an entry's data; the rest is passed over."""
     extended = Extended()
     while True:
         block = source.take(BLOCK)

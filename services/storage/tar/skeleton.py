@@ -1,8 +1,8 @@
 """A layer's tar without its files' contents, kept beside the layer: with the files it gives the tar, byte for byte.
 
-The child that makes a layer's files writes it, compressed, as it reads the tar: headers, padding, and whatever else
-makes no file. So a layer can be checked at any time against the digest in the image's configuration, and nothing has
-to be hashed for that when it is unpacked. A skeleton is not trusted: the tar that comes of it is hashed.
+The child that makes a layer's files writes it, compressed, as it reads the tar: headers, padding, and every other byte
+that makes no file. So a layer can be checked at any time against the digest in the image's configuration, and nothing
+has to be hashed for that when it is unpacked. A skeleton is not trusted: the tar that is made from it is hashed.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class Rebuilt:
             try:
                 data = self._unpacker.decompress(packed, _BUFFER) if packed else self._unpacker.flush()
             except zlib.error as error:
-                raise Corrupt(f"the skeleton of its tar does not decompress: {error}") from error
+                raise Corrupt(f"the skeleton of its tar cannot be decompressed: {error}") from error
             if data:
                 return data
             if not packed:

@@ -1,4 +1,4 @@
-"""What is counted and noted while a layer is made: the report of the unpack comes from it. Pure.
+"""Counts and notes that are taken while a layer is made, for the report of the unpack. Pure.
 
 Runs in the child that makes files. Marks on directories are set by the worker at the end, and metadata of directories
 that a tar only implies is decided when layers are put together: until then their paths are kept here.
@@ -15,8 +15,8 @@ MOST_NOTED = 8 << 20
 
 
 class Report(NamedTuple):
-    """What was made. `opaque` lists directories to mark, which takes a capability that the child lacks; a character
-    of such a path is a byte."""
+    """The layer that was made. `opaque` lists directories to mark, which takes a capability that the child lacks; a
+    character of such a path is a byte."""
 
     bytes: int
     inodes: int
@@ -83,7 +83,7 @@ class Tally:
         if path not in known:
             self._noted_bytes += len(path)
             if self._noted_bytes > MOST_NOTED:
-                raise ResourceExhausted(f"layer has more folders to be kept in mind than allowed, {path!r} is one")
+                raise ResourceExhausted(f"layer has too many folders that are implied or have whiteouts, {path!r} is one")
             known.add(path)
 
 

@@ -34,7 +34,7 @@ _FORMS = {
 
 
 class Found(NamedTuple):
-    """What the layer has. `opaque` are the directories that must have the overlay's mark, spelled as by `untar`."""
+    """The content of the layer. `opaque`: the directories that must have the overlay's mark, spelled as by `untar`."""
 
     inodes: int
     opaque: list[str]
@@ -166,7 +166,7 @@ def main() -> None:
     confine.enter(empty=False, read_only=True)
     root = os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     confine.drop(confine.VERIFY_CAPABILITIES, seccomp)
-    # A skeleton that does not read is damage of the layer too.
+    # A skeleton that cannot be read is damage of the layer too.
     answer.finish(2, lambda: Examination(root).run(Rebuilt(0, 1))._asdict(), "layer's folder", kind=Corrupt)
 
 

@@ -1,4 +1,4 @@
-"""What a tar entry means in an overlay layer, and whether it is safe. Pure.
+"""The meaning of a tar entry in an overlay layer, and whether it is safe. Pure.
 
 Image layers express "deleted below" by names (image-spec, layer.md, "Whiteouts"): `.wh.NAME` hides NAME of the layers
 below, `.wh..wh..opq` hides all that they have in that directory. overlayfs expresses the same by a character device
@@ -27,7 +27,7 @@ _OPAQUE = b".wh..wh..opq"
 
 
 class Action(enum.Enum):
-    """What to do for an entry."""
+    """The action for an entry."""
 
     MAKE = "make"
     HIDE = "hide"
@@ -39,7 +39,7 @@ class Action(enum.Enum):
 
 
 class Operation(NamedTuple):
-    """What to do for an entry, and its place in the layer: the parent's path, relative and normal, and a name in it."""
+    """The action for an entry and its place in the layer: the parent's path, relative and normal, and a name in it."""
 
     action: Action
     parent: bytes

@@ -1,4 +1,4 @@
-"""Folders whose every name is a container's or an image's: opened, counted, limited, deleted. The lowest floor.
+"""Folders in which every name is a container's or an image's: opened, counted, limited, deleted. The lowest floor.
 
 - within: opening a path below such a folder
 - overlay_marks: whiteouts and opaque folders

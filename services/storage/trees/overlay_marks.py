@@ -1,4 +1,4 @@
-"""How overlayfs marks what is deleted: a whiteout is a character device 0:0, an opaque folder has an attribute.
+"""The marks of overlayfs for deleted files: a whiteout is a character device 0:0, an opaque folder has an attribute.
 
 Used by the storage worker and its children. Linux Documentation/filesystems/overlayfs.rst, "whiteouts and opaque
 directories".
@@ -30,5 +30,5 @@ def is_opaque(folder: int) -> bool:
 
 
 def make_opaque(folder: int) -> None:
-    """Let an open folder hide all that the layers below have in it. Wants CAP_SYS_ADMIN."""
+    """Let an open folder hide all that the layers below have in it. Needs CAP_SYS_ADMIN."""
     os.setxattr(folder, _OPAQUE, b"y")

@@ -1,4 +1,4 @@
-"""The two files of a root file system that turn names into numbers, /etc/passwd and /etc/group, read with distrust.
+"""/etc/passwd and /etc/group of a root file system, which turn names into numbers, read with distrust.
 
 Runs in the storage worker on a mounted root, whose every byte is an image's: no link leads out of the root
 (CVE-2026-47262), no fifo or device is opened, no file larger than a limit is read (CVE-2025-4437).

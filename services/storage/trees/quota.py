@@ -42,7 +42,7 @@ _PROJECT = 2
 _BLOCK = 1024
 """Bytes of a quota's block."""
 _TRIES = 64
-"""Random projects that are tried before none is taken to be free."""
+"""Random projects that are tried before the search for a free one is given up."""
 _NO_QUOTAS = frozenset({errno.ENOSYS, errno.ESRCH, errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL})
 
 
@@ -100,7 +100,7 @@ def _free_project(fd: int) -> int:
         try:
             syscalls.quotactl_fd(fd, _command(_GET), project, answer)
         except OSError as error:
-            if error.errno != errno.ENOENT:  # the answer of xfs for a project that nobody has
+            if error.errno != errno.ENOENT:  # the answer of xfs for a project that is not in use
                 raise
             return project
         if not any(_QUOTA.unpack(bytes(answer))[:6]):

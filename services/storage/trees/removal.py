@@ -91,5 +91,5 @@ def delete(path: Path) -> None:
         empty(fd)
     finally:
         os.close(fd)
-    with suppress(FileNotFoundError):  # somebody else was faster
+    with suppress(FileNotFoundError):  # another process was faster
         path.rmdir()

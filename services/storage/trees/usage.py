@@ -16,7 +16,7 @@ from services.storage.trees import within
 _BLOCK = 512
 """Bytes of st_blocks' unit."""
 NEW = Usage(bytes=4096, inodes=1)
-"""The size of a writable layer that nobody has written to: one folder."""
+"""The size of a new, empty writable layer: one folder."""
 
 
 def measure(path: Path) -> Usage:

@@ -12,9 +12,9 @@ from kernel.contracts.storage import Usage
 from kernel.ids import ContainerId, DiffId
 
 FRESH_SECONDS = 30.0
-"""For so long after it was measured, a size is returned as it is."""
+"""Seconds after its measurement during which a size is returned as it is."""
 OLD_SECONDS = 60.0
-"""After so long a size is measured again, if the totals are still being asked for."""
+"""Seconds after which a size is measured again, if the totals are still being requested."""
 _NEVER = float("-inf")
 
 
@@ -28,7 +28,7 @@ class UsageCache:
         """Whether everything on disk is included."""
 
     def load(self, layers: Mapping[DiffId, Usage], containers: Iterable[ContainerId]) -> None:
-        """Take in what is on disk; writable layers are measured later."""
+        """Add the layers and containers on disk; writable layers are measured later."""
         self._layers = dict(layers)
         for container_id in containers:
             self._containers.setdefault(container_id, (Usage(bytes=0, inodes=0), _NEVER))

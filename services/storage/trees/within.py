@@ -1,4 +1,4 @@
-"""Opening a path below a folder whose every name is an image's, in the two ways that are safe.
+"""Opens a path below a folder in which every name is an image's, in the two ways that are safe.
 
 Used by the storage worker and its children. A path is bytes, relative to the folder; an empty one is the folder
 itself. openat2(2) resolves it in one step, so nothing that is changed meanwhile leads out.

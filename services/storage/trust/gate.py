@@ -1,4 +1,4 @@
-"""Whether the node's policy for signatures accepts an image, with a child that verifies signatures if it requires any.
+"""Decides whether the node's policy accepts an image; a child verifies its signatures, if the policy requires any.
 
 Runs in the storage worker, which no network reaches: neither a registry nor the image worker can influence the verdict.
 Policy and keys are read again for each verdict, so a change takes effect at once; they must be root's files, and a file
@@ -40,12 +40,12 @@ _SIZE_LIMIT = 1 << 20
 _NAMESPACE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?", re.ASCII)
 _KINDS = {Kind.SIMPLE: verdict.SIMPLE, Kind.SIGSTORE: verdict.SIGSTORE}
 _REMEMBERED = 512
-"""Answers that are remembered."""
+"""The most answers that are remembered."""
 _REMEMBERED_SECONDS = 600.0
 _CHILDREN = 2
 """Children at once; further requests wait."""
 _SECONDS = 20.0
-"""For one child."""
+"""The most seconds that one child takes."""
 
 
 class Gate:
@@ -67,7 +67,7 @@ class Gate:
         self._threads.shutdown(wait=False)
 
     async def announce(self) -> None:
-        """Log what would refuse every image, before one is refused."""
+        """Log an error in the policy, which would refuse every image, before one is refused."""
         try:
             await self._in_thread(lambda: self._policy(""))
         except Untrusted as error:
@@ -102,7 +102,7 @@ class Gate:
             if reason:
                 form = "simple signing (signedBy)" if one.kind == verdict.SIMPLE else "cosign (sigstoreSigned)"
                 raise Untrusted(
-                    f"{what}: {scope} asks for a signature of {form}: {_printable(reason)}", hint=_hint(request)
+                    f"{what}: {scope} requires a signature of {form}: {_printable(reason)}", hint=_hint(request)
                 )
 
     async def _reasons(self, request: verdict.Request) -> list[str]:
@@ -130,9 +130,9 @@ class Gate:
         try:
             answer = msgspec.json.decode(ended.stdout, type=list[str])
         except msgspec.DecodeError as error:
-            raise Internal(f"the child that verifies signatures: its answer is not understood: {error}") from error
+            raise Internal(f"the child that verifies signatures: its answer cannot be decoded: {error}") from error
         if len(answer) != count:
-            raise Internal(f"the child that verifies signatures answered {len(answer)} of {count} questions")
+            raise Internal(f"the child that verifies signatures answered {len(answer)} of {count} requirements")
         while len(self._verdicts) >= _REMEMBERED:
             self._verdicts.pop(next(iter(self._verdicts)))
         self._verdicts[key] = (time.monotonic(), answer)

@@ -1,4 +1,4 @@
-"""Which name a signature must contain to count for an image: `signedIdentity` of containers-policy.json(5). Pure.
+"""The name that a signature must contain to count for an image: `signedIdentity` of containers-policy.json(5). Pure.
 
 A signature is made over a digest and a name. `verdict` compares the digest; this compares the name. Without it a
 signature of an old or of another image could be presented under any name.
@@ -45,7 +45,7 @@ class ExactRepository(_Rule, frozen=True, kw_only=True, tag="exactRepository"):
 
 
 class RemapIdentity(_Rule, frozen=True, kw_only=True, tag="remapIdentity"):
-    """As MatchRepoDigestOrExact, after the beginning of the image's name is replaced."""
+    """The same as MatchRepoDigestOrExact, after the beginning of the image's name is replaced."""
 
     prefix: str
     signed_prefix: str

@@ -41,7 +41,7 @@ class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """What a signer has signed: a digest, and the name of an image."""
+    """The claim that a signer has signed: a digest, and the name of an image."""
 
     digest: Digest
     reference: str

@@ -1,4 +1,4 @@
-"""policy.json: which requirements an image must meet. Pure.
+"""policy.json: the requirements that an image must meet. Pure.
 
 The format is containers-policy.json(5), and it is read as strictly as that page demands: an unknown, doubled or wrong
 field makes the whole file void, and a void file accepts nothing. A requirement that crisp cannot check (certificates of
@@ -97,7 +97,7 @@ class Policy:
 
 
 def parse(data: bytes) -> Policy:
-    """Read a policy.json; InvalidInput names what is wrong with it, and where."""
+    """Read a policy.json; InvalidInput names its fault and the place."""
     try:
         found = msgspec.convert(strict_json.loads(data), _File)
     except strict_json.NotStrictJson as error:

@@ -2,7 +2,7 @@
 
 Sequoia is written in Rust and refuses broken algorithms (SHA-1 as a signature's digest, short keys) and revoked keys.
 By OpenPGP's rules it accepts a signature that was made before its key expired. Here that does not count, as it does not
-in other container engines: whoever gets hold of an old key can put any date into a signature.
+in other container engines: a thief of an old key can put any date into a signature.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pysequoia.packet import PacketPile, SignatureType, Tag
 from kernel.errors import InvalidInput
 
 _WRONG = (RuntimeError, ValueError, TypeError, OSError)
-"""What the Python binding raises; it has no errors of its own."""
+"""Errors that the Python binding raises; it has none of its own."""
 _NO = "it does not verify with a key of the policy"
 
 
@@ -64,7 +64,7 @@ def _expired(certificate: pysequoia.Cert, key: str, now: datetime) -> bool:
         end = certificate.expiration
         packets = list(PacketPile.from_bytes(bytes(certificate)))
     except _WRONG as error:
-        raise InvalidInput(f"a key of the policy does not read: {_first_line(error)}") from error
+        raise InvalidInput(f"a key of the policy cannot be read: {_first_line(error)}") from error
     if end is not None and end <= now:
         return True
     created, period, newest, within = None, None, None, False

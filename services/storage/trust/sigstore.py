@@ -53,7 +53,7 @@ def _read(block: bytes) -> PublicKey:
     try:
         key = load_pem_public_key(block)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise InvalidInput(f"a key of the policy does not read: {str(error)[:200]}") from error
+        raise InvalidInput(f"a key of the policy cannot be read: {str(error)[:200]}") from error
     if isinstance(key, rsa.RSAPublicKey) and key.key_size < _LEAST_RSA_BITS:
         raise InvalidInput(f"a key of the policy is an RSA key of {key.key_size} bits; {_LEAST_RSA_BITS} are the least")
     if not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey):

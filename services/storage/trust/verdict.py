@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 SIMPLE = "simple"
 SIGSTORE = "sigstore"
 _SHOWN = 3
-"""Most reasons in one verdict."""
+"""The most reasons in one verdict."""
 
 
 class SignatureRequirement(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,7 +108,7 @@ def sigstore_check(keys: tuple[PublicKey, ...]) -> Check:
 
 
 def _checks(kinds: list[str]) -> Checks:
-    """Import what the kinds need, while there is still a file system to import from."""
+    """Import the libraries for these kinds, while there is still a file system to import from."""
     if SIMPLE in kinds:
         from services.storage.trust import sequoia
     if SIGSTORE in kinds:

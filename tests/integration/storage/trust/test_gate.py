@@ -132,7 +132,7 @@ async def test_all_requirements_hold_together(node: Node, gpg: Gpg) -> None:
     alice, bob, cosign = gpg.simple(ALICE, ONE, NAME), gpg.simple(BOB, ONE, NAME), key.cosign(ONE, "example.com/app")
     assert await node.judge(alice, bob, cosign) == ""
     for missing in ((alice, bob), (alice, cosign), (bob, cosign)):
-        assert "asks for a signature" in await node.judge(*missing)
+        assert "requires a signature" in await node.judge(*missing)
     node.policy(policy(by_gpg(keyPath=str(node.folder / "alice.gpg")), {"type": "reject"}))
     assert "rejects it" in await node.judge(alice, bob, cosign)
 
@@ -274,7 +274,7 @@ async def test_a_child_that_dies_accepts_nothing(node: Node, tmp_path: Path, mon
         ("import os; os.kill(os.getpid(), 9)", "SIGKILL"),
         ("print('[]')", "0 of 1"),
         ('print(\'["", ""]\')', "2 of 1"),
-        ("print('yes')", "not understood"),
+        ("print('yes')", "cannot be decoded"),
     ):
         program = tmp_path / "python"
         program.write_text(f"#!{sys.executable}\n{script}\n")

@@ -29,7 +29,7 @@ async def test_a_refusal_is_raised(tmp_path: Path) -> None:
     script = """print('{"error": "NotFound", "message": "m", "hint": ""}'); exit(3)"""
     with pytest.raises(NotFound, match=r"^m$"):
         await run(script, tmp_path)
-    with pytest.raises(Internal, match="not understood"):
+    with pytest.raises(Internal, match="cannot be decoded"):
         await run("exit(3)", tmp_path)
 
 

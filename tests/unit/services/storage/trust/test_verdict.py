@@ -18,7 +18,7 @@ NAME = "example.com/app:v1"
 def paper_checks(requirement: SignatureRequirement) -> verdict.Check:
     """A signature holds where its bytes are one of the requirement's keys."""
     if b"broken" in requirement.keys:
-        raise InvalidInput("a key of the policy does not read")
+        raise InvalidInput("a key of the policy cannot be read")
 
     def check(signature: Signature) -> payload.Claim:
         if signature.signature not in requirement.keys:
@@ -76,7 +76,7 @@ def test_signatures_of_another_kind_do_not_count() -> None:
 
 
 def test_a_key_that_does_not_read_meets_nothing() -> None:
-    assert judged(requirement(b"broken", b"a"), signatures=[signed(b"a")]) == ["a key of the policy does not read"]
+    assert judged(requirement(b"broken", b"a"), signatures=[signed(b"a")]) == ["a key of the policy cannot be read"]
 
 
 def test_no_more_reasons_are_told_than_are_read() -> None:
