@@ -10,6 +10,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from kernel.config.paths import Paths
 from kernel.config.sections import Config
 from kernel.contracts.oci import IdMap
 from kernel.contracts.storage import Usage
@@ -47,12 +48,7 @@ class RootStore:
         """An empty folder: the lowest layer of a mount that would have too few for the kernel."""
         self.no_overlay = ""
         """Why new containers get copies of their layers; empty if an overlay can be mounted."""
-        for folder in (paths.layers.parent, paths.layers, paths.containers, self.nothing):
-            folder.mkdir(parents=True, exist_ok=True)
-            folder.chmod(0o700)
-        for folder in (paths.layers.parent, paths.containers):
-            folder.chmod(0o711)  # the root of a user namespace passes through to its own container's folder
-        self.nothing.chmod(0o755)  # an image without layers has it as its root
+        _make_folders(paths, self.nothing)
 
     def try_overlay(self) -> str:
         """Return why no overlay can be mounted in the folder of containers; empty if one can."""
@@ -234,6 +230,15 @@ class RootStore:
     def _limit(self, folder: Path) -> None:
         if self._is_limited:
             quota.limit(folder, self._limits.writable_bytes, self._limits.writable_inodes)
+
+
+def _make_folders(paths: Paths, nothing: Path) -> None:
+    for folder in (paths.layers.parent, paths.layers, paths.containers, nothing):
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
+    for folder in (paths.layers.parent, paths.containers):
+        folder.chmod(0o711)  # the root of a user namespace passes through to its own container's folder
+    nothing.chmod(0o755)  # an image without layers has it as its root
 
 
 def _let_pass(folder: Path, mapped: Mapped) -> None:

@@ -83,7 +83,9 @@ class Tally:
         if path not in known:
             self._noted_bytes += len(path)
             if self._noted_bytes > MOST_NOTED:
-                raise ResourceExhausted(f"layer has too many folders that are implied or have whiteouts, {path!r} is one")
+                raise ResourceExhausted(
+                    f"layer has too many folders that are implied or have whiteouts, {path!r} is one"
+                )
             known.add(path)
 
 
