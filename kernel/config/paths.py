@@ -90,7 +90,7 @@ class Paths:
 
     @property
     def network_state(self) -> Path:
-        """What the network worker has run plugins with and what they answered, one file per sandbox."""
+        """The network worker's calls of plugins with their answers, one file per sandbox."""
         return self.root / "network"
 
     @property

@@ -32,7 +32,7 @@ from kernel.state import lifecycle
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What the host has now, by the workers' inventories; None if a worker could not be asked."""
+    """The present content of the host, by the workers' inventories; None if a worker did not answer."""
 
     boot_id: str
     now: int

@@ -114,7 +114,7 @@ class Supervisor:
         self._save_roster()
 
     async def run(self) -> None:
-        """Keep the workers until the daemon is told to end, then end them."""
+        """Keep the workers until the daemon is ordered to end, then end them."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.begin_shutdown)

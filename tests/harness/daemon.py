@@ -121,7 +121,7 @@ class Daemon:
         """Start the daemon and wait until it is ready."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                # As the installed program, which has not the checkout among Python's folders.
+                # The command of the installed program, which has no checkout among Python's folders.
                 [sys.executable, "-P", "-m", "kernel.cli.main", "--config", str(self.config_file), "daemon"],
                 cwd=CHECKOUT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip

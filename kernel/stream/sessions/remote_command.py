@@ -50,7 +50,7 @@ class RemoteCommand(ClientSession):
         """Whether the descriptors have arrived."""
         self._limit("streams", STREAMS_SECONDS, self.close)
 
-    # What the kinds do by themselves.
+    # The parts that each kind of session defines.
 
     @abstractmethod
     def _expected(self) -> tuple[frozenset[Role], ...]:

@@ -30,7 +30,7 @@ from kernel.supervisor.privileges.workers import Filter, Landlock, Net, Row, Soc
 
 _LOG = logging.getLogger(__name__)
 _PACKAGES = ("kernel", "services")
-"""What crisp consists of. Some of its modules are imported late, when they are needed."""
+"""The packages of crisp. Some of their modules are imported late, when they are needed."""
 
 # linux/landlock.h; each with the first version of the kernel's interface that has it
 _FS_READ_FILE, _FS_READ_DIR = 1 << 2, 1 << 3
@@ -129,9 +129,10 @@ def _landlock(rules: Landlock, config: Config) -> None:
 
 
 def _python_tree() -> tuple[Path, ...]:
-    """Return the folders that modules are imported from, crisp's own among them.
+    """Return the folders from which modules are imported, crisp's own among them.
 
-    A checkout that is installed in place is in none of Python's folders: an import hook finds its packages."""
+    A checkout that is installed in place is in none of Python's folders: an import hook finds its packages.
+    """
     packages = (spec for name in _PACKAGES if (spec := importlib.util.find_spec(name)) is not None)
     own = {folder for spec in packages for folder in spec.submodule_search_locations or ()}
     return tuple(Path(entry) for entry in {sys.prefix, sys.base_prefix, *sys.path, *own} if entry)
