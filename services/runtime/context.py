@@ -1,4 +1,4 @@
-"""What all parts of the runtime worker work with: configuration, folders, cgroups, OCI runtimes, tasks, watchers.
+"""The objects that all parts of the runtime worker share: configuration, folders, cgroups, OCI runtimes and others.
 
 Run by the runtime worker, once at its start.
 """

@@ -1,4 +1,4 @@
-"""What the worker holds on the host, and the removal of empty cgroups that belong to nobody.
+"""Reports what the worker has on the host, and removes empty cgroups that belong to no pod or container.
 
 Run by the runtime worker in threads. Rule kept: a cgroup with a process or another cgroup in it is never removed.
 """
@@ -13,7 +13,7 @@ from services.runtime.pods.pod_table import Pods
 
 
 def read(context: Context, pods: Pods, containers: Containers) -> Inventory:
-    """Return the pods and containers that have a folder, and the cgroups that belong to none of them."""
+    """Return the pods and containers that have a folder, and the cgroups that belong to no pod or container."""
     pod_ids, container_ids = pods.ids(), containers.ids()
     base = cgroup_path.base(context.driver, context.config.runtime.cgroup_parent)
     owned, parents = {*pod_ids, *container_ids}, containers.monitor_parents()

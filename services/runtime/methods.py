@@ -1,7 +1,7 @@
-"""The runtime worker's methods on the bus; what they do is in `containers`, `pods`, `sessions` and `checkpoints`.
+"""The runtime worker's methods on the bus; the work is done in `containers`, `pods`, `sessions` and `checkpoints`.
 
 Run by the runtime worker on its event loop, as root with every capability and no filter, because the programs that it
-starts inherit these. Rules kept: an attempt goes on when its caller has left; a call for something that is under way
+starts inherit these. Rules kept: an attempt goes on when its caller has left; a call for work that is under way
 waits for that attempt. `kernel.contracts.runtime` specifies each method.
 """
 

@@ -1,4 +1,4 @@
-"""What this host and its programs can do for containers, as the front reports it to the kubelet.
+"""Reports what this host and its programs support for containers; the front passes it on to the kubelet.
 
 Run by the runtime worker on its event loop.
 """
@@ -26,7 +26,7 @@ class PlatformReport:
         """Whether the host can have them, with any OCI runtime; None before it has been tried."""
 
     async def read(self, deadline: Deadline) -> Platform:
-        """Look at the host. Programs are asked again if they have changed; user namespaces are tried once."""
+        """Look at the host. Programs are run again only if they have changed; user namespaces are tried once."""
         config = self._context.config.runtime
         found = [await runtime.fact(deadline) for runtime in self._context.runtimes.values()]
         programs = {

@@ -67,7 +67,7 @@ def monitors(configured: str, pod: PodCgroup) -> PodCgroup:
 
 
 def of_name(name: str) -> PodCgroup:
-    """Return a pod's cgroup by the name in its record: it was made with either driver, whichever is configured now."""
+    """Return a pod's cgroup by the name in its record, which may be of another driver than the one configured now."""
     return PodCgroup(driver="cgroupfs" if name.startswith("/") else "systemd", name=name)
 
 
@@ -137,7 +137,7 @@ def owner(path: str) -> str:
 
 
 def _slice_name(path: str) -> str:
-    """Return a path as the name of a slice: `/a/b` is `a-b.slice`; of `/a.slice/a-b.slice` it is the last part."""
+    """Return a path as the name of a slice: `a-b.slice` for `/a/b`, and the last part for `/a.slice/a-b.slice`."""
     parts = path.strip("/").split("/")
     return parts[-1] if parts[-1].endswith(".slice") else f"{'-'.join(parts)}.slice"
 

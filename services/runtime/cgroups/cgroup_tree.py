@@ -1,7 +1,7 @@
 """A cgroup by its path, in every hierarchy of the host: make, fill, count, empty and remove it.
 
 Run by the runtime worker in threads, as root. Rules kept: a path comes from `cgroup_path`; only cgroups that this
-worker made are removed; a cgroup is emptied by SIGKILL to the processes it lists, again until it lists none.
+worker made are removed; a cgroup is emptied by SIGKILL to the processes it lists, repeatedly until it lists none.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Cgroups:
         return [f"{root}/{path.lstrip('/')}" for root in self._roots]
 
     def missing(self, path: str) -> list[str]:
-        """Return those of a path and of the paths above it that are in no hierarchy, the outermost first."""
+        """Return which of a path and the paths above it no hierarchy has, the outermost first."""
         return [level for level in cgroup_path.levels(path) if not any(map(os.path.exists, self.folders(level)))]
 
     def exists(self, path: str) -> bool:
@@ -51,9 +51,9 @@ class Cgroups:
             raise Internal(f"cgroup {path}: {error.filename}: {error.strerror}") from error
 
     def delegate(self, path: str) -> None:
-        """Enable all controllers in a cgroup: with v2 alone each level above must hand them on.
+        """Enable all controllers in a cgroup: with v2 alone, each level above must enable them for its children.
 
-        A controller that cannot be enabled is no error here, but when a limit of it is written.
+        A controller that cannot be enabled is no error here; it becomes one when its limit is written.
         """
         if not self.hierarchies.only_v2 or self.hierarchies.unified is None:
             return
@@ -67,8 +67,8 @@ class Cgroups:
         """Put a process into a cgroup, which is made for it, so that it is counted and found there.
 
         Each v1 hierarchy that a process is moved in costs a wait inside the kernel. Memory and pids are enough, and
-        on a host with systemd also its own hierarchy: there the process would else count as one of crisp's service,
-        and be ended with it.
+        on a host with systemd also its own hierarchy: otherwise the process would count as part of crisp's
+        service there, and be ended with it.
         """
         if path.endswith(".scope"):
             systemd.make_scope(path, pid)
@@ -104,7 +104,7 @@ class Cgroups:
             return ""
 
     def oom_kills(self, path: str) -> int | None:
-        """Return how often the kernel's out-of-memory killer struck in a cgroup; None if the cgroup is gone."""
+        """Return the number of out-of-memory kills in a cgroup; None if the cgroup is gone."""
         root = self.hierarchies.root_of("memory")
         name = "memory.events" if self.hierarchies.only_v2 else "memory.oom_control"
         if root is None:
@@ -117,10 +117,10 @@ class Cgroups:
         return int(counts.get("oom_kill", 0))
 
     def lost_oom_kills(self, path: str) -> int:
-        """Return how often it struck in cgroups directly below this one that are gone; always 0 with v1.
+        """Return the out-of-memory kills in cgroups directly below this one that are gone; always 0 with v1.
 
         cgroup v2 counts a cgroup's kills in those above it too, v1 does not. systemd removes a scope when its last
-        process ends, mostly before anybody has read what the scope counted.
+        process ends, mostly before the scope's count has been read.
         """
         if not self.hierarchies.only_v2:
             return 0
@@ -167,7 +167,7 @@ class Cgroups:
     def set_frozen(self, path: str, *, frozen: bool) -> None:
         """Freeze or thaw a cgroup, if the host can."""
         freezer = self.hierarchies.v1.get("freezer")
-        with suppress(OSError):  # it is gone, or there is no freezer: killing goes on without
+        with suppress(OSError):  # it is gone, or there is no freezer: killing goes on without one
             if freezer is not None:
                 (freezer / path.lstrip("/") / "freezer.state").write_text("FROZEN" if frozen else "THAWED")
             elif self.hierarchies.unified is not None:
@@ -189,7 +189,7 @@ class Cgroups:
     async def kill(self, paths: Iterable[str], deadline: Deadline) -> None:
         """Send SIGKILL to every process in the cgroups until there is none; DeadlineExceeded names the pids left."""
         wanted = list(paths)
-        if len(wanted) > 1:  # mostly none of them has a process left: one thread looks at all
+        if len(wanted) > 1:  # mostly they are empty already: one thread looks at all
             wanted = await asyncio.to_thread(lambda: [path for path in wanted if self.processes(path)])
         for path in wanted:
             await self._kill_one(path, deadline)

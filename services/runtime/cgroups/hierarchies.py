@@ -1,4 +1,4 @@
-"""The host's cgroup hierarchies (v1, hybrid or v2): where they are mounted and which controllers they have.
+"""The host's cgroup hierarchies (v1, hybrid or v2): their mount points and their controllers.
 
 Run by the runtime worker. Reads mountinfo and a few files below the mount points; changes nothing.
 """
@@ -17,7 +17,7 @@ _MOUNTINFO = Path("/proc/self/mountinfo")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hierarchies:
-    """Where the controllers are mounted."""
+    """The mount points of the controllers."""
 
     unified: Path | None
     """The mount point of cgroup v2; on a hybrid host it is there beside v1 controllers."""
@@ -39,7 +39,7 @@ class Hierarchies:
         return self.unified if self.only_v2 else self.v1.get(controller)
 
     def controllers(self) -> frozenset[str]:
-        """Return the controllers that can limit something on this host."""
+        """Return the controllers that can limit a resource on this host."""
         if self.only_v2 and self.unified:
             return frozenset((self.unified / "cgroup.controllers").read_text().split())
         return frozenset(self.v1)
@@ -67,7 +67,7 @@ class Hierarchies:
 
 
 def find() -> Hierarchies:
-    """Read where cgroups are mounted in this mount namespace; Internal if none is."""
+    """Read the mount points of cgroups in this mount namespace; Internal if there is none."""
     unified: Path | None = None
     v1: dict[str, Path] = {}
     for line in _MOUNTINFO.read_text().splitlines():

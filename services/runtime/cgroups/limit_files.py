@@ -1,6 +1,6 @@
 """Limits written into the files of a cgroup that has processes already.
 
-Run by the runtime worker in threads, as root. Rules kept: all of an update holds or none of it; a value that the
+Run by the runtime worker in threads, as root. Rules kept: an update is applied whole or not at all; a value that the
 kernel rejects because of the order (a limit above one that is about to grow) is written again after the rest.
 """
 
@@ -21,16 +21,16 @@ from services.runtime.spec.limits import Support, Write
 _LOG = logging.getLogger(__name__)
 
 
-def apply(cgroups: Cgroups, path: str, asked: Resources, held: Resources, support: Support, what: str) -> None:
-    """Give a cgroup the limits of `asked`; `held` is what holds afterwards, `what` names its owner in errors.
+def apply(cgroups: Cgroups, path: str, requested: Resources, held: Resources, support: Support, what: str) -> None:
+    """Give a cgroup the limits of `requested`. `held`: all limits afterwards. `what` names its owner in errors.
 
     FailedPrecondition for a memory limit below the current use.
     """
-    for note in limits.left_out(asked, support):
+    for note in limits.left_out(requested, support):
         _LOG.warning("%s: left out: %s", what, note)
-    planned = limits.writes(asked, held, support)
-    if asked.memory_limit_in_bytes and (used := memory_use(cgroups, path)) is not None:
-        limits.check_use(asked, used)
+    planned = limits.writes(requested, held, support)
+    if requested.memory_limit_in_bytes and (used := memory_use(cgroups, path)) is not None:
+        limits.check_use(requested, used)
     write(cgroups, path, planned, what)
 
 
@@ -57,7 +57,7 @@ def write(cgroups: Cgroups, path: str, planned: Sequence[Write], what: str) -> N
                 raise InvalidInput(f"{what}: the kernel rejects {one.file} = {one.value[:64]!r}")
     except Exception:
         for file, value in reversed(before):
-            with suppress(OSError):  # the error that is about to be raised says more
+            with suppress(OSError):  # the error that is about to be raised is more useful
                 file.write_text(value)
         raise
 

@@ -17,7 +17,7 @@ from services.runtime.records.bundle import Record
 
 
 class MadeCgroups:
-    """The note of one worker, and what is made and removed by it."""
+    """The note of one worker; makes and removes cgroups by it."""
 
     def __init__(self, root: Path, cgroups: Cgroups) -> None:
         """Read the note of an earlier worker, from `cgroups.json` in `root`."""
@@ -32,8 +32,10 @@ class MadeCgroups:
             self._make(cgroup, own_id)
 
     def enter(self, above: PodCgroup, path: str, pid: int) -> None:
-        """Put a process into the cgroup `path`, which is made for it directly below `above`; that too if it is not
-        there."""
+        """Put a process into the cgroup `path`, which is made for it directly below `above`.
+
+        `above` is made too if it is missing.
+        """
         with self._lock:
             self._make(above)
             self._cgroups.enter(path, pid)

@@ -1,4 +1,4 @@
-"""Slices of pods and scopes of conmons, made and ended by systemd: below a slice, nobody else may make a cgroup.
+"""Slices of pods and scopes of conmons, made and ended by systemd: below a slice, no other program may make a cgroup.
 
 Run by the runtime worker in threads, as root, over the system bus; the OCI runtime makes the containers' own scopes in
 the same way. Rules kept: a call returns when systemd's job is done, not when it is queued; making a unit that exists
@@ -17,7 +17,7 @@ from services.runtime.cgroups import dbus
 
 BUS = Path("/run/dbus/system_bus_socket")
 _SECONDS = 20.0
-"""How long one call may take, its job included."""
+"""Seconds that one call may take, its job included."""
 _SYSTEMD, _OBJECT = "org.freedesktop.systemd1", "/org/freedesktop/systemd1"
 _MANAGER = f"{_SYSTEMD}.Manager"
 _DBUS, _DBUS_OBJECT = "org.freedesktop.DBus", "/org/freedesktop/DBus"

@@ -80,7 +80,7 @@ def bind_mounts(spec: Mapping[str, object]) -> bytes:
 
 
 def write(folder: Path, out: IO[bytes]) -> None:
-    """Write the archive of a checkpoint's folder: plain files of the known names, and nothing else that lies there."""
+    """Write the archive of a checkpoint's folder: plain files of the known names, and nothing else in it."""
     images = folder / IMAGES
     out.write(tar_header.header(IMAGES.encode(), Kind.DIRECTORY, mode=0o700))
     for name in sorted(os.listdir(images)):

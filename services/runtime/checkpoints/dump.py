@@ -2,8 +2,8 @@
 
 Run by the runtime worker on its event loop. A container is frozen from the dump until storage has read its changed
 files too, so that memory and files agree. Rules kept: `checkpoint.json` is written before a container is frozen; it is
-thawed when the archive is written, when anything fails, when nobody calls for the archive in time, and by the next
-worker if this one dies. What was dumped lies in `Paths.checkpoint`, and is deleted at the end.
+thawed when the archive is written, when anything fails, when `seal` is not called in time, and by the next worker if
+this one dies. The dump lies in `Paths.checkpoint`, and is deleted at the end.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from services.runtime.records.container import Container
 
 _LOG = logging.getLogger(__name__)
 _THAW_SECONDS = 30.0
-"""How long the OCI runtime may take to freeze or thaw a container."""
+"""Seconds that the OCI runtime may take to freeze or thaw a container."""
 _UNFINISHED_SECONDS = 600.0
-"""How long a dump that an earlier worker began may still take."""
+"""Seconds that a dump which an earlier worker began may still take."""
 
 
 class Checkpoints:
@@ -86,7 +86,7 @@ class Checkpoints:
                 raise type(error)(f"container {container.id}: {error.message}", hint=error.hint) from error
             raise
         if deadline.remaining() <= 0:
-            await self._release(container)  # nobody waits for it any more
+            await self._release(container)  # no caller waits for it any more
         else:
             self._leases[container.id] = self._context.tasks.spawn(
                 self._thaw_at(container, deadline), f"thaw of container {short(container.id)}"
@@ -100,7 +100,7 @@ class Checkpoints:
             lease.cancel()
         if mark is None or lease is None:
             await self.thaw(container)
-            raise Unavailable(f"container {container.id}: its dump was cut off", hint="ask for the checkpoint again")
+            raise Unavailable(f"container {container.id}: its dump was cut off", hint="request the checkpoint again")
         try:
             await self._runtime_of(container).resume(container.id, Deadline.after(_THAW_SECONDS))
             await asyncio.to_thread(self._write, container, request)
@@ -108,7 +108,7 @@ class Checkpoints:
             await self.thaw(container)
 
     async def thaw(self, container: Container) -> None:
-        """Let a container run on that a checkpoint has frozen, and drop what was dumped; if none has, that is success.
+        """Let a container run on that a checkpoint has frozen, and drop the dump. Succeeds if it is not frozen.
 
         A dump that is under way is waited for.
         """
@@ -118,7 +118,7 @@ class Checkpoints:
         await self._release(container)
 
     async def _release(self, container: Container) -> None:
-        """Thaw a container and delete what was dumped, if checkpoint.json is there."""
+        """Thaw a container and delete its dump, if checkpoint.json is there."""
         lease = self._leases.pop(container.id, None)
         if lease is not None:
             lease.cancel()
@@ -137,16 +137,16 @@ class Checkpoints:
         container.frozen = False
 
     def recover(self, container: Container) -> None:
-        """Undo what an earlier worker has left of a checkpoint."""
+        """Undo a checkpoint that an earlier worker has left unfinished."""
         if container.bundle.checkpoint.exists():
             _LOG.warning("container %s: its checkpoint was cut off and is given up", short(container.id))
             self._context.tasks.spawn(self.thaw(container), f"thaw of container {short(container.id)}")
 
     async def _thaw_at(self, container: Container, deadline: Deadline) -> None:
-        """Thaw a container at the deadline, because no event tells that the caller will not come back for it."""
+        """Thaw a container at the deadline, because no event shows that the caller will not call `seal`."""
         await asyncio.sleep(max(deadline.remaining(), 0))
         self._leases.pop(container.id, None)  # before `_release` cancels it: that is this task
-        _LOG.warning("container %s: nobody asked for its checkpoint in time", short(container.id))
+        _LOG.warning("container %s: its checkpoint was not requested in time and is given up", short(container.id))
         await self.thaw(container)
 
     def _write(self, container: Container, request: SealRequest) -> None:
@@ -180,7 +180,7 @@ def _make_folders(folder: Path, images: Path, log: Path) -> None:
 
 
 def _discard(folder: Path, location: str, container_id: ContainerId) -> None:
-    """Delete what was dumped, and what was written at the location."""
+    """Delete the dump, and what was written of the archive at the location."""
     if location:
         target.discard(location, container_id[:12])
     with suppress(FileNotFoundError):  # deleted with the container's root

@@ -2,8 +2,8 @@
 
 Run by the runtime worker. Until its start such a container has a bundle and no process, because CRIU makes processes
 that run at once. The bundle is made from the request alone; the processes, with their memory and privileges, come from
-the checkpoint. Rule kept: if a worker died amid a restore, the OCI runtime's state of the container decides whether it
-has happened.
+the checkpoint. Rule kept: if a worker died during a restore, the OCI runtime's state of the container decides whether
+it has happened.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from services.runtime.records.bundle import ContainerBundle, ContainerState, Pod
 from services.runtime.records.container import Container
 
 _UNDO_SECONDS = 30.0
-"""How long the processes of a restore that failed may take to end."""
+"""Seconds that the processes of a restore that failed may take to end."""
 _LOG = "restore.log"
 _SETTINGS = "org.criu.config"
-"""The annotation that tells the OCI runtimes which configuration file CRIU is to read."""
+"""The annotation that names to the OCI runtimes the configuration file that CRIU is to read."""
 _NODE_SETTINGS = Path("/etc/criu/runc.conf")
 """The file that CRIU reads if the annotation names none."""
 
@@ -53,18 +53,18 @@ def check_mounts(request: CreateRequest, spec: Mapping[str, object]) -> None:
     there = {mount["destination"] for mount in mounts} if isinstance(mounts, list) else set[str]()
     missing = [path for path in request.restored_mounts if path not in there]
     if missing:
-        raise InvalidInput(f"mounts: the checkpoint is of a container that had more: {', '.join(missing)[:1000]}")
+        raise InvalidInput(f"mounts: the container of the checkpoint had further ones: {', '.join(missing)[:1000]}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restored:
-    """What the state of a restored container records about its processes."""
+    """The processes of a restored container, as its state records them."""
 
     process: pidfd.Identity | None
     """The first process; None if it has ended already."""
     conmon: pidfd.Identity | None
     inner_cgroup: str
-    """As `ContainerState.inner_cgroup`."""
+    """The value for `ContainerState.inner_cgroup`."""
 
 
 async def start(
@@ -130,7 +130,7 @@ def _configure(container: Container) -> None:
 
 
 async def undo(context: Context, container: Container, runtime: OciRuntime) -> None:
-    """Leave nothing of a restore that failed, but the bundle and the checkpoint."""
+    """Remove all that a failed restore left, except the bundle and the checkpoint."""
     deadline = Deadline.after(_UNDO_SECONDS)
     await pidfd.kill(await asyncio.to_thread(conmon.strays, container.bundle), _UNDO_SECONDS)
     await context.cgroups.kill([container.state.conmon_cgroup, container.state.cgroup], deadline)

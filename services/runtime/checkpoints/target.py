@@ -1,4 +1,4 @@
-"""Where an archive of a checkpoint may be written, and its writing there.
+"""The place for an archive of a checkpoint: its check, and the writing there.
 
 Run by the runtime worker in threads, for a path that a client of the CRI gives. Rules kept: the folder exists, and is
 neither one of the system's nor of crisp's own, whatever links lead to it; a file of that name is replaced only if it is
@@ -41,8 +41,8 @@ def check(location: str, config: Config) -> None:
 def replacing(location: str, mark: str, config: Config) -> Iterator[BinaryIO]:
     """Yield a file to write, which gets its name at the end of the body; after an error nothing of it is left.
 
-    `mark` tells its temporary name from those of other writers. InvalidInput or FailedPrecondition if it may not be
-    written, ResourceExhausted if it does not fit, Internal for other failures.
+    `mark` distinguishes its temporary name from those of other writers. InvalidInput or FailedPrecondition if it may
+    not be written, ResourceExhausted if it does not fit, Internal for other failures.
     """
     folder, name = _open_folder(location, config)
     try:

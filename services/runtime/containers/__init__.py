@@ -3,10 +3,10 @@
 Floor: below `methods` alone.
 
 - `container_table`: all containers of the worker, and the steps of each
-- `plan`: everything about a container that is decided before the host is changed
+- `plan`: all decisions about a container, made before the host is changed
 - `launch`: its bundle written and its process created, through conmon
 - `start`: its process let run, or restored from a checkpoint
 - `update`: its limits changed while it runs
 - `monitors`: the cgroups of conmons, made and removed
-- `removal`: everything of it undone
+- `removal`: all of it removed
 """

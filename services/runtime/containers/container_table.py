@@ -1,8 +1,8 @@
 """All containers of the worker: created, started, updated, stopped, removed, and taken up again after its death.
 
-Run by the runtime worker on its event loop. Rules kept: one step of a container at a time; state.json records how far a
-container came before each step that cannot be seen from outside; one that was left half-made is removed and made
-again; nothing of it is left after an error in `create` or after `remove`, but its root file system and its log.
+Run by the runtime worker on its event loop. Rules kept: one step of a container at a time; before a step whose outcome
+cannot be seen from outside, state.json records how far the container came; one that was left half-made is removed and
+made again; nothing of it is left after an error in `create` or after `remove`, but its root file system and its log.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from services.runtime.security.profiles import Profiles
 from services.runtime.usage.usage_reading import ContainerPlace
 
 _SWEEP_SECONDS = 30.0
-"""How long the rest of a container's processes may take to end after SIGKILL."""
+"""Seconds that the rest of a container's processes may take to end after SIGKILL."""
 
 
 class Containers:
@@ -74,7 +74,7 @@ class Containers:
         return runtime
 
     def facts(self) -> tuple[ContainerFact, ...]:
-        """Return what is known about each container."""
+        """Return the facts about each container."""
         return tuple(container.fact() for container in self._containers.values())
 
     def unreadable(self) -> tuple[ContainerId, ...]:
@@ -90,7 +90,7 @@ class Containers:
         return frozenset(monitors.parent_of(one.state.conmon_cgroup) for one in self._containers.values())
 
     def places(self) -> dict[SandboxId, list[ContainerPlace]]:
-        """Return where statistics find the containers that have a process, by pod."""
+        """Return the places that statistics are read from, of containers that have a process, by pod."""
         found: dict[SandboxId, list[ContainerPlace]] = {}
         for container in self._containers.values():
             if container.state.process is not None and not container.exited.is_set():
@@ -100,7 +100,7 @@ class Containers:
         return found
 
     async def recover(self) -> None:
-        """Take up the containers that an earlier worker created, and report the exits that nobody saw.
+        """Take up the containers that an earlier worker created, and report the exits that no worker saw.
 
         One that is half-made or whose state is damaged is left alone: it is in the inventory, and made again or
         removed on request.
@@ -162,7 +162,7 @@ class Containers:
     async def stop(self, request: StopRequest) -> None:
         """Stop a container. Returns once it has exited; no such container is success.
 
-        One whose state cannot be read is removed at once: only the state tells which process to signal.
+        One whose state cannot be read is removed at once: only the state names the process to signal.
         """
         if request.container_id in self._unreadable:
             await self.remove(request.container_id)
@@ -172,7 +172,7 @@ class Containers:
             await self._stops.stop(container, request.timeout)
 
     async def remove(self, container_id: ContainerId) -> None:
-        """Kill what runs of a container and delete all of it; no such container is success."""
+        """Kill a container's processes and delete all of it; no such container is success."""
         async with self._locks.hold(container_id):
             known = self._containers.get(container_id)
             if known is not None:
@@ -181,7 +181,7 @@ class Containers:
             await self._undo(container_id)
 
     async def kill_pod(self, sandbox_id: SandboxId) -> None:
-        """Kill what runs in a pod's containers."""
+        """Kill the processes of a pod's containers."""
         for container in self._of(sandbox_id):
             await self._make_stoppable(container)
         await asyncio.gather(*(self._stops.kill(container) for container in self._of(sandbox_id)))
@@ -204,7 +204,7 @@ class Containers:
             return Updated(resources=held)
 
     def close(self) -> None:
-        """Watch the containers no longer."""
+        """Stop watching the containers."""
         for container in self._containers.values():
             container.close()
 
@@ -219,18 +219,20 @@ class Containers:
         self._ends.follow(container, self._sweep)
 
     async def _sweep(self, container: Container) -> None:
-        """Kill what is left of an exited container: without a PID namespace of its own, processes outlive its first."""
+        """Kill the rest of an exited container: without a PID namespace of its own, processes outlive its first one."""
         await self._context.cgroups.kill([container.state.cgroup], Deadline.after(_SWEEP_SECONDS))
 
     async def _make_stoppable(self, container: Container) -> None:
-        """Thaw a frozen container, which no signal ends; report one as ended that waits for its restore, which has no
-        process to end."""
+        """Thaw a frozen container, because no signal ends it. Report one that waits for its restore as ended.
+
+        The latter has no process to end.
+        """
         await self.checkpoints.thaw(container)
         if container.waits_for_restore and not container.exited.is_set():
             self._ends.end_unstarted(container)
 
     async def _undo(self, container_id: ContainerId) -> None:
-        """Leave nothing of a container, however far it came."""
+        """Remove all of a container, however far it came."""
         known = self._containers.pop(container_id, None)
         folder = ContainerBundle(self._context.root, container_id)
         if not folder.path.exists():

@@ -28,7 +28,8 @@ async def create(
 ) -> ContainerState:
     """Write the bundle and have conmon create the container. Return its state, which is on disk too.
 
-    A container that restores gets no process here, but with its start. After an error the caller undoes everything.
+    A container that is to be restored gets its process at its start, not here. After an error the caller undoes
+    everything.
     """
     what = f"container {request.container_id}"
     folder = ContainerBundle(context.root, request.container_id)

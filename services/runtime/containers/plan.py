@@ -1,8 +1,9 @@
-"""What a container will be: its OCI specification, cgroup, mounts and first state, worked out from its request.
+"""Plans a container: its OCI specification, cgroup, mounts and first state, worked out from its request.
 
 Run by the runtime worker, the part that looks at the host in a throw-away thread, because a dead mount can make it
-hang. Rules kept: the whole request is checked before the host is changed; what is made then is folders alone, for mount
-sources that are missing. Earlier only the folders of the image's volumes are made, in the container's own root.
+hang. Rules kept: the whole request is checked before the host is changed; then only folders
+are made, for mount sources that are missing. Before that only the folders of the image's volumes are made, in the
+container's own root.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from services.runtime.spec.security_context.user import User
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A container as it will be."""
+    """A planned container."""
 
     spec: inputs.Spec
     created: Created
@@ -50,7 +51,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Wanted:
-    """A container to plan, and what has been found out for it."""
+    """A container to plan, and the facts that were looked up for it."""
 
     pod: Pod
     request: CreateRequest
@@ -84,9 +85,9 @@ async def prepare(
     context: Context, profiles: Profiles, pod: Pod, runtime: OciRuntime, request: CreateRequest, pid_path: str,
     deadline: Deadline,
 ) -> Plan:  # fmt: skip
-    """Check a request, work out what its container will be, and relabel what is mounted for it.
+    """Check a request, plan its container, and relabel what is mounted for it.
 
-    `pid_path` is what `pid_namespace` has returned. InvalidInput (naming the field) or FailedPrecondition if the
+    `pid_path` is the result of `pid_namespace`. InvalidInput (naming the field) or FailedPrecondition if the
     container cannot be; then nothing of the host is changed.
     """
     oci_mounts.check(request)
@@ -130,7 +131,7 @@ def _make(context: Context, wanted: _Wanted, profiles: Profiles) -> Plan:
     hooks = gather.hook_edits(
         config, {**pod.request.annotations, **request.annotations}, spec, has_bind_mounts=bool(request.mounts)
     )
-    if sources.missing:  # everything else is right: from here on the host is changed
+    if sources.missing:  # all checks have passed: from here on the host is changed
         sources = mount_sources.make_missing(sources)
         made = replace(place.sources, mounts=mapped_mounts.plan(context.root, request, sources.paths)[0])
         spec = oci_spec.plan(pod.request, request, who, host, replace(place, sources=made), defaults)
@@ -162,7 +163,7 @@ async def _check_read_only_mounts(request: CreateRequest, runtime: OciRuntime, d
 
 
 def _check(wanted: _Wanted) -> User:
-    """Return the user of the container's process; InvalidInput for what is wrong with the request by itself."""
+    """Return the user of the container's process. InvalidInput if the request is wrong on any host."""
     pod, request = wanted.pod.request, wanted.request
     if request.security.privileged and not pod.privileged:
         raise InvalidInput("linux.security_context.privileged: the pod is not privileged")
@@ -173,7 +174,7 @@ def _check(wanted: _Wanted) -> User:
 
 
 def _rootfs(context: Context, container_id: ContainerId) -> Path:
-    """Return where storage has mounted the container's root; FailedPrecondition if it has not."""
+    """Return the path at which storage has mounted the container's root; FailedPrecondition if it has not."""
     rootfs = context.config.paths.rootfs(container_id)
     if not rootfs.is_dir():
         raise FailedPrecondition(f"container {container_id}: its root file system {rootfs} is not there")

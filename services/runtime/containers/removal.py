@@ -1,4 +1,4 @@
-"""Undoes a container, however far it came: its processes, cgroups, mounts, bundle and the OCI runtime's state of it.
+"""Removes a container, however far it came: its processes, cgroups, mounts, bundle and the OCI runtime's state of it.
 
 Run by the runtime worker. Its log and its root file system are not touched: they belong to the kubelet and to storage.
 """
@@ -22,13 +22,13 @@ from services.runtime.records import bundle
 from services.runtime.records.bundle import ContainerBundle, ContainerState
 
 _UNDO_SECONDS = 30.0
-"""How long processes may take to end after SIGKILL, and the OCI runtime to forget the container."""
+"""Seconds that processes may take to end after SIGKILL, and the OCI runtime to forget the container."""
 
 
 async def undo(
     context: Context, made_cgroups: MadeCgroups, folder: ContainerBundle, state: ContainerState | None
 ) -> None:
-    """Leave nothing of a container. `state` is None if it cannot be read, and no cgroup of the container is there."""
+    """Remove all of a container. `state` is None if it cannot be read, and no cgroup of the container is there."""
     deadline = Deadline.after(_UNDO_SECONDS)
     if state is None or state.phase == "creating":
         # its conmon may still be outside its cgroup, and about to create the container
@@ -58,8 +58,11 @@ def _remove_parts(
 
 
 def _needs_delete(state: ContainerState) -> bool:
-    """Return whether the OCI runtime must delete the container: systemd has a scope of it, hooks are to be run, or
-    its creation was cut off. Else it is enough, and quicker, to remove the OCI runtime's state folder."""
+    """Return whether the OCI runtime must delete the container.
+
+    It must if systemd has a scope of it, hooks are to be run, or its creation was cut off. Otherwise it is enough, and
+    quicker, to remove the OCI runtime's state folder.
+    """
     return state.cgroup.endswith(".scope") or state.poststop or state.phase == "creating"
 
 

@@ -1,7 +1,7 @@
-"""Limits changed on a container that has been created: straight into the files of its cgroup, and into its bundle.
+"""Changes the limits of a container that has been created: in the files of its cgroup, and in its bundle.
 
-Run by the runtime worker. Rules kept: all of an update holds or none of it. If systemd manages the cgroup it learns the
-limits through the OCI runtime too, or it would put back the old values some day.
+Run by the runtime worker. Rules kept: an update is applied whole or not at all. If systemd manages the cgroup, it is
+given the limits too, through the OCI runtime, or it would put back the old values some day.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ _LOG = logging.getLogger(__name__)
 
 
 async def change_limits(
-    context: Context, container: Container, runtime: OciRuntime, asked: Resources, deadline: Deadline
+    context: Context, container: Container, runtime: OciRuntime, requested: Resources, deadline: Deadline
 ) -> Resources:
     """Give a created or running container new limits. Return all limits that hold afterwards.
 
-    FailedPrecondition if it has exited, or for a memory limit below what it uses; InvalidInput for what neither the
-    host nor the OCI runtime can have. Repeating it changes nothing.
+    FailedPrecondition if it has exited, or for a memory limit below what it uses; InvalidInput for limits
+    that the host or the OCI runtime cannot have. Repeating it changes nothing.
     """
     what = f"container {container.id}"
     if container.exited.is_set():
         raise FailedPrecondition(f"{what} has exited: it has no resources to update")
-    limits.check_least(asked, runtime.settings.least_memory, runtime.name)
+    limits.check_least(requested, runtime.settings.least_memory, runtime.name)
     host = host_support.read(context.cgroups.hierarchies)
-    limits.check_sets(asked, host.cpus, host.mems)
+    limits.check_sets(requested, host.cpus, host.mems)
     support = resources.support(host)
 
     def work() -> Resources:
-        held = limits.merge(container.request().resources, asked)
-        limit_files.apply(context.cgroups, container.state.limits_cgroup, asked, held, support, what)
-        if asked.oom_score_adj:
-            _adjust_oom_score(context, container, _possible_score(asked.oom_score_adj, host))
+        held = limits.merge(container.request().resources, requested)
+        limit_files.apply(context.cgroups, container.state.limits_cgroup, requested, held, support, what)
+        if requested.oom_score_adj:
+            _adjust_oom_score(context, container, _possible_score(requested.oom_score_adj, host))
         _keep(container.bundle, held, support)
         return held
 
@@ -60,9 +60,9 @@ async def change_limits(
     return held
 
 
-def _possible_score(asked: int, host: Host) -> int:
+def _possible_score(requested: int, host: Host) -> int:
     """Return the score, or this process's own if that is higher and it may not set a lower one."""
-    return asked if host.may_lower_oom_score else max(asked, host.oom_score_adj)
+    return requested if host.may_lower_oom_score else max(requested, host.oom_score_adj)
 
 
 def _adjust_oom_score(context: Context, container: Container, score: int) -> None:

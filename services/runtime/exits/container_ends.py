@@ -26,9 +26,9 @@ from services.runtime.records.watchers import Watchers
 
 _LOG = logging.getLogger(__name__)
 _CONMON_SECONDS = 10.0
-"""How long conmon may take from the end of the process to its exit file: it first writes out the log."""
+"""Seconds that conmon may take from the end of the process to its exit file: it first writes out the log."""
 _REAP_SECONDS = 5.0
-"""How long the exit code is waited for that the kernel reports once the process is reaped."""
+"""Seconds to wait for the exit code that the kernel reports once the process is reaped."""
 
 
 class ContainerEnds:
@@ -40,12 +40,12 @@ class ContainerEnds:
         self._watchers = watchers
         self._events = ProcConnector()
         self._reported_oom_kills: dict[str, int] = {}
-        """By pod cgroup: how many kills have been reported for containers that have exited."""
+        """The number of kills that were reported for containers that have exited, by pod cgroup."""
 
     def follow(self, container: Container, after: Callable[[Container], Awaitable[None]]) -> None:
         """Watch a container that has a process, or whose conmon may still write how it ended.
 
-        Once the end has been reported, `after` removes what is left of the container's processes.
+        Once the end has been reported, `after` removes the container's remaining processes.
         """
         state = container.state
         if container.waits_for_restore and container.bundle.exit() is None:
@@ -80,8 +80,7 @@ class ContainerEnds:
         container.swept = True
 
     async def _wait_end(self, container: Container, process: Watched) -> int | None:
-        """Wait until the process has ended. Return its exit code if conmon cannot write it and only this moment
-        shows it."""
+        """Wait until the process has ended. Return its exit code if conmon cannot write it and it is known only now."""
         if container.conmon is not None:
             await self._wait_first(process, container.conmon)
         if not process.alive:
@@ -153,10 +152,10 @@ def _keep_exit_code(container: Container) -> None:
 
 
 def _keep(container: Container, write: Callable[[], None]) -> None:
-    """Write something into the bundle of a container that has exited, which may be removed at the same time."""
+    """Call `write`, which changes the bundle of a container that has exited, and may be removed at the same time."""
     try:
         write()
-    except FileNotFoundError:  # its bundle is being removed: nobody will read it
+    except FileNotFoundError:  # its bundle is being removed: no worker will read it
         return
     except OSError as error:
-        _LOG.error("container %s: how it ended is not on disk, a restart loses it: %s", short(container.id), error)
+        _LOG.error("container %s: its end cannot be written, a restart loses it: %s", short(container.id), error)

@@ -1,10 +1,10 @@
-"""Exit codes of processes that are not our children, from the kernel's process events connector (linux/cn_proc.h).
+"""Exit codes of processes that are not this worker's children, from the kernel's process events (linux/cn_proc.h).
 
-Run by the runtime worker on its event loop. Rules kept: the kernel sends events only while somebody listens, and of
-these the ends of whole processes alone, because the forks, execs and threads of a busy host would cost more than what
-is waited for. Some kernels have no such connector, and every kernel sends nothing to a process in a pid, user or
-network namespace other than the first: then `speaks` is false, no exit code becomes known, and nothing fails. An end
-from before somebody listened is not taken for that of a later process with the same pid.
+Run by the runtime worker on its event loop. Rules kept: the kernel sends events only while `listen` is in use, and of
+these only the ends of whole processes, because the forks, execs and threads of a busy host would cost too much. Some
+kernels have no such connector, and every kernel sends nothing to a process in a pid, user or network namespace other
+than the first: then `speaks` is false, no exit code becomes known, and nothing fails. An end from before `listen` is
+not taken for that of a later process with the same pid.
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ ENDS_ALONE = b"".join((
 
 
 class ProcConnector:
-    """One subscription, shared by all who listen."""
+    """One subscription, shared by all calls of `listen`."""
 
     def __init__(self) -> None:
         self._socket: socket.socket | None = None
         self._listeners: list[int] = []
-        """When each began to listen: nanoseconds of CLOCK_MONOTONIC, the clock by which the kernel dates events."""
+        """The start of each `listen`: nanoseconds of CLOCK_MONOTONIC, the clock by which the kernel dates events."""
         self._codes: dict[int, tuple[int, int]] = {}
         """Exit code and time of the exit, by pid."""
         self._waiting: dict[int, asyncio.Future[int]] = {}
@@ -73,15 +73,15 @@ class ProcConnector:
 
     @property
     def speaks(self) -> bool:
-        """Whether the kernel reports ends to this process; known only while somebody listens."""
+        """Whether the kernel reports ends to this process; known only during `listen`."""
         return self._socket is not None
 
     @contextmanager
     def listen(self) -> Iterator[int]:
         """Note the end of every process while the body runs. Yields the time at which that began.
 
-        The events stay in the kernel's buffer until somebody asks for an exit code, because for most commands nobody
-        does. Call `read` to listen for long: the buffer holds a thousand or two.
+        The events stay in the kernel's buffer until `exit_code` is called, which most commands do not need. Call `read`
+        to listen for long: the buffer holds a thousand or two.
         """
         since = time.monotonic_ns()
         self._listeners.append(since)
@@ -99,16 +99,16 @@ class ProcConnector:
                 self._codes = {pid: one for pid, one in self._codes.items() if one[1] >= oldest}
 
     def read(self) -> None:
-        """Take events from the buffer as they come, until nobody listens any more."""
+        """Take events from the buffer as they come, until the last `listen` ends."""
         if self._socket is not None and not self._reading:
             # by number: for a socket object asyncio would first ask the kernel for its name, to log it
             asyncio.get_running_loop().add_reader(self._socket.fileno(), self._on_events, self._socket)
             self._reading = True
 
     async def exit_code(self, pid: int, since: int) -> int:
-        """Return the exit code, as a shell counts it, of a process that ends after `since`. Wants a timeout.
+        """Return the exit code, as a shell counts it, of a process that ends after `since`.
 
-        `since` is what `listen` yielded, and the caller still listens.
+        `since` is the time that `listen` yielded, and the caller is still in its body. The caller bounds the wait.
         """
         self.read()
         if self._socket is not None:

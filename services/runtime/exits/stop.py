@@ -19,7 +19,7 @@ from services.runtime.exits import stop_signal
 from services.runtime.records.container import Container
 
 _KILL_SECONDS = 60.0
-"""How long the processes may take to end after SIGKILL."""
+"""Seconds that the processes may take to end after SIGKILL."""
 
 
 class Stops:
@@ -29,7 +29,7 @@ class Stops:
         self._cgroups = cgroups
         self._joins: Joins[ContainerId, None] = Joins(tasks)
         self._kill_at: dict[ContainerId, float] = {}
-        """When SIGKILL follows, on the loop's clock."""
+        """The time of SIGKILL, in seconds of the loop's clock."""
         self._waits: dict[ContainerId, asyncio.Timeout] = {}
 
     async def stop(self, container: Container, timeout: float) -> None:

@@ -12,9 +12,9 @@ DEFAULT = "SIGTERM"
 
 
 def choose(requested: str, image: str) -> str:
-    """Return the full name of the request's stop signal, else of the image's if that is one, else SIGTERM.
+    """Return the full name of the request's stop signal, else of the image's if that is valid, else SIGTERM.
 
-    InvalidInput if the request's is none.
+    InvalidInput if the request's is no signal.
     """
     if requested and requested != "RUNTIME_DEFAULT":
         if number(requested) is None:

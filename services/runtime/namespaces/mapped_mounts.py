@@ -2,8 +2,8 @@
 
 Run by the runtime worker. The copies are made here and not by the OCI runtime, so that they work with one that cannot
 make any (runc before 1.2). They are attached below Paths.runtime_state, in `mounts/ID`, apart from the bundle: a bundle
-is deleted with everything in it, and what is mounted here is somebody's data. So mount points are only unmounted here,
-and removed one by one: if something is still mounted on one, the kernel refuses.
+is deleted with everything in it, but a mount here shows a user's data. So mount points are only unmounted here, and
+removed one by one: if something is still mounted on one, the kernel refuses.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Copy:
     """The mount's index in the request."""
     source: str
     point: Path
-    """Where the copy is attached."""
+    """The path at which the copy is attached."""
     id_map: IdMap
     slave: bool
     """Whether mounts that are made in the source later appear in the copy too."""
@@ -117,6 +117,6 @@ def _explain(copy: Copy, error: OSError) -> CrispError:
     if error.errno in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM):
         return FailedPrecondition(
             f"{field}: {copy.source!r} cannot be id-mapped: {error.strerror}",
-            hint="kernel and file systems, those mounted below too, must know id-mapped mounts, and none be mapped yet",
+            hint="kernel and file systems, those mounted below too, must support id-mapped mounts, and none be mapped",
         )
     return Internal(f"{field}: {copy.source!r}: {error.strerror}")

@@ -1,4 +1,4 @@
-"""Finds where a request's mounts come from on the host. Run by the runtime worker, in a throw-away thread.
+"""Finds the sources of a request's mounts on the host. Run by the runtime worker, in a throw-away thread.
 
 Rules kept: a source is looked up once, with its symbolic links resolved, and only the resolved path is used. A source
 that is missing is made as a folder, after everything else of the request was checked, unless the configuration lists
@@ -73,7 +73,7 @@ def make_missing(found: Found) -> Found:
 
 
 def _check_propagation(index: int, path: str, wanted: Propagation) -> None:
-    """Raise FailedPrecondition if the mount that the path is on does not pass mounts on as wanted (mount(8)).
+    """Raise FailedPrecondition if the mount that the path is on does not propagate mounts as `wanted` (mount(8)).
 
     A shared mount always does; a slave does for HOST_TO_CONTAINER.
     """

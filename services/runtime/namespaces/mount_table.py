@@ -25,7 +25,7 @@ class HostMount:
     """Absolute path that it is mounted on."""
     fstype: str
     marks: tuple[str, ...]
-    """Optional fields, which tell the propagation: `shared:N`, `master:N`."""
+    """Optional fields, which give the propagation: `shared:N`, `master:N`."""
 
 
 def read() -> str:

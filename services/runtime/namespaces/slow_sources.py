@@ -20,7 +20,7 @@ from services.runtime.namespaces.mount_table import HostMount
 
 _ANSWER_SECONDS = 5.0
 _AT_ONCE = 16
-"""Most processes at a time for one request."""
+"""The most processes at a time for one request."""
 _LINKS = 40
 """Most symbolic links on the way to a path, as the kernel's own limit (path_resolution(7))."""
 

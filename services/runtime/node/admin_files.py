@@ -1,7 +1,7 @@
 """Reads files of the node's administrator: CDI specifications, OCI hooks, classes of block I/O.
 
-Run by the runtime worker. What they name is run or mounted as root, so a file counts only if nobody but root can have
-written it: it and its folder belong to root and are writable by nobody else.
+Run by the runtime worker. What they name is run or mounted as root, so a file counts only if no user but root can
+have written it: it and its folder belong to root and are writable by no other user.
 """
 
 from __future__ import annotations

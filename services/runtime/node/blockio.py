@@ -48,7 +48,7 @@ class _ClassesFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
-    """What a class sets for some devices, or for all if it names none."""
+    """The settings of a class for some devices, or for all if it names none."""
 
     devices: tuple[str, ...] = ()
     """Patterns of paths."""

@@ -1,4 +1,4 @@
-"""Finds CDI devices in specifications, and what they add to a container. Pure.
+"""Finds CDI devices in specifications, and their additions to a container. Pure.
 
 These are the Container Device Interface's versions 0.3 to 0.8 and 1.0 (CDI, SPEC.md), as JSON or YAML. A device is
 named `vendor.com/class=name`. A later folder's specifications come before an earlier one's; a device that is in two
@@ -19,7 +19,7 @@ from services.runtime.node.admin_files import AdminFile
 from services.runtime.spec.additions import STAGES, CdiNode, Edits, Json
 
 ANNOTATION = "cdi.k8s.io/"
-"""How the keys of annotations begin whose values name devices."""
+"""The beginning of the keys of annotations whose values name devices."""
 SUFFIXES = (".json", ".yaml")
 _VERSION = re.compile(r"v?(0\.[3-8]|1\.0)\.\d+", re.ASCII)
 _KIND = re.compile(r"[A-Za-z]([A-Za-z0-9_.-]*[A-Za-z0-9])?/[A-Za-z]([A-Za-z0-9_-]*[A-Za-z0-9])?", re.ASCII)
@@ -65,7 +65,7 @@ class Hook(_Part, kw_only=True, frozen=True):
 
 
 class ContainerEdits(_Part, kw_only=True, frozen=True):
-    """What is added to a container's OCI specification."""
+    """Additions to a container's OCI specification."""
 
     env: list[str] = []
     device_nodes: list[Node] = []
@@ -84,7 +84,7 @@ class Device(_Part, kw_only=True, frozen=True):
 
 
 class Specification(_Part, kw_only=True, frozen=True):
-    """A file: devices of one kind, and what all of them add."""
+    """A file: devices of one kind, and the additions that all of them share."""
 
     cdi_version: str
     kind: str
@@ -113,13 +113,13 @@ def requested(devices: Sequence[str], annotations: Mapping[str, str]) -> tuple[t
 
 
 def resolve(wanted: Iterable[tuple[str, str]], files: Iterable[AdminFile]) -> Edits:
-    """Return what the devices add; InvalidInput names one that cannot be found. `wanted`: as `requested` returns it."""
+    """Return the devices' additions; InvalidInput names one that cannot be found. `wanted`: from `requested`."""
     specifications, unusable = _parse_all(files)
     edits = Edits()
     used: set[str] = set()
     for field, name in wanted:
         path, specification, device = _find(field, name, specifications, unusable)
-        if path not in used:  # what a file adds for all of its devices is added once
+        if path not in used:  # the additions that all devices of a file share are made once
             used.add(path)
             edits += _edits(specification.container_edits)
         edits += _edits(device.container_edits)
@@ -142,7 +142,7 @@ def parse(file: AdminFile) -> Specification:
     names = [device.name for device in specification.devices]
     for name in names:
         if not _NAME.fullmatch(name):
-            raise ValueError(f"device name {name[:80]!r} cannot be")
+            raise ValueError(f"device name {name[:80]!r} is not valid")
         if names.count(name) > 1:
             raise ValueError(f"device {name} is given twice")
     for edits in (specification.container_edits, *(device.container_edits for device in specification.devices)):
@@ -194,7 +194,7 @@ def _check(edits: ContainerEdits) -> None:
         if not node.path.startswith("/") or (node.host_path and not node.host_path.startswith("/")):
             raise ValueError(f"device node {node.path[:80]!r} is not absolute")
         if node.type not in ("", "b", "c", "u", "p") or set(node.permissions) - set("rwm"):
-            raise ValueError(f"device node {node.path[:80]!r}: type or permissions cannot be")
+            raise ValueError(f"device node {node.path[:80]!r}: its type or permissions are not valid")
     for mount in edits.mounts:
         if not mount.host_path or not mount.container_path.startswith("/") or ".." in mount.container_path.split("/"):
             raise ValueError(f"mount {mount.container_path[:80]!r} has no absolute path")

@@ -1,4 +1,4 @@
-"""Parses what the configuration gives to every container: ulimits, variables, sysctls, mounts, time zone, umask. Pure.
+"""Parses the configuration's defaults for containers: ulimits, variables, sysctls, mounts, time zone, umask. Pure.
 
 An error in the configuration is FailedPrecondition and names the key: the request is not to blame. All of this is
 only a default: the image's and the request's values replace it.

@@ -1,8 +1,8 @@
-"""Reads from the host what the node's configuration and its administrator's folders add to a container.
+"""Reads the host for the additions to a container by the node's configuration and its administrator's folders.
 
 Run by the runtime worker, in a throw-away thread. It reads for the modules that decide: `defaults`, `cdi`, `hooks_d`,
-`resource_class` and `blockio`. The folders are read again for each container: what is put there holds from the next
-container on, without a reload.
+`resource_class` and `blockio`. The folders are read again for each container: a new file there holds from the
+next container on, without a reload.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from services.runtime.spec.limits import Write
 
 _LOG = logging.getLogger(__name__)
 RESCTRL = "/sys/fs/resctrl"
-"""Where resctrl is mounted if the machine has RDT (Documentation/arch/x86/resctrl.rst)."""
+"""The mount point of resctrl if the machine has RDT (Documentation/arch/x86/resctrl.rst)."""
 
 
 def container_defaults(config: RuntimeSection, pod: PodRequest, *, may_raise: bool) -> inputs.Defaults:
@@ -67,7 +67,7 @@ def mounts(config: RuntimeSection) -> tuple[tuple[str, str], ...]:
 
 
 def cdi_edits(config: RuntimeSection, request: CreateRequest) -> Edits:
-    """Return what the request's CDI devices add."""
+    """Return the additions of the request's CDI devices."""
     wanted = cdi.requested(request.cdi_devices, request.annotations)
     if not wanted:
         return Edits()
@@ -76,7 +76,7 @@ def cdi_edits(config: RuntimeSection, request: CreateRequest) -> Edits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Classes:
-    """What a container's classes of block I/O and RDT add."""
+    """The additions of a container's classes of block I/O and RDT."""
 
     edits: Edits = field(default_factory=Edits)
     writes: tuple[Write, ...] = ()
@@ -84,7 +84,7 @@ class Classes:
 
 
 def classes(config: RuntimeSection, pod: PodRequest, request: CreateRequest, found: Hierarchies) -> Classes:
-    """Return what a container's classes add; what the host has no controller for is logged and left out."""
+    """Return the additions of a container's classes; those without a controller on the host are logged and left out."""
     io, rdt = resource_class.requested("blockio", pod, request), resource_class.requested("rdt", pod, request)
     intel_rdt = resource_class.rdt(rdt, _groups(RESCTRL)) if rdt else {}
     if io is None:

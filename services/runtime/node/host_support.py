@@ -1,4 +1,4 @@
-"""Finds out what the host and this process allow: controllers, capabilities, names. Run by the runtime worker."""
+"""Reads from the host what it and this process allow: controllers, capabilities, names. Run by the runtime worker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The limits of a pod's cgroup: of all its containers together, and of what the pod takes beside them.
+"""The limits of a pod's cgroup: of all its containers together, and of the pod's overhead.
 
 Run by the runtime worker in threads, as root. Rule kept: only a cgroup that crisp itself makes gets limits; a pod
 below a cgroup parent that the kubelet named has the kubelet's.
@@ -15,9 +15,9 @@ from services.runtime.spec import limits, resources
 
 
 def write(cgroups: Cgroups, cgroup: PodCgroup, request: PodRequest) -> None:
-    """Write the limits that a request asks for; does nothing for a cgroup that is not crisp's, or without limits.
+    """Write the limits in a request; does nothing for a cgroup that is not crisp's, or without limits.
 
-    InvalidInput for what the host does not have, FailedPrecondition for a memory limit below the current use.
+    InvalidInput for limits that the host cannot have, FailedPrecondition for a memory limit below the current use.
     """
     if cgroup.driver != "cgroupfs" or request.cgroup_parent:
         return

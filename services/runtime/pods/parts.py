@@ -2,7 +2,7 @@
 
 Run by the runtime worker, each function in a thread of its own that is thrown away: making the parts leaves the
 thread in the pod's namespaces. Rules kept: pod.json is written before the first part is made and removed after the
-last; each step may find its work done.
+last; each step succeeds if its work is done already.
 """
 
 from __future__ import annotations

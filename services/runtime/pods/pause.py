@@ -60,7 +60,7 @@ def plan(pod: Pod, binary: str) -> dict[str, object]:
 
 
 def _nobody(ids: IdRange | None) -> int:
-    """Nobody's id; root's, which has no capability here, if the pod's user namespace has no nobody."""
+    """Return the id of the user nobody, or root's if the pod's user namespace lacks it: root has no capability here."""
     return 65534 if ids is None or mapping.has(ids, 65534) else 0
 
 

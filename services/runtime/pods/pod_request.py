@@ -1,6 +1,6 @@
-"""What a pod's request asks for: whether it can be had, the cgroup, the host name and the resolv.conf.
+"""Checks a pod's request, and takes from it the cgroup, the host name and the resolv.conf.
 
-Run by the runtime worker. Changes nothing; asks the host for its name alone.
+Run by the runtime worker. Changes nothing, and reads only the host's name from the host.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _DNS_WORD = re.compile(r"[^\s\x00-\x1f\x7f]{1,1024}")
 
 
 def check(request: PodRequest, config: RuntimeSection, driver: Driver) -> PodCgroup:
-    """Return the pod's cgroup; InvalidInput names the field of what is wrong with the request. Pure."""
+    """Return the pod's cgroup; InvalidInput names the field of the request that is wrong. Pure."""
     if request.handler and request.handler not in config.handlers:
         raise InvalidInput(f"runtime_handler: {request.handler[:64]!r} is not configured")
     if not _HOSTNAME.fullmatch(request.hostname):

@@ -1,4 +1,4 @@
-"""A pod as the runtime worker holds it in memory, and what is reported about it.
+"""A pod as the runtime worker holds it in memory, and the report about it.
 
 Run by the runtime worker on its event loop. Rule kept: a change of its record is on disk before it is in memory.
 """
@@ -20,7 +20,7 @@ class Pod:
 
     def __init__(self, record: PodRecord, folder: PodBundle) -> None:
         self.record = record
-        """What pod.json holds; changed by `change` alone."""
+        """The content of pod.json; changed by `change` alone."""
         self.folder = folder
         self.cgroup = cgroup_path.of_name(record.cgroup)
         self.pause: Watched | None = None
@@ -57,7 +57,7 @@ class Pod:
         return found
 
     def fact(self) -> PodFact:
-        """Return what is known about it now."""
+        """Return the facts that are known about it now."""
         held = self.record.made and all(namespace_pins.pinned(pin) for pin in self.pins.values())
         return PodFact(sandbox_id=self.id, ready=held and (self.record.pause is None or self.pause_pid > 0))
 
@@ -67,6 +67,6 @@ class Pod:
         self.record = record
 
     def close(self) -> None:
-        """Watch the pause process no longer."""
+        """Stop watching the pause process."""
         if self.pause is not None:
             self.pause.close()

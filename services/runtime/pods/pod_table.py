@@ -28,7 +28,7 @@ from services.runtime.records.bundle import PodBundle, PodRecord
 from services.runtime.usage.usage_reading import ContainerPlace, PodPlace
 
 _KILL_SECONDS = 30.0
-"""How long a pause process may take to end after SIGKILL."""
+"""Seconds that a pause process may take to end after SIGKILL."""
 
 
 class Pods:
@@ -60,7 +60,7 @@ class Pods:
         return tuple(self._pods.values())
 
     def facts(self) -> tuple[PodFact, ...]:
-        """Return what is known about each pod that is made."""
+        """Return the facts about each pod that is made."""
         return tuple(pod.fact() for pod in self._made())
 
     def ids(self) -> tuple[SandboxId, ...]:
@@ -70,7 +70,7 @@ class Pods:
     def places(
         self, wanted: tuple[SandboxId, ...], containers: dict[SandboxId, list[ContainerPlace]]
     ) -> list[PodPlace]:
-        """Return where statistics find the pods that are made: those of the `wanted` ids, or all if there are none."""
+        """Return the places that statistics are read from, for the `wanted` pods, or for all if that is empty."""
         paths = self._context.config.paths
         return [
             PodPlace(
@@ -140,12 +140,12 @@ class Pods:
             pod.change(replace(pod.record, request=wanted))
 
     def close(self) -> None:
-        """Watch the pause processes no longer."""
+        """Stop watching the pause processes."""
         for pod in self._pods.values():
             pod.close()
 
     def _made(self, wanted: tuple[SandboxId, ...] = ()) -> Iterator[Pod]:
-        """Return the pods that are made: those of the `wanted` ids, or all if there are none."""
+        """Return those of the `wanted` pods that are made, or all that are made if `wanted` is empty."""
         chosen = [self._pods[one] for one in wanted if one in self._pods] if wanted else self._pods.values()
         return (pod for pod in chosen if pod.record.made)
 

@@ -1,6 +1,6 @@
 """The external programs that the runtime worker runs, one module for each.
 
-Floor: above `records` and `spec`, beside `cgroups`; below everything that knows pods and containers.
+Floor: above `records` and `spec`, beside `cgroups`; below all modules that know pods and containers.
 
 - `oci_runtime`: runc or crun: command lines, state folder, errors
 - `conmon`: the monitor of a container, which runs the OCI runtime and outlives this worker

@@ -31,7 +31,7 @@ Enter = Callable[[int], None]
 
 
 class _Reply(msgspec.Struct):
-    """What conmon writes to its sync pipe: the pid of the container's process, or -1 and why there is none."""
+    """The message on conmon's sync pipe: the pid of the container's process, or -1 and why there is none."""
 
     pid: int
     message: str = ""

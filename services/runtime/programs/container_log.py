@@ -1,4 +1,4 @@
-"""A container's log: the file that conmon writes (ContainerConfig.log_path), made before, and opened again on demand.
+"""A container's log: the file that conmon writes (ContainerConfig.log_path), made here, and opened again on demand.
 
 Run by the runtime worker. Rule kept: the file is below the pod's log directory, no symbolic link leads to it, and it
 is a plain file. A container that sees the folder of all logs could have put a link there.
@@ -27,7 +27,7 @@ _INOTIFY_EVENT = struct.Struct("=iIII")
 _NOT_PLAIN = frozenset({
     errno.ELOOP, errno.EXDEV, errno.ENOTDIR, errno.EISDIR, errno.ENXIO, errno.ENAMETOOLONG
 })  # fmt: skip
-"""Errors of opening what is no plain file below the log directory."""
+"""Errors of opening a path that is no plain file below the log directory."""
 _BENEATH = syscalls.RESOLVE_BENEATH | syscalls.RESOLVE_NO_SYMLINKS | syscalls.RESOLVE_NO_MAGICLINKS
 
 

@@ -2,8 +2,8 @@
 
 The runtime worker runs them, because no other worker may start a program that is not crisp's. Its privileges are
 dropped first: a helper gets the image worker's user, no further group and no capability, and has no way to get any.
-Rules kept: only programs of the configured folder are run, whose names passed a check and which nobody but root can
-write. Their output is parsed as strictly as any input from outside, and is in no log and no error.
+Rules kept: only programs of the configured folder are run, whose names passed a check and which no user but root
+can write. Their output is parsed as strictly as any input from outside, and is in no log and no error.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SERVER_LIMIT = 512
 """Characters of a server's address."""
 _OUTPUT_LIMIT = 128 << 10
 _NONE = b"credentials not found"
-"""In the output of a helper that has no credentials for a server. Its exit status is the same as after a failure."""
+"""The output of a helper without credentials for a server has this; its exit status is the same as after a failure."""
 
 
 class _Answer(msgspec.Struct, frozen=True, rename="pascal"):
@@ -39,8 +39,8 @@ class _Answer(msgspec.Struct, frozen=True, rename="pascal"):
 async def ask(settings: ImageSection, name: str, server: str, deadline: Deadline) -> Auth:
     """Return a helper's credentials for a server; empty if it has none.
 
-    `name`: NAME of docker-credential-NAME. `server`: the address as the helper has it. InvalidInput or NotFound if one
-    of them cannot be right, FailedPrecondition if the helper may not be run, Internal if it fails.
+    `name`: NAME of docker-credential-NAME. `server`: the address under which the helper knows it. InvalidInput or
+    NotFound if one of them cannot be right, FailedPrecondition if the helper may not be run, Internal if it fails.
     """
     if not server or len(server) > _SERVER_LIMIT or not all("!" <= character <= "~" for character in server):
         raise InvalidInput("server: is not the address of a server")
@@ -73,7 +73,7 @@ def parse(output: bytes, what: str) -> Auth:
     try:
         found = msgspec.convert(strict_json.loads(output), _Answer)
     except (strict_json.NotStrictJson, msgspec.ValidationError) as error:
-        raise Internal(f"{what}: its answer has not the form of one") from error
+        raise Internal(f"{what}: its answer is not that of a credential helper") from error
     if found.username == "<token>":
         return Auth(identity_token=found.secret)
     return Auth(username=found.username, password=found.secret)

@@ -1,7 +1,7 @@
 """CRIU through the OCI runtime: whether it works here, dumps of a container's processes, and reasons of failures.
 
 Run by the runtime worker. Rule kept: a dump that has begun is never killed, because CRIU's own code is in the
-container's processes meanwhile: it is waited for, and a worker that starts later waits for it too.
+container's processes until it is done: it is waited for, and a worker that starts later waits for it too.
 """
 
 from __future__ import annotations

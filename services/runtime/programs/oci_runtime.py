@@ -22,8 +22,7 @@ from kernel.host.aio import Deadline
 _LOG_LIMIT = 64 << 10
 """Bytes of a log that are read."""
 State = Literal["creating", "created", "running", "paused", "stopped", "gone"]
-"""A state of the OCI runtime specification (runtime.md, State), paused beside it; gone: the runtime has no such
-container."""
+"""A state of the OCI runtime specification (runtime.md, State), or paused; gone: the runtime has no such container."""
 
 
 class _LogLine(msgspec.Struct):
@@ -69,7 +68,7 @@ class OciRuntime:
         self._fact: tuple[int, HandlerFact] | None = None
 
     def global_arguments(self, log: Path | None = None) -> list[str]:
-        """Return the options before the command, whoever runs it. `log`: a file for errors, in JSON."""
+        """Return the options before the command, for every program that runs it. `log`: a file for errors, in JSON."""
         arguments = [f"--root={self.root}"]
         if log is not None:
             arguments += [f"--log={log}", "--log-format=json"]
@@ -95,7 +94,7 @@ class OciRuntime:
             raise Internal(error_text(log) or f"{self.path} start {container_id}: {process.describe(code)}")
 
     async def state(self, container_id: str, deadline: Deadline) -> State:
-        """Return a container's state by the runtime."""
+        """Return a container's state as the runtime reports it."""
         done = await process.run(self.command("state", container_id), deadline=deadline)
         if done.returncode:
             return "gone"

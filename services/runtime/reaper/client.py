@@ -22,12 +22,12 @@ from services.runtime.reaper.connections import GREETING
 _ANSWER_BYTES = 4096
 _BACKLOG = 512
 _KEEP_SECONDS = 30.0
-"""How long a reaper without a session is kept: it takes some 5 MB, and as long to start as a command does."""
+"""Seconds that a reaper without a session is kept: it takes some 5 MB, and starts as slowly as a command."""
 _TREE = Path(program.__file__).parents[3]
 _PROGRAM = f"import sys; sys.path.insert(0, sys.argv.pop(1)); from {program.__name__} import main; main()"
-"""Run without what Python sets up for other people's modules: half the time to start."""
+"""Run without Python's set-up for third-party modules, which halves the time to start."""
 _ATTEMPTS = 3
-"""How often a reaper is looked for: one may end at this very moment, because nothing was left for it to do."""
+"""Attempts to reach a reaper: one may end at this very moment, because it has no work left."""
 
 
 class _Answer(msgspec.Struct):
@@ -47,7 +47,7 @@ class ReaperClient:
         self._keep_until: asyncio.TimerHandle | None = None
 
     def alive(self) -> bool:
-        """Return whether there is a reaper; it looks after the commands that it has started."""
+        """Return whether there is a reaper, which reports and kills the commands that it has started."""
         with _socket() as connection:
             try:
                 connection.connect(str(self._path))
@@ -58,7 +58,7 @@ class ReaperClient:
         return True
 
     def let_go(self) -> None:
-        """Keep the reaper no longer: it ends with its last session."""
+        """Stop keeping the reaper: it ends with its last session."""
         if self._keep_until is not None:
             self._keep_until.cancel()
             self._keep_until = None
@@ -100,10 +100,10 @@ class ReaperClient:
                 connection.close()
                 raise
             connection.close()
-        raise Internal("exec: no reaper stays long enough to be asked")
+        raise Internal("exec: no reaper stays long enough to take the request")
 
     def _keep(self) -> None:
-        """Be connected for a while, so that the reaper stays for the next session."""
+        """Stay connected for a while, so that the reaper stays for the next session."""
         if self._kept is None:
             connection = _socket()
             try:

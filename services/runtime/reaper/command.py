@@ -1,7 +1,8 @@
 """One session's command as the reaper knows it, from the start of the OCI runtime to its own end.
 
 Part of the reaper. Its states, in order: the OCI runtime runs (`runtime` is its pid); the command runs (`pid` is its
-pid); it is forgotten. From either it can be abandoned (`kill_at` is set): then what is left of it is killed.
+pid); it is forgotten. In both states it can be abandoned (`kill_at` is set): then its remaining processes
+are killed.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class Command:
 
     def __init__(self, connection: socket.socket, status: int, pid_file: str, runtime: int) -> None:
         self.connection = connection
-        """The connection that asked for it, and that gets the answer."""
+        """The connection whose request started it, and that gets the answer."""
         self.status = status
         """The end of the status pipe to which its exit code is written."""
         self.pid_file = pid_file
@@ -36,12 +37,12 @@ class Command:
         self.roots: dict[int, int] = {}
         """Processes, groups and sessions whose descendants are killed in the end, with their start times."""
         self.kill_at = 0.0
-        """When the next round of signals is due; 0 if it is to live. Once set, it stays until nothing is left."""
+        """The time of the next round of signals; 0 if it is to live. Once set, it stays until no process is left."""
         self._pause = _FIRST_ROUND
         self.add(runtime)
 
     def add(self, pid: int) -> None:
-        """Count a child of the reaper to the session. Nobody else can get its pid before it is reaped."""
+        """Add a child of the reaper to the session. No other process can get its pid before it is reaped."""
         found = proc.live(pid)
         if found is None:  # it has ended already, and its group has its pid as id
             self.roots.setdefault(pid, _NOT_A_PROCESS)
@@ -57,12 +58,12 @@ class Command:
 
     def report(self, code: int) -> None:
         """Write the exit code, as a shell counts it, to the status pipe."""
-        self.remove_pid_file()  # first: whoever reads the code may look whether it is gone
-        with suppress(OSError):  # nobody reads it
+        self.remove_pid_file()  # first: the reader of the code may check that it is gone
+        with suppress(OSError):  # the pipe has no reader
             os.write(self.status, b"%d\n" % (code if code >= 0 else 128 - code))
 
     def remove_pid_file(self) -> None:
-        """Delete the pid file; its absence tells a worker that nothing is left to be killed."""
+        """Delete the pid file; its absence means to a worker that there is no process to kill."""
         with suppress(OSError):  # deleted with its container
             os.unlink(self.pid_file)
 

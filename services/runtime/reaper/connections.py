@@ -1,6 +1,6 @@
-"""The reaper's socket, the workers that are connected to it, and what they ask for.
+"""The reaper's socket, the workers that are connected to it, and their requests.
 
-Part of the reaper. A connection keeps the reaper alive, and may ask for one command: the reaper sends a greeting, the
+Part of the reaper. A connection keeps the reaper alive, and may request one command: the reaper sends a greeting, the
 worker one message `{argv, env, pid_file}` with descriptors (the status pipe, then those of the OCI runtime from 0 on),
 and the reaper its answer: `{pid}`, or `{code}` of an OCI runtime that failed, or `{error}`.
 """
@@ -22,24 +22,24 @@ _LEAST_DESCRIPTORS, _MOST_DESCRIPTORS = 4, 8
 _MOST_BYTES = 64 << 10
 
 
-class Asked(NamedTuple):
+class RawRequest(NamedTuple):
     """A worker's request, not yet decoded."""
 
     connection: socket.socket
     message: bytes
     fds: list[int]
-    """The reaper's from now on."""
+    """Descriptors; the reaper closes them."""
 
 
 class Connections:
-    """The connections there are."""
+    """The open connections."""
 
     def __init__(self, listener: socket.socket, poll: select.poll) -> None:
         self._listener = listener
         self._poll = poll
         self._open: dict[int, socket.socket] = {}
         self.had_any = False
-        """Whether anybody was ever connected."""
+        """Whether a worker was ever connected."""
         listener.setblocking(False)
         poll.register(listener, select.POLLIN)
 
@@ -47,8 +47,8 @@ class Connections:
         """Whether there is any now."""
         return bool(self._open)
 
-    def receive(self, fd: int) -> Asked | None:
-        """Handle an event of one of our descriptors: accept a connection, or read its request; None if none came."""
+    def receive(self, fd: int) -> RawRequest | None:
+        """Handle an event of a descriptor: accept a connection, or read its request; None if none came."""
         if fd == self._listener.fileno():
             self._accept()
             return None
@@ -60,10 +60,10 @@ class Connections:
         except OSError:
             message, fds = b"", []
         if message and len(fds) >= _LEAST_DESCRIPTORS:
-            return Asked(connection, message, fds)
+            return RawRequest(connection, message, fds)
         for one in fds:
             os.close(one)
-        self.drop(connection)  # the worker has gone; a command that it asked for is abandoned by its status pipe
+        self.drop(connection)  # the worker has gone; the command of its request is abandoned by its status pipe
         return None
 
     def answer(self, connection: socket.socket, **reply: object) -> None:

@@ -1,4 +1,4 @@
-"""Which processes came of a command: found by parent, process group or session, from /proc.
+"""Finds the processes that a command started, by parent, process group or session, from /proc.
 
 Used by the runtime worker and by the reaper, so it imports the standard library alone. An orphan has another parent,
 but still its session and mostly its group. A process that has left all three is a daemon, and is not found.
@@ -25,7 +25,7 @@ def read(pids: Iterable[int] | None = None) -> Table:
 
 
 def origins(pid: int) -> set[int]:
-    """Return a command's pid, and its session if the first process of that has ended: crun leaves commands in such."""
+    """Return a command's pid, and its session if its first process has ended, because crun leaves commands in such."""
     found = proc.live(pid)
     return {pid} if found is None or proc.live(found.session) is not None else {pid, found.session}
 

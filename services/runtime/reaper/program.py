@@ -1,9 +1,9 @@
-"""The reaper: parent of the commands of exec sessions, so that their exit codes are reported whoever else is killed.
+"""The reaper: the parent of exec sessions' commands. Their exit codes are reported whatever else is killed.
 
-A process of its own, root, single-threaded, of the standard library alone: it starts quickly and stays small. A runtime
-worker starts it with the first session; it ends once it has no session and no worker keeps it. Rules kept: it has no
-state but its children; it waits for nothing but events; of a session it holds no descriptor but the status pipe. The
-README beside this module draws the processes and pipes.
+A process of its own, root, single-threaded, with the standard library alone: it starts quickly and stays small. A
+runtime worker starts it with the first session; it ends once it has no session and no worker keeps it. Rules kept: it
+has no state but its children; it waits for nothing but events; the status pipe is the only descriptor that it holds of
+a session. The README beside this module draws the processes and pipes.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from typing import TypedDict
 from kernel.host import syscalls
 from services.runtime.reaper import descendants
 from services.runtime.reaper.command import Command
-from services.runtime.reaper.connections import Asked, Connections
+from services.runtime.reaper.connections import Connections, RawRequest
 
 _FIRST_SECONDS = 10.0
-"""How long it waits for the first connection of the worker that started it."""
+"""Seconds to wait for the first connection of the worker that started it."""
 
 
 class _Request(TypedDict):
@@ -45,14 +45,14 @@ class Reaper:
         self._poll.register(self._woken, select.POLLIN)
         self._connections = Connections(listener, self._poll)
         self._commands: dict[int, Command] = {}
-        """By status pipe."""
+        """The commands by the descriptor of their status pipe."""
         self._orphans: dict[int, int] = {}
         """Exit codes of children that are no known command, by pid. The OCI runtime that left them has not ended."""
         self._begun_at = time.monotonic()
         self._is_ending = False
 
     def run(self) -> None:
-        """Serve until nobody needs the reaper any more."""
+        """Serve until the reaper has no session and no connection."""
         while (wait := self._wait()) != 0 or self._commands:
             for fd, _ in self._poll.poll(None if wait is None else wait * 1000):
                 if fd == self._woken:
@@ -60,8 +60,8 @@ class Reaper:
                         os.read(fd, 4096)
                 elif fd in self._commands:
                     self._abandon(self._commands[fd])
-                elif (asked := self._connections.receive(fd)) is not None:
-                    self._start(asked)
+                elif (raw := self._connections.receive(fd)) is not None:
+                    self._start(raw)
             if self._is_ending:
                 for command in self._commands.values():
                     self._abandon(command)
@@ -69,7 +69,7 @@ class Reaper:
             self._kill()
 
     def _wait(self) -> float | None:
-        """Return the seconds until something is due without an event; None if nothing is, 0 if the reaper can end."""
+        """Return the seconds until work is due without an event; None if none is, 0 if the reaper can end."""
         now = time.monotonic()
         if self._is_ending and not self._commands:
             return 0.0
@@ -82,11 +82,11 @@ class Reaper:
         """End all sessions: the host shuts down, or the whole service is stopped."""
         self._is_ending = True
 
-    def _start(self, asked: Asked) -> None:
+    def _start(self, raw: RawRequest) -> None:
         """Start the OCI runtime with the descriptors that came with the request."""
-        status, *others = asked.fds
+        status, *others = raw.fds
         try:
-            request: _Request = json.loads(asked.message)
+            request: _Request = json.loads(raw.message)
             # not by kernel.host.process, which needs an event loop, nor in a session of its own, which costs time
             runtime = os.posix_spawn(
                 request["argv"][0], request["argv"], request["env"], setpgroup=0, setsigmask=(),
@@ -96,18 +96,18 @@ class Reaper:
         except OSError as error:
             os.close(status)
             reason = f"{request['argv'][0]}: cannot be started: {error.strerror}"
-            self._connections.answer(asked.connection, error=reason)
+            self._connections.answer(raw.connection, error=reason)
             return
         except (ValueError, KeyError) as error:  # a worker of another version
             os.close(status)
-            self._connections.answer(asked.connection, error=f"the reaper does not understand: {error}")
+            self._connections.answer(raw.connection, error=f"the reaper cannot read the request: {error}")
             return
         finally:
             for fd in others:
                 os.close(fd)
         os.set_blocking(status, False)
-        self._commands[status] = Command(asked.connection, status, request["pid_file"], runtime)
-        self._poll.register(status, 0)  # only the event that nobody reads it any more
+        self._commands[status] = Command(raw.connection, status, request["pid_file"], runtime)
+        self._poll.register(status, 0)  # only the event that it has no reader any more
 
     def _reap(self) -> None:
         """Take the exit codes of all children that have ended."""
@@ -146,7 +146,7 @@ class Reaper:
         self._connections.answer(command.connection, pid=command.pid)
         if command.pid in self._orphans:
             self._on_command_end(command, self._orphans.pop(command.pid))
-        elif not _is_child(command.pid):  # the OCI runtime reaped it itself, and kept its exit code to itself
+        elif not _is_child(command.pid):  # the OCI runtime has reaped it, so its exit code is unknown
             self._forget(command)
 
     def _on_command_end(self, command: Command, code: int) -> None:
@@ -156,13 +156,13 @@ class Reaper:
             self._forget(command)
 
     def _abandon(self, command: Command) -> None:
-        """Kill what is left of a command, because nobody reads its status pipe any more."""
+        """Kill the rest of a command, because its status pipe has no reader any more."""
         if not command.kill_at:
             self._poll.unregister(command.status)
             command.kill_at = time.monotonic()
 
     def _kill(self) -> None:
-        """Signal what is left of abandoned commands, if a round is due: /proc is read once for all of them."""
+        """Signal the rest of abandoned commands, if a round is due: /proc is read once for all of them."""
         now = time.monotonic()
         due = [command for command in self._commands.values() if command.kill_at and command.kill_at <= now]
         if not due:

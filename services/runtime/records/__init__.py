@@ -1,8 +1,8 @@
-"""What the runtime worker remembers of its pods and containers, on disk and in memory.
+"""The runtime worker's records of its pods and containers, on disk and in memory.
 
-Floor: imports nothing of the worker.
+Floor: imports no other module of the worker.
 
 - `bundle`: the folders of pods and containers, and the JSON files in them
-- `container`: a container in memory, and what is reported about it
-- `watchers`: the queues of those who watch for changes
+- `container`: a container in memory, and the report about it
+- `watchers`: the queues of calls that watch for changes
 """

@@ -38,7 +38,7 @@ _LIMIT = 16 << 20
 _EXIT_LIMIT = 16
 """Bytes of an exit file that are read at most."""
 _REMOVALS = 1000
-"""How often the removal of a bundle is repeated while something still writes into it."""
+"""Most repetitions of the removal of a bundle, while another process still writes into it."""
 
 
 class PodRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,7 +79,7 @@ class ContainerState(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def limits_cgroup(self) -> str:
-        """The cgroup that has the container's limits and counts what it uses."""
+        """The cgroup that has the container's limits and counts its usage."""
         return self.inner_cgroup or self.cgroup
 
 
@@ -87,7 +87,7 @@ class CheckpointMark(msgspec.Struct, frozen=True, kw_only=True):
     """checkpoint.json: written before the container is frozen, deleted once it runs on."""
 
     location: str
-    """Where the archive was to be written."""
+    """The path at which the archive was to be written."""
 
 
 class Record(Generic[_T]):
@@ -113,7 +113,7 @@ class Record(Generic[_T]):
         self._path.unlink(missing_ok=True)
 
     def read(self) -> _T | None:
-        """Return what the file holds; None if it is missing or damaged, which is logged."""
+        """Return the content of the file; None if it is missing or damaged, which is logged."""
         try:
             return msgspec.json.decode(files.read_plain(self._path, _LIMIT), type=self._kind)
         except FileNotFoundError:
@@ -236,7 +236,7 @@ class ContainerBundle:
         return (int(text), finished_at) if text.isdigit() and int(text) <= 255 else None
 
     def oom_killed(self) -> bool:
-        """Return whether conmon noted that the kernel's out-of-memory killer struck."""
+        """Return whether conmon has noted an out-of-memory kill."""
         return self.oom.exists()
 
 

@@ -1,4 +1,4 @@
-"""A container as the runtime worker holds it in memory, and what is reported about it.
+"""A container as the runtime worker holds it in memory, and the report about it.
 
 Run by the runtime worker on its event loop. Rule kept: a change of its state is on disk before it is in memory.
 """
@@ -17,7 +17,7 @@ from kernel.ids import ContainerId
 from services.runtime.records.bundle import ContainerBundle, ContainerState
 
 UNKNOWN_EXIT_CODE = 255
-"""The exit code of a container whose exit code nobody knows."""
+"""The exit code of a container whose exit code cannot be known."""
 
 
 class Container:
@@ -27,11 +27,11 @@ class Container:
         self.id = container_id
         self.bundle = bundle
         self.state = state
-        """What state.json holds; changed by `change` alone."""
+        """The content of state.json; changed by `change` alone."""
         self.process: Watched | None = None
         """Its first process; None before it is followed, and if there was none to follow."""
         self.conmon: Watched | None = None
-        """Its conmon; None as above."""
+        """Its conmon; None before it is followed, and if there was none to follow."""
         self.exited = asyncio.Event()
         self.exit_code = 0
         self.finished_at = 0
@@ -47,7 +47,7 @@ class Container:
         """Whether, after the exit, the rest of its processes has been killed."""
 
     def fact(self) -> ContainerFact:
-        """Return what is known about it now."""
+        """Return the facts that are known about it now."""
         over = self.exited.is_set()
         return ContainerFact(
             container_id=self.id,
@@ -96,7 +96,7 @@ class Container:
         return found
 
     def close(self) -> None:
-        """Watch its processes no longer."""
+        """Stop watching its processes."""
         for watched in (self.process, self.conmon):
             if watched is not None:
                 watched.close()

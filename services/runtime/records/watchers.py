@@ -12,11 +12,11 @@ from kernel.contracts.runtime import Changed, PodChanged
 
 _LOG = logging.getLogger(__name__)
 _MOST_WAITING = 4096
-"""Changes in a queue from which on its watcher counts as one that does not read."""
+"""Changes in a queue at which its watcher counts as one that does not read."""
 
 
 class Watchers:
-    """The watchers there are."""
+    """The watchers of this worker."""
 
     def __init__(self) -> None:
         self._queues: set[asyncio.Queue[Changed | PodChanged]] = set()

@@ -1,7 +1,7 @@
 """Chooses a container's AppArmor profile (linux.security_context.apparmor), and loads the default one into the kernel.
 
 Run by the runtime worker. Rules kept: a kernel without AppArmor is an error only if the request names a profile; a
-profile of the node must be loaded already, as crisp loads none but its own.
+profile of the node must be loaded already, as crisp loads only its own.
 """
 
 from __future__ import annotations

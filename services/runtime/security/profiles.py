@@ -1,7 +1,8 @@
 """Finds what confines a container: reads profiles and policies, and has the default ones loaded.
 
-Run by the runtime worker, before a container is planned. Host files are read in a throw-away thread. What the worker
-cannot give a container (a capability that it lacks itself, a negative OOM score) is left out and logged, once per kind.
+Run by the runtime worker, before a container is planned. Host files are read in a throw-away thread. A request
+that the worker cannot fulfil (a capability that it lacks itself, a negative OOM score) is left out and logged, once per
+kind.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ class Profiles:
                 await selinux.relabel(index, mount.host_path, found.mount_label, deadline)
 
     def log_missing(self, request: CreateRequest, host: Host) -> None:
-        """Log what the request asks for and this worker or this host cannot give; each kind once."""
+        """Log parts of the request that this worker or this host cannot fulfil; each kind once."""
         security, score = request.security, request.resources.oom_score_adj
         lacking = capabilities.lacking(
             security.add_capabilities, privileged=security.privileged, bounding=host.bounding

@@ -1,6 +1,6 @@
 """Reads seccomp profiles from the host: those that requests name, and the files that the configuration names.
 
-Run by the runtime worker, in a throw-away thread. Rules kept: a profile counts only if nobody but root can write it,
+Run by the runtime worker, in a throw-away thread. Rules kept: a profile counts only if no user but root can write it,
 or if it is below `runtime.seccomp_root`, which a name from a request never leaves, not by `..` and not by a link; only
 a plain file is read, and no more of it than a profile may have.
 """
@@ -26,7 +26,7 @@ def localhost(root: str, ref: str, field: str) -> SeccompProfile:
     """Return the profile that a request names as Localhost; InvalidInput names the field.
 
     With a `root`, `ref` is a file below that folder, by its whole path or its path from there, and no link leads to
-    it. Without one it is the whole path of any file that root owns and nobody else can write: the kubelet, whose
+    it. Without one it is the whole path of any file that root owns and no other user can write: the kubelet, whose
     folder of profiles may be anywhere, has checked that a pod names nothing outside that folder.
     """
     what = f"{field}: {ref[:256]!r}"
@@ -78,7 +78,7 @@ class SeccompFiles:
     def get(self, path: Path) -> SeccompProfile:
         """Return the profile in a file; FailedPrecondition if it is missing or wrong, or others than root can write it.
 
-        The built-in one belongs to whoever installed crisp.
+        The built-in one may belong to any user: it is as trusted as crisp's code.
         """
         what = f"seccomp profile {path}"
         try:

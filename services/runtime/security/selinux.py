@@ -1,8 +1,8 @@
 """Makes the SELinux labels of a container's process and files (linux.security_context.selinux_options), and relabels.
 
-Run by the runtime worker. Functions that are pure compose labels from the node's policy and from the pod's and the
+Run by the runtime worker. Pure functions compose labels from the node's policy and from the pod's and the
 container's options. A pod's level (its pair of categories) is drawn once and kept in the pod's folder, so that no two
-pods share one. To relabel the source of a mount means to walk somebody else's tree: a throw-away child does it, and
+pods share one. Relabelling the source of a mount walks a tree that users control: a throw-away child does it, and
 follows no link.
 """
 
@@ -23,7 +23,7 @@ from kernel.host.aio import Deadline
 _FIELD = "linux.security_context.selinux_options"
 _CATEGORIES = 1024
 _PAIRS = _CATEGORIES * (_CATEGORIES - 1) // 2
-"""How many pairs of two different categories there are."""
+"""The number of pairs of two different categories."""
 _CONTEXT = re.compile(r'^(process|file)\s*=\s*"?([^"\s]+)"?\s*$', re.MULTILINE)
 _SYSTEM = ("bin", "boot", "dev", "etc", "home", "lib", "lib64", "opt", "proc", "root", "run", "sbin", "srv", "sys",
            "tmp", "usr", "var")  # fmt: skip
@@ -93,7 +93,7 @@ class Selinux:
         return (self._mount / "enforce").exists()
 
     def labels(self, sandbox_id: str, options: SelinuxOptions | None, *, privileged: bool) -> tuple[str, str]:
-        """Return the labels of a container's process and files; empty without SELinux, where options are an error.
+        """Return the labels of a container's process and files; empty without SELinux.
 
         FailedPrecondition if there are options and no SELinux, or no readable policy.
         """

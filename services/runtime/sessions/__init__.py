@@ -4,7 +4,7 @@ Floor: above `reaper`, `exits` and `context`; beside `pods` and `security`; belo
 
 - `exec_sync`: ExecSync: a command whose output comes back as one reply
 - `exec_attach`: sessions: commands and attaches whose descriptors are handed to the stream process
-- `exec_process`: what both kinds of exec share: the process specification, and the end of all that came of a command
+- `exec_process`: shared by both kinds of exec: the process specification, and killing all that a command started
 - `output`: one stream of a command, read and kept up to a limit
 - `descriptors`: both ends of a session's pipes
 - `console`: a session's terminal, as the OCI runtime sends it

@@ -46,7 +46,7 @@ class Console:
         self.path.unlink(missing_ok=True)
 
     async def terminal(self) -> int:
-        """Return a descriptor of the terminal that is sent, which the caller closes. Wants a timeout."""
+        """Return a descriptor of the terminal that is sent. The caller closes it, and bounds the wait."""
         loop = asyncio.get_running_loop()
         try:
             connection, _ = await loop.sock_accept(self._socket)
@@ -54,7 +54,7 @@ class Console:
                 await _readable(connection)
                 _, fds = rights.receive(connection, _MOST_BYTES, 1)
         except OSError as error:
-            raise Internal(f"exec: its terminal did not come: {error.strerror}") from error
+            raise Internal(f"exec: its terminal was not received: {error.strerror}") from error
         if not fds:
             raise Internal("exec: the OCI runtime sent no terminal")
         return fds[0]

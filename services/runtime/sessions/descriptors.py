@@ -1,6 +1,6 @@
 """Both ends of a session's pipes: one for the command, one for the stream process.
 
-Run by the runtime worker. Rule kept: every descriptor is closed here in the end, because whoever gets one has a copy.
+Run by the runtime worker. Rule kept: every descriptor is closed here in the end, because each receiver gets a copy.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ class Descriptors:
         self._given = opened.enter_context(ExitStack())
         self._owner = owner
         self.command: list[int] = []
-        """For the reaper: its status pipe, then the descriptors of the OCI runtime from 0 on, of which the command
-        gets the first three."""
+        """The reaper's: its status pipe, then those of the OCI runtime from 0 on, of which the command gets the first
+        three."""
         self.stream: list[int] = []
-        """For the stream process."""
+        """The stream process's descriptors."""
         self.roles: list[Role] = []
-        """What each of `stream` is."""
+        """The role of each descriptor in `stream`."""
 
     def add_status(self) -> None:
         """Add the pipe on which the exit code comes; before anything else."""
@@ -56,7 +56,7 @@ class Descriptors:
         return len(self.command) - 2  # the status pipe is the reaper's alone
 
     def close_given(self) -> None:
-        """Close what the command's side has its own copies of: then its end shows when it closes those."""
+        """Close the descriptors of which the command's side has copies, so that its closing of those can be noticed."""
         self._given.close()
 
     def pass_on(self, role: Role, fd: int) -> None:

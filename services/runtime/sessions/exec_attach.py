@@ -1,9 +1,9 @@
 """Sessions: commands and attaches whose descriptors are handed to the stream process, which serves the client.
 
 Run by the runtime worker on its event loop. Rules kept: nothing of a session flows through this process, so its death
-ends none; a command is started once, and one whose descriptors nobody takes is killed, by its reaper (see `reaper`);
-what a session leaves in the bundle is deleted with its command. An attach is a connection to conmon, and ends with its
-client.
+ends none; a command is started once, and one whose descriptors are not taken is killed, by its reaper (see `reaper`);
+the files of a session in the bundle are deleted with its command. An attach is a connection to conmon, and ends with
+its client.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from services.runtime.spec import exec_spec
 _STARTS_AT_ONCE = 16
 """OCI runtimes that start sessions' commands at the same time: each takes some 15 MB for a moment."""
 _CLOCK_SECONDS = 2.0
-"""How far the clock of files may differ from that of processes."""
+"""Seconds by which the clock of files may differ from that of processes."""
 
 
 class Sessions:
@@ -62,7 +62,7 @@ class Sessions:
                 self._context.tasks.spawn(self._end(pid_file), f"end of {pid_file.name}")
 
     def let_go(self) -> None:
-        """Keep the reaper no longer; it stays as long as it has sessions."""
+        """Stop keeping the reaper; it stays as long as it has sessions."""
         self._reaper.let_go()
 
     async def exec(
@@ -89,7 +89,7 @@ class Sessions:
     ) -> Executed:
         """Run a command to its end, as the reaper's child, and return its output.
 
-        Raises TimeoutError at the limit, when the command and everything that came of it is killed.
+        At the limit the command and every process that it started are killed, and TimeoutError is raised.
         """
         session_id = ids.new_session()
         wanted = OpenExecRequest(
@@ -133,14 +133,15 @@ class Sessions:
             )
             await monitor_socket.connect(connection, container.bundle, deadline)
             if not made_from.stdin:
-                connection.shutdown(socket.SHUT_WR)  # conmon would keep what nobody reads, and stop looking for more
+                # else conmon would keep input that is never read, and stop looking for more
+                connection.shutdown(socket.SHUT_WR)
             descriptors.pass_on(Role.ATTACH, connection.fileno())
             if made_from.tty:
                 descriptors.pass_on(Role.CONTROL, descriptors.hold(monitor_socket.open_control(container.bundle)))
             await self._hand_over(session_id, descriptors, deadline)
 
     async def close(self, session_id: SessionId) -> None:
-        """Kill what is left of a session's command, even if its reaper has died; no such session is success."""
+        """Kill the rest of a session's command, even if its reaper has died; no such session is success."""
         ids.session_id(session_id)
         for pid_file in list(self._context.root.glob(f"containers/*/session-{session_id}.pid")):
             await self._end(pid_file)
@@ -186,7 +187,7 @@ class Sessions:
         await fdpass.send(self._stream_socket, passed.encode(), descriptors.stream, deadline)
 
     async def _end(self, pid_file: Path) -> None:
-        """Kill everything that came of a command and is in its container."""
+        """Kill every process that a command started and that is in its container."""
         folder = ContainerBundle(self._context.root, ids.container_id(pid_file.parent.name))
         state = await asyncio.to_thread(folder.state.read)
         roots = await asyncio.to_thread(_roots, pid_file)
@@ -196,7 +197,7 @@ class Sessions:
 
 
 def _descriptors(opened: ExitStack, request: OpenExecRequest, owner: tuple[int, int]) -> Descriptors:
-    """Return the status pipe, and what a command is to have as its input and outputs."""
+    """Return the descriptors of the status pipe and of a command's input and outputs."""
     descriptors = Descriptors(opened, owner)
     descriptors.add_status()
     wanted = {Role.STDIN: request.stdin, Role.STDOUT: request.stdout, Role.STDERR: request.stderr}
@@ -215,7 +216,7 @@ def _roots(pid_file: Path) -> set[int]:
     """
     try:
         pid, written_at = int(pid_file.read_text()), pid_file.stat().st_mtime
-    except (OSError, ValueError):  # deleted, or only begun: then the command has not begun
+    except (OSError, ValueError):  # deleted, or not yet written: then the command has not begun
         return set()
     found = proc.live(pid)
     if found is None:

@@ -1,4 +1,4 @@
-"""What both kinds of exec share: the specification of the process, and killing everything that came of a command.
+"""Shared by both kinds of exec: the specification of the process, and killing all processes that a command started.
 
 Run by the runtime worker. Rule kept: only processes in the container's own cgroup are killed.
 """
@@ -16,9 +16,9 @@ from services.runtime.cgroups.cgroup_tree import Cgroups
 from services.runtime.reaper import descendants
 
 _KILL_ROUNDS = 20
-"""How often the processes that came of a command are looked for, as they may fork meanwhile."""
+"""Rounds in which the processes that a command started are looked for, as they may fork meanwhile."""
 _END_SECONDS = 5.0
-"""How long they may take to end after SIGKILL, in each round."""
+"""Seconds that they may take to end after SIGKILL, in each round."""
 
 
 def in_memory(content: bytes) -> int:
@@ -34,13 +34,13 @@ def in_memory(content: bytes) -> int:
 
 def written_pid(pid_file: Path) -> int:
     """Return the pid of the command that the OCI runtime has written; 0 if it has not started it yet."""
-    with suppress(OSError, ValueError):  # it is not there, or only begun
+    with suppress(OSError, ValueError):  # it is not there, or not yet written
         return int(pid_file.read_text())
     return 0
 
 
 async def kill_tree(cgroups: Cgroups, cgroup: str, roots: set[int]) -> None:
-    """Kill those of a container's processes that are `roots` (processes, groups or sessions) or came of them."""
+    """Kill a container's processes that are `roots` (processes, groups or sessions) or that these started."""
 
     def look() -> list[int]:
         return sorted(descendants.grown(roots, descendants.read(cgroups.processes(cgroup))))

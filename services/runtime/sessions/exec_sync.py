@@ -1,9 +1,9 @@
-"""ExecSync: a command in a running container, run by the OCI runtime as our child, with bounded output.
+"""ExecSync: a command in a running container, run by the OCI runtime as this worker's child, with bounded output.
 
 Run by the runtime worker on its event loop. If the kernel reports no ends of processes, the command runs as a child of
-the reaper, as those of sessions do: nobody else could tell how it ended while a child of it holds the output open.
+the reaper, as those of sessions do: only its parent learns its exit code while a child of it holds the output open.
 Rules kept: the reply waits for the command, never for a child of it that holds the output open; at the time limit the
-command and everything that came of it is killed, and nothing else.
+command and every process that it started are killed, and nothing else.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from services.runtime.spec import exec_spec
 _AT_ONCE = 128
 """Commands under way in one container."""
 _LATE_SECONDS = 0.2
-"""By then most commands are over, and the OCI runtime's process ends soon after its command."""
+"""Seconds in which most commands are over, and in which the OCI runtime's process ends after its command."""
 _REAP_SECONDS = 2.0
-"""How long the OCI runtime may take to reap a command that was killed."""
+"""Seconds that the OCI runtime may take to reap a command that was killed."""
 _NUMBERS = itertools.count(1)
 
 
 RunReaped = Callable[[Container, OciRuntime, ExecRequest, Deadline], Awaitable[Executed]]
-"""Runs a command as the reaper's child; at the deadline kills everything that came of it and raises TimeoutError."""
+"""Runs a command as the reaper's child; at the deadline kills all that it started and raises TimeoutError."""
 
 
 class Execs:
@@ -53,7 +53,7 @@ class Execs:
         self._run_reaped = run_reaped
         self._cgroups = cgroups
         self._under_way: dict[ContainerId, int] = {}
-        """How many commands each container has."""
+        """The number of commands under way, by container."""
 
     async def run(
         self, container: Container, runtime: OciRuntime, request: ExecRequest, deadline: Deadline
@@ -115,7 +115,7 @@ class Execs:
     async def _code(self, container: Container, started: process.Child, pid_file: Path, since: int) -> int:
         """Return the command's exit code; negative is the signal that ended the OCI runtime.
 
-        The OCI runtime waits until nobody holds the output open any more, which a child of the command may do for
+        The OCI runtime waits until no process holds the output open any more, which a child of the command may do for
         ever: if it is late, the command's own end counts.
         """
         waiting = self._tasks.run(started.wait(), f"exec in container {short(container.id)}")
@@ -139,7 +139,7 @@ class Execs:
                 over.cancel()
 
     async def _kill_tree(self, container: Container, started: process.Child, pid_file: Path) -> None:
-        """Kill the command, what it started, and the runtime's process that waits for it."""
+        """Kill the command, the processes that it started, and the OCI runtime's process that waits for it."""
         pid = exec_process.written_pid(pid_file)
         roots = {started.pid, *(descendants.origins(pid) if pid else ())}
         await exec_process.kill_tree(self._cgroups, container.state.cgroup, roots)

@@ -16,7 +16,7 @@ from services.runtime.records.bundle import ContainerBundle
 from services.runtime.records.container import Container
 
 _MOST_ATTACHED = 1000
-"""Descriptors of a conmon from which on it gets no more attaches."""
+"""The number of a conmon's descriptors at which it gets no more attaches."""
 
 
 def check_room(container: Container, conmon_pid: int) -> None:
@@ -50,7 +50,7 @@ async def connect(connection: socket.socket, folder: ContainerBundle, deadline: 
 
 
 def open_control(folder: ContainerBundle) -> int:
-    """Open conmon's control pipe, which takes changes of the terminal's size; FailedPrecondition if nobody reads it."""
+    """Open conmon's control pipe, for changes of the terminal's size; FailedPrecondition if it has no reader."""
     try:
         return os.open(folder.control, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError as error:

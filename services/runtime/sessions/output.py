@@ -9,7 +9,7 @@ import asyncio
 import os
 
 LIMIT = 16 << 20
-"""Bytes that are kept; what comes beyond is read and dropped, as the kubelet and the peers do."""
+"""Bytes that are kept; further ones are read and dropped, as the kubelet and other runtimes do."""
 _CHUNK = 1 << 16
 
 
@@ -20,7 +20,7 @@ class Output:
         """Read from the pipe whose reading end is given, and which is closed in the end; else make a pipe."""
         self.kept = bytearray()
         self.over = asyncio.Event()
-        """Set when nobody can write any more."""
+        """Set when no process can write any more."""
         self._read, self.write = (read, -1) if read >= 0 else os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self._read, False)
         self._loop = asyncio.get_running_loop()

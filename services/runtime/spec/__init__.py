@@ -2,7 +2,7 @@
 
 Floor: above `kernel` only; `node`, `security`, `containers`, `pods` and `sessions` use it. The modules:
 
-- `oci_spec`: puts the whole together; namespaces, masked paths. `inputs`: what it needs beside the request.
+- `oci_spec`: puts the whole together; namespaces, masked paths. `inputs`: its inputs beside the request.
 - `process_spec`: `process`. `exec_spec`: the same of a command in a running container.
 - `oci_mounts`: `mounts`. `container_annotations`: `annotations`. `sysctl`: `linux.sysctl`.
 - `resources`: `linux.resources`. `limits`: limits as OCI fields and as cgroup files; updates and sums of them.
@@ -10,7 +10,7 @@ Floor: above `kernel` only; `node`, `security`, `containers`, `pods` and `sessio
 - `user_namespace_spec`: changes for a pod with a user namespace. `mapping`: whether such a namespace has an id.
 - `handler_rules`: changes for the runtime handler. `additions`: changes for CDI, hooks and classes of resources.
 
-Where each CRI field is implemented (`sc` is `linux.security_context`, `res` is `linux.resources`):
+The module that implements each CRI field (`sc` is `linux.security_context`, `res` is `linux.resources`):
 
 | CRI field | OCI field | module |
 |---|---|---|

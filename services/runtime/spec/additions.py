@@ -1,4 +1,4 @@
-"""Adds to a container's OCI specification what CDI devices, folders of hooks and classes of resources bring. Pure.
+"""Adds the parts of CDI devices, folders of hooks and classes of resources to a container's OCI specification. Pure.
 
 A variable of the same name, and a mount or device at the same path, is replaced; everything else is appended.
 """
@@ -18,7 +18,7 @@ class CdiNode:
     """A device node of a CDI specification; what it leaves out is taken from the node on the host."""
 
     path: str
-    """In the container."""
+    """The path in the container."""
     host_path: str
     kind: str = ""
     """`b`, `c`, `u` (a character device too) or `p`."""
@@ -28,7 +28,7 @@ class CdiNode:
     uid: int | None = None
     gid: int | None = None
     permissions: str = "rwm"
-    """What the cgroup allows."""
+    """The access that the cgroup allows: letters of `rwm` (read, write, mknod)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

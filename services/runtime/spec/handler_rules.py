@@ -1,4 +1,4 @@
-"""What a runtime handler's configuration changes in a container's OCI specification. Pure.
+"""Changes in a container's OCI specification by its runtime handler's configuration. Pure.
 
 Rules kept: beside Kubernetes' own annotations only those get through whose prefix the handler allows, as any other
 could change what an OCI runtime or a hook does. An annotation that crisp sets itself is never replaced.

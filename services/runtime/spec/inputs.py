@@ -1,4 +1,4 @@
-"""What an OCI specification is made of beside the CRI request: the host, the container's place, the defaults. Pure."""
+"""The inputs of an OCI specification beside the CRI request: the host, the container's place, the defaults. Pure."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class DeviceNode:
     uid: int
     gid: int
     permissions: str = "rwm"
-    """What the cgroup allows: letters of `rwm` (read, write, mknod)."""
+    """The access that the cgroup allows: letters of `rwm` (read, write, mknod)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
-    """What the host and the runtime worker's own process allow."""
+    """Properties of the host and of the runtime worker's own process that limit a container."""
 
     unified: bool
     """Whether the host has cgroup v2 alone."""
@@ -44,7 +44,7 @@ class Host:
     bounding: frozenset[str]
     """The worker's capability bounding set, names without CAP_."""
     oom_score_adj: int
-    """The worker's own."""
+    """The worker's own score."""
     may_lower_oom_score: bool
     """Whether the worker has CAP_SYS_RESOURCE."""
     hostname: str = ""
@@ -56,7 +56,7 @@ class Host:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where the container's parts are on the host."""
+    """The places of the container's parts on the host."""
 
     rootfs: str
     cgroups_path: str
@@ -76,7 +76,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Defaults:
-    """What the configuration gives to every container."""
+    """The configuration's defaults for every container."""
 
     capabilities: tuple[str, ...]
     pids_limit: int

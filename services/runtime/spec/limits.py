@@ -22,7 +22,7 @@ _PERIOD = 100_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Support:
-    """Which limits the host can keep."""
+    """Facts about the host that decide which limits it can keep."""
 
     unified: bool
     """Whether it has cgroup v2 alone."""
@@ -60,7 +60,7 @@ def merge(current: Resources, requested: Resources) -> Resources:
 def total(containers: Resources, overhead: Resources) -> Resources:
     """Return a pod's limits: linux.resources (those of its containers together) plus linux.overhead.
 
-    What the containers have no limit for is not limited for the pod either.
+    A resource that has no limit for the containers has none for the pod either.
     """
     period = containers.cpu_period or overhead.cpu_period
     quota = containers.cpu_quota

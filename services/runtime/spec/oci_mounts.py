@@ -26,7 +26,7 @@ _MOST = 4096
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
-    """Paths on the host of what is mounted; they were looked up before."""
+    """Paths on the host of the sources of mounts; they were looked up before."""
 
     shm: str
     """The pod's /dev/shm."""

@@ -1,4 +1,4 @@
-"""Makes a container's OCI specification from its CRI request, its pod's request and what the host offers. Pure.
+"""Makes a container's OCI specification from its CRI request, its pod's request and facts about the host. Pure.
 
 The whole follows config.md and config-linux.md of the OCI runtime specification. Rules kept: nothing of the request
 gets into the specification unchecked; a namespace of the host is used only if the request asks for it. Errors are
@@ -18,7 +18,7 @@ from services.runtime.spec.security_context import confinement
 from services.runtime.spec.security_context.user import User
 
 _VERSION = "1.0.2"
-"""Of the OCI runtime specification."""
+"""The version of the OCI runtime specification."""
 
 
 def plan(pod: PodRequest, request: CreateRequest, user: User, host: Host, place: Place, defaults: Defaults) -> Spec:

@@ -20,7 +20,7 @@ from services.runtime.spec.security_context.user import User
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _OPEN_DESCRIPTOR = re.compile(r"/proc/(self|thread-self|[0-9]+)(/|$)", re.ASCII)
-"""Paths that lead to what a process has open."""
+"""Paths that lead to a process's open files."""
 
 
 def process(pod: PodRequest, request: CreateRequest, user: User, host: Host, defaults: Defaults) -> Spec:

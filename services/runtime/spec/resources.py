@@ -57,7 +57,7 @@ def check(requested: Resources) -> None:
             raise InvalidInput(f"linux.resources.{name}: {text[:64]!r} is not a list of numbers and ranges")
     for size, limit in requested.hugepage_limits.items():
         if not _PAGE_SIZE.fullmatch(size) or limit < 0:
-            raise InvalidInput(f"linux.resources.hugepage_limits: {size[:16]!r} of {limit} bytes cannot be")
+            raise InvalidInput(f"linux.resources.hugepage_limits: {size[:16]!r} of {limit} bytes is not valid")
     for key, text in requested.unified.items():
         if not _UNIFIED_KEY.fullmatch(key) or "\n" in text:
             raise InvalidInput(f"linux.resources.unified: {key[:64]!r} is not a key of cgroup v2")

@@ -1,4 +1,4 @@
-"""What a pod's user namespace changes in an OCI specification that is otherwise complete. Pure.
+"""Changes for a pod's user namespace in an OCI specification that is otherwise complete. Pure.
 
 The namespace is linux.security_context.namespace_options.userns_options of PodSandboxConfig. The OCI runtime joins it
 by its pin; the specification has its maps too (config-linux.md, User namespace mappings), so that the OCI runtime
@@ -27,7 +27,7 @@ def check_pod(pod: PodRequest) -> None:
     for field, mode in (("pid", pod.pid), ("ipc", pod.ipc)):
         if mode is NamespaceMode.NODE:
             raise InvalidInput(
-                f"config.linux.security_context.namespace_options.{field}: NODE cannot be with a user namespace"
+                f"config.linux.security_context.namespace_options.{field}: NODE is not possible with a user namespace"
             )
 
 
@@ -40,7 +40,7 @@ def check(pod: PodRequest, request: CreateRequest, user: User) -> None:
         return
     ids = pod.user_namespace
     if request.security.pid is NamespaceMode.NODE:
-        raise InvalidInput("linux.security_context.namespace_options.pid: NODE cannot be with a user namespace")
+        raise InvalidInput("linux.security_context.namespace_options.pid: NODE is not possible with a user namespace")
     context = "linux.security_context"
     _check(f"{context}.run_as_user", ids.uids, [user.uid])
     _check(f"{context}.run_as_group", ids.gids, [user.gid])

@@ -25,7 +25,7 @@ Names = Mapping[tuple[int, int], str]
 
 
 def detail(read: Read, v1: frozenset[str], page_sizes: Iterable[str], names: Names) -> Detail:
-    """Return all that cgroup files have; what /proc has of the processes is left out.
+    """Return all values of cgroup files; those of the processes in /proc are left out.
 
     `v1`: the controllers of version 1. `page_sizes`: sizes of huge pages, as cgroup files spell them.
     """

@@ -1,4 +1,4 @@
-"""Reads the files of cgroup v1 and v2 with the statistics of the CRI: which files, and what they mean. Pure.
+"""Reads the files of cgroup v1 and v2 with the statistics of the CRI. Pure.
 
 On a hybrid host each controller is v1 or v2 by itself; pressure is in v2 alone. A value whose file does not exist is
 None.
@@ -15,13 +15,13 @@ Read = Callable[[str, str], str | None]
 """Returns the text of a file: of a v1 controller (`cpuacct`, `cpuacct.usage`) or of v2 (empty, `cpu.stat`). None if it
 does not exist."""
 UNIFIED = ""
-"""What stands for v2 in place of a controller."""
+"""The value that stands for v2 in place of a controller."""
 UNLIMITED = 1 << 60
-"""From here on a number of bytes is no limit: v1 has one just below 2^63 for none."""
+"""The least number of bytes that counts as no limit: v1 has one just below 2^63 for none."""
 
 
 def usage(read: Read, v1: frozenset[str], at: int) -> CgroupUsage:
-    """Return what a cgroup uses. `v1`: the controllers of version 1. `at`: nanoseconds since 1970."""
+    """Return the usage of a cgroup. `v1`: the controllers of version 1. `at`: nanoseconds since 1970."""
     memory = _memory_v1(read) if "memory" in v1 else _memory_v2(read)
     return CgroupUsage(
         at=at,

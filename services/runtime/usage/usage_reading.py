@@ -1,4 +1,4 @@
-"""Reads what pods and containers use: cgroup files, /proc and the pods' network namespaces.
+"""Reads the usage of pods and containers from cgroup files, /proc and the pods' network namespaces.
 
 Run by the runtime worker, on request only, in a throw-away thread, because it enters the network namespace of each pod.
 No process is started. A pod, container or process that has gone since it was listed is left out.
@@ -51,7 +51,7 @@ class ContainerPlace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodPlace:
-    """A pod, and where its statistics are found."""
+    """A pod, and the places of its statistics."""
 
     sandbox_id: SandboxId
     cgroup: str
@@ -59,7 +59,7 @@ class PodPlace:
     netns: Path | None
     """Pin of its network namespace; None if it is in the host's network."""
     pause_pid: int
-    """0 if it has no pause process."""
+    """The pid of its pause process; 0 if it has none."""
     containers: tuple[ContainerPlace, ...]
 
 
@@ -75,7 +75,7 @@ class Reader:
         self._processes_root = (roots or [str(root) for root in hierarchies.roots])[0]
 
     def read(self, pods: Iterable[PodPlace], *, detail: bool) -> Stats:
-        """Return the usage of those pods that still exist. `detail`: with what only metrics show."""
+        """Return the usage of those pods that still exist. `detail`: include the values that only metrics show."""
         names = _device_names() if detail else {}
         sizes = _page_sizes() if detail else ()
         found = []
@@ -168,7 +168,7 @@ def _interfaces(netns: Path) -> tuple[InterfaceUsage, ...]:
 
 
 def _with_processes(detail: Detail, pids: list[int], first: int) -> Detail:
-    """Add what /proc has of the processes. `first`: the one with the container's own limits."""
+    """Add the values of the processes in /proc. `first`: the one with the container's own limits."""
     descriptors = sockets = 0
     for pid in pids:
         links = _links(f"/proc/{pid}/fd")
@@ -184,7 +184,7 @@ def _with_processes(detail: Detail, pids: list[int], first: int) -> Detail:
 
 
 def _links(folder: str) -> list[str]:
-    """Return where the links in a folder lead; links that are gone meanwhile are left out."""
+    """Return the targets of the links in a folder; links that are gone meanwhile are left out."""
     found = []
     try:
         for name in os.listdir(folder):

@@ -1,4 +1,4 @@
-"""What `linux.security_context` of the CRI is in an OCI specification. Pure.
+"""Turns `linux.security_context` of the CRI into parts of an OCI specification. Pure.
 
 Floor: the lowest of `spec`, above `mapping` only. The modules:
 

@@ -1,7 +1,7 @@
-"""A container's capabilities: the configured list, with what the request adds and drops. Pure.
+"""A container's capabilities: the configured list, with the request's additions and removals. Pure.
 
 It makes the sets of `process.capabilities` (config.md, Linux Process) from linux.security_context.capabilities and
-.privileged. Rule kept: a capability that the runtime worker itself lacks is never asked of the OCI runtime.
+.privileged. Rule kept: a capability that the runtime worker itself lacks is never requested from the OCI runtime.
 """
 
 from __future__ import annotations

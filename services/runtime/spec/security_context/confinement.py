@@ -1,4 +1,4 @@
-"""What confines a container beside its namespaces, at its places in the OCI specification. Pure.
+"""A container's confinement beside its namespaces, as fields of the OCI specification. Pure.
 
 These are seccomp (config-linux.md, Seccomp), AppArmor and SELinux (config.md, Linux Process; config-linux.md, Mount
 Label). `security.profiles` finds them on the host. A field that would be empty is left out.
@@ -17,7 +17,7 @@ from services.runtime.spec.security_context.seccomp_profile import SeccompProfil
 from services.runtime.spec.security_context.seccomp_rules import Machine, Section
 
 SeccompSource = Literal["none", "default", "privileged", "localhost"]
-"""Which profile a container gets: none, the node's default, the one for privileged containers, or a file."""
+"""The source of a container's profile: none, the node's default, the one for privileged containers, or a file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +36,7 @@ class Confinement:
 
 
 def seccomp_source(requested: Profile | None, *, privileged: bool, config: RuntimeSection) -> SeccompSource:
-    """Return which profile linux.security_context.seccomp asks for.
+    """Return the source of the profile that linux.security_context.seccomp requests.
 
     In a privileged container the field has no effect, as with other runtimes.
     """

@@ -45,7 +45,7 @@ class Argument(_Document):
 
 
 class Condition(_Document):
-    """When a rule holds (containers/common)."""
+    """The conditions under which a rule holds (containers/common)."""
 
     caps: list[str] | None = None
     """Capabilities of the container, as CAP_NAME."""
@@ -56,7 +56,7 @@ class Condition(_Document):
 
 
 class Rule(_Document):
-    """What happens at some system calls."""
+    """The action of a profile for some system calls, and its conditions."""
 
     action: Action
     names: list[str] | None = None
@@ -95,7 +95,7 @@ class SeccompProfile(_Document):
 
 
 def parse(content: bytes, what: str) -> SeccompProfile:
-    """Return the profile that a JSON document has; InvalidInput begins with `what` and tells where it is wrong."""
+    """Return the profile in a JSON document; InvalidInput begins with `what` and names the field that is wrong."""
     if len(content) > LIMIT:
         raise InvalidInput(f"{what}: is larger than {LIMIT} bytes")
     try:

@@ -16,7 +16,7 @@ _ARCHITECTURES = {
     "riscv64": ("riscv64", "SCMP_ARCH_RISCV64"),
     "s390x": ("s390x", "SCMP_ARCH_S390X"),
 }
-"""By uname(2)'s name of a machine: the name in a profile's conditions, and libseccomp's name."""
+"""The name in a profile's conditions, and libseccomp's name, by uname(2)'s name of a machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,7 @@ def _architectures(profile: SeccompProfile, host: Machine) -> list[str]:
 
 
 def _holds(rule: Rule, host: Machine, capabilities: frozenset[str]) -> bool:
-    """Return whether a rule's conditions hold: all of `includes` are met, and none of `excludes` is."""
+    """Return whether a rule's conditions hold: all of `includes` are met, and no part of `excludes` is."""
     alias, _ = _ARCHITECTURES.get(host.architecture, ("", ""))
     if condition := rule.excludes:
         if alias in (condition.arches or ()) or capabilities & set(condition.caps or ()):
