@@ -97,7 +97,7 @@ class ImageService:
             return Wanted(helpers=await asyncio.to_thread(self._endpoints.helpers, image, credentials))
 
     async def resolve(self, request: ResolveRequest, call: Call) -> Resolved:
-        """Find what a reference names, for the platform."""
+        """Find the image that a reference names, for the platform."""
         image, credentials = reference.parse(request.reference), _credentials_of(request)
         async with call.deadline.limit(f"image {image}"):
             return await self._small_jobs.run(lambda job: self._puller.resolve(job, image, credentials))
@@ -152,7 +152,7 @@ class ImageService:
         return Nothing()
 
     async def blobs(self, request: Nothing, call: Call) -> Blobs:
-        """Return what is in the blob folder."""
+        """Return the blobs in the blob folder."""
         async with call.deadline.limit("listing blobs"):
             return Blobs(blobs=await asyncio.to_thread(self._blobs.sizes))
 

@@ -22,7 +22,7 @@ class Transfer:
         """`source`: repository, size and credentials. If these fail, another caller's may succeed."""
         self.source = source
         self.followers = 0
-        """How many callers wait for it."""
+        """The number of callers that wait for it."""
         self.work: asyncio.Future[None] | None = None
         """The work of its thread; None until one is free."""
         self._done = 0

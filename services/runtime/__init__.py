@@ -2,7 +2,7 @@
 
 It runs as root. README.md draws its floors, each of which imports only those below:
 
-- `methods`: what the bus can call, each a few lines
+- `methods`: the bus methods, each a few lines
 - `inventory`, `platform_report`: reports of what the worker has on the host, and of what the host supports
 - `containers`: created, started, updated, stopped, removed
 - `checkpoints`: dumped and restored through CRIU

@@ -62,7 +62,7 @@ class StorageService:
         self.restore = checkpoints.restore
 
     async def close(self) -> None:
-        """End what is under way. It leaves nothing that INVENTORY does not report."""
+        """End the work under way. INVENTORY reports all that it leaves on the host."""
         await self._tasks.close()
         self._gate.close()
         await asyncio.to_thread(self._layers.close)

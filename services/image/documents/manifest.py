@@ -82,7 +82,7 @@ def parse(data: bytes, content_type: str, what: str, *, foreign: bool = False) -
     """Return the manifest or index that was sent as `content_type`; `what` names it in errors.
 
     `foreign`: whether to accept layers that registries need not have; they are then fetched from the registry like
-    others. FailedPrecondition for what crisp does not run, Corrupt for what is malformed.
+    others. FailedPrecondition for an image that crisp does not run, Corrupt for a malformed document.
     """
     if len(data) > SIZE_LIMIT:
         raise Corrupt(f"{what}: larger than {SIZE_LIMIT} bytes")

@@ -12,7 +12,7 @@ INDEXES = (OCI_INDEX, DOCKER_INDEX)
 SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1"
 """The beginning of the media types of Docker's schema 1."""
 GENERIC = ("", "application/json", "application/octet-stream", "text/plain", "binary/octet-stream")
-"""Content types from which it is not known what a manifest is."""
+"""Content types that do not identify the kind of a manifest."""
 
 CONFIGS = ("application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json")
 

@@ -1,4 +1,4 @@
-"""Platforms: what an image is made for, and what the host can run (image-spec, image-index.md, `platform`). Pure."""
+"""Platforms of images, and those that the host can run (image-spec, image-index.md, `platform`). Pure."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class BadAddress(ValueError):
 
 
 class Distance(IntEnum):
-    """How near to this machine an address is."""
+    """The kind of an address by its distance from this machine, ordered from far to near."""
 
     PUBLIC = 0
     PRIVATE = 1

@@ -105,7 +105,7 @@ class Exchange:
             self._finish()
 
     def readinto(self, buffer: memoryview) -> int:
-        """Read what has come of the body, waiting for at least one byte; return the number of bytes.
+        """Read the bytes of the body that have arrived, waiting for at least one; return their number.
 
         It is 0 at the end, and if the connection breaks before the end of a body of known length.
         """

@@ -1,4 +1,4 @@
-"""Which proxy leads to a host. Pure.
+"""Chooses the proxy that leads to a host. Pure.
 
 The rules are those of the variables HTTP_PROXY, HTTPS_PROXY and NO_PROXY, but the values come from the configuration,
 because workers have no environment. This machine's own registries are always reached directly. The connection to a

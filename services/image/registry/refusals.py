@@ -31,7 +31,7 @@ class _RegistryErrors(msgspec.Struct, frozen=True):
 
 
 def refused(response: Response, what: str, auth: Auth) -> CrispError:
-    """Return the error for a refusal, and close the answer. `auth`: what was sent with the request."""
+    """Return the error for a refusal, and close the answer. `auth`: the credentials that were sent."""
     reason = status_text(response.status)
     code = _code(response)
     response.close()

@@ -43,7 +43,7 @@ class Response:
         return [value for known, value in self._exchange.headers if known == wanted]
 
     def readinto(self, buffer: memoryview) -> int:
-        """Read what has come of the body, waiting for at least one byte; return the number of bytes, 0 at the end.
+        """Read the bytes of the body that have arrived, waiting for at least one; return their number, 0 at the end.
 
         Unavailable if no byte comes in time.
         """

@@ -1,7 +1,7 @@
 """TCP connections to a registry and to the hosts that it names, directly or to a proxy. Runs in a job's thread.
 
-An address is judged when it is connected to, not when its name is looked at: the name may mean something else a moment
-later. No host may be nearer to this machine than the registry itself (`address.may_lead_to`).
+An address is checked when it is connected to, not when its name is looked up: the name may have another address a
+moment later. No host may be nearer to this machine than the registry itself (`address.may_lead_to`).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Sockets:
 
     def to_proxy(self, proxy: Proxy, origin: Origin, timeout: float, *, credentials: bool) -> socket.socket:
         """Return a connection to the proxy for `origin`. The proxy resolves names, so only literal addresses are
-        judged."""
+        checked."""
         try:
             distance = address.distance(origin.host)
         except ValueError:

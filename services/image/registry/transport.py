@@ -90,7 +90,7 @@ class Transport:
         current = url
         for _ in range(_REDIRECT_LIMIT + 1):
             if current.origin != url.origin:
-                authorization = ""  # for good: if a redirect leads back, it is not sent either
+                authorization = ""  # also later: if a redirect leads back, it is not sent either
             response = self._request("GET", current, headers, authorization, None)
             if response.status not in _REDIRECTS:
                 return _not_encoded(response)

@@ -1,6 +1,6 @@
 """The signatures of one image that were found so far, up to the limits.
 
-A client that may write to a repository or a store could write without end, so there is a limit to what is looked at.
+A client that may write to a repository or a store could write without end, so the number and the size are limited.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ def kill_holders(path: Path, container_id: str) -> None:
 
     That includes those that left their plugin's process group and session. It is repeated until no such process is
     found, for one may fork meanwhile. Blocks for some 20 ms. A process seen once may be our own child between fork and
-    exec, which briefly holds all our descriptors; only what is seen in two rounds is killed.
+    exec, which briefly holds all our descriptors; only a process that is seen in two rounds is killed.
     """
     lock, variable, before = path.stat(), f"{CONTAINER_ID}={container_id}".encode(), set[int]()
     pause = threading.Event()

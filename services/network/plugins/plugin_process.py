@@ -60,7 +60,7 @@ class _Output:
             self.writing = -1
 
     def close(self) -> bytes:
-        """Close the pipe and return what was read."""
+        """Close the pipe and return the bytes that were read."""
         self.close_writing()
         self._loop.remove_reader(self._reading)
         os.close(self._reading)

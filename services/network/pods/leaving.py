@@ -1,4 +1,4 @@
-"""How a pod leaves the network; also how an ADD that failed or was cut off is undone.
+"""Takes a pod off the network, and undoes an ADD that failed or was cut off.
 
     plugins of an earlier worker end → `undoing` in the record → host ports, claims → DEL → namespace → record removed
 

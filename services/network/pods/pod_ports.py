@@ -30,7 +30,7 @@ CAPABILITY = "portMappings"
 
 
 class PodPorts:
-    """Which host ports crisp forwards, and to which pods."""
+    """The host ports that crisp forwards, by pod."""
 
     def __init__(self, config: Config, lock: Path) -> None:
         """`lock`: held by each change of the table (`plugin_lock`)."""

@@ -125,7 +125,7 @@ class ProcConnector:
             self._socket.setblocking(False)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
             self._socket.bind((0, _CN_PROC))
-            with suppress(OSError):  # without the filter all events come, and `_on_event` passes over what is no end
+            with suppress(OSError):  # without the filter all events come, and `_on_event` skips all that are no ends
                 syscalls.attach_filter(self._socket.fileno(), ENDS_ALONE)
             if not self._is_accepted(self._socket, self._send(self._socket, _LISTEN)):
                 _LOG.debug("process events: none in these namespaces")

@@ -14,7 +14,7 @@ _LOCAL = frozenset({
 })  # fmt: skip
 """File systems that answer by themselves. Any other may wait for a server or a process."""
 _ESCAPE = re.compile(r"\\([0-7]{3})")
-"""How the kernel writes spaces and backslashes of a path."""
+"""The escapes by which the kernel writes spaces and backslashes of a path."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ from kernel.host import syscalls
 def pin(ipc: Path | None, uts: Path | None, hostname: str) -> None:
     """Make the namespaces whose pins are given; those that are pinned already stay.
 
-    It changes the calling thread for good: run it in a thread of its own.
+    The calling thread stays in them: run it in a thread of its own.
     """
     wanted = [(ipc, "ipc", syscalls.CLONE_NEWIPC), (uts, "uts", syscalls.CLONE_NEWUTS)]
     todo = [(path, kind, flag) for path, kind, flag in wanted if path is not None and not pinned(path)]
@@ -45,7 +45,7 @@ def pinned(path: Path) -> bool:
 
 
 def set_hostname(uts: Path, hostname: str) -> None:
-    """Set the host name of a pinned UTS namespace. It changes the calling thread for good."""
+    """Set the host name of a pinned UTS namespace. The calling thread stays in the namespace."""
     try:
         fd = os.open(uts, os.O_RDONLY | os.O_CLOEXEC)
         try:

@@ -134,7 +134,7 @@ def _kind(mode: int) -> Literal["c", "b"] | None:
 
 
 def _complete(wanted: CdiNode, owner: User | None) -> DeviceNode:
-    """Return a device of a CDI specification, with what it leaves out taken from the node on the host."""
+    """Return a device of a CDI specification; values that it leaves out are those of the node on the host."""
     uid = wanted.uid if wanted.uid is not None else owner.uid if owner else None
     gid = wanted.gid if wanted.gid is not None else owner.gid if owner else None
     kind = _KINDS.get(wanted.kind)

@@ -15,7 +15,7 @@ _CAP_SYS_RESOURCE = 24
 
 
 def read(found: Hierarchies) -> Host:
-    """Return what the host and this process allow. `found`: the host's cgroup hierarchies."""
+    """Return the properties of the host and of this process. `found`: the host's cgroup hierarchies."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
     return Host(
         unified=found.only_v2,

@@ -83,7 +83,7 @@ async def create(conmon: str, launch: Launch, enter: Enter, deadline: Deadline) 
     """Start conmon, which creates the container, and return the pid of the container's process.
 
     The process waits to be started, or runs already if it was restored. `enter` puts conmon into its cgroup. Internal
-    with the OCI runtime's or conmon's own words if there is no process.
+    with the OCI runtime's or conmon's own message if there is no process.
     """
     sync_read, sync_write = os.pipe2(os.O_CLOEXEC)
     start_read, start_write = os.pipe2(os.O_CLOEXEC)
@@ -137,7 +137,7 @@ def _created(launch: Launch, line: bytes, code: int, output: int) -> int:
 
 
 async def _line(fd: int) -> bytes:
-    """Return what a pipe delivers up to the end of a line, or to the end of the pipe."""
+    """Return the bytes from a pipe up to the end of a line, or to the end of the pipe."""
     os.set_blocking(fd, False)
     loop = asyncio.get_running_loop()
     done: asyncio.Future[bytes] = loop.create_future()

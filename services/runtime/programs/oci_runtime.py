@@ -154,7 +154,7 @@ class OciRuntime:
 
 
 def error_text(log: Path) -> str:
-    """Return the last error in a log in JSON, in the runtime's own words; empty if there is none."""
+    """Return the last error message in a log in JSON; empty if there is none."""
     try:
         with log.open("rb") as file:
             content = file.read(_LOG_LIMIT)

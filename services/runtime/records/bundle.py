@@ -181,7 +181,7 @@ class ContainerBundle:
 
     @property
     def state(self) -> Record[ContainerState]:
-        """How far the container has come."""
+        """The state of the container: how far it has come."""
         return Record(self.path / "state.json", ContainerState)
 
     @property

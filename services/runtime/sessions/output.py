@@ -33,7 +33,7 @@ class Output:
             self.write = -1
 
     def close(self) -> None:
-        """Take what has come already, and read no more."""
+        """Take the bytes that have arrived, and read no more."""
         self.close_write()
         while self._read >= 0 and self._take():
             pass

@@ -64,7 +64,7 @@ class PodPlace:
 
 
 class Reader:
-    """Reads usage on this host. `read` changes the network namespace of the thread that calls it for good."""
+    """Reads usage on this host. `read` leaves the calling thread in the network namespace of the last pod."""
 
     def __init__(self, hierarchies: Hierarchies, paths: Paths) -> None:
         self._roots: dict[str, str] = {name: str(path) for name, path in hierarchies.v1.items()}

@@ -94,7 +94,7 @@ def _delete_one(root: int, path: bytes) -> None:
     try:
         parent = within.open_in_root(root, above, within.FOLDER)
     except (FileNotFoundError, NotADirectoryError):
-        return  # gone with what it was in
+        return  # deleted with the folder that it was in
     try:
         removal.remove_in_place(parent, name)
     finally:

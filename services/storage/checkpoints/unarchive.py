@@ -37,7 +37,7 @@ _MOST_ENTRIES = 100_000
 
 
 class Part(enum.Enum):
-    """Which part of a checkpoint an entry is."""
+    """The part of a checkpoint that an entry is."""
 
     NONE = "none"
     """It has no meaning here."""

@@ -23,7 +23,7 @@ def finish(fd: int, work: Callable[[], dict[str, object]], place: str, *, kind: 
     """Do the child's work, write its result as JSON to `fd`, and end the process; never returns.
 
     A CrispError is written with its kind, or with `kind` if given. `place` names, in the message of an error of
-    the file system, what the child works on. A reader that has gone away is no error.
+    the file system, what the child works on. A reader that has ended is no error.
     """
     try:
         answer, status = json.dumps(work()), 0

@@ -58,7 +58,7 @@ _LOOKING: Mapping[str, str] = {
     "readlinkat": "os.readlink of a symbolic link",
     "getdents64": "os.scandir counts what is there, and lists what is to be removed",
 }
-"""How a child finds its way below its root."""
+"""Calls by which a child looks up files below its root."""
 
 _MAKING: Mapping[str, str] = {
     # One call for each kind of entry, on a single name below an open directory.
@@ -69,7 +69,7 @@ _MAKING: Mapping[str, str] = {
     # Contents of a file.
     "splice": "from the pipe to the file, inside the kernel",
     "sync_file_range": "a large file is sent on to the disk at once",
-    # How it looks.
+    # The metadata of an entry.
     "fchown": "owner of an open file or directory",
     "fchownat": "owner of a link or a device",
     "fchmod": "mode of an open file or directory",

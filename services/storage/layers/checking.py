@@ -73,7 +73,7 @@ class Checker:
         self._layers = layers
 
     async def check(self, diff_id: DiffId, deadline: Deadline) -> Checked:
-        """Read all of a layer and return what was found."""
+        """Read all of a layer and return the result."""
         record = self._layers.find(diff_id)
         if record is None:
             return Checked(state=LayerState.MISSING, why="it is not unpacked")

@@ -180,7 +180,7 @@ async def _unless_it_stalls(work: Awaitable[_T], progress: Progress, limit: floa
 async def _end_of(child: asyncio.subprocess.Process | None) -> Ended:
     """Wait for a child's end. Its answer is its standard output, if that is piped and not empty, else standard error.
 
-    None, for a blob that is not compressed, is as good as a child that succeeded.
+    None, for a blob that is not compressed, counts as a child that succeeded.
     """
     if child is None:
         return Ended(returncode=0, answer=b"")

@@ -41,7 +41,7 @@ class Exporter:
         """Write a layer's tar and return its size in bytes.
 
         NotFound for a layer that is not unpacked, FailedPrecondition for one without a skeleton, Corrupt if its files
-        are not what they were.
+        have changed.
         """
         if not _NAME.fullmatch(name):
             raise InvalidInput(f"name {name[:80]!a} is not 32 hex digits and .tar")

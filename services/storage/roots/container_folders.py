@@ -69,7 +69,7 @@ class ContainerFolders:
             return
         try:
             folder.mkdir(mode=0o700, exist_ok=True)
-            # Not durable: what a crash of the machine takes away, the next claim writes again, before a mount.
+            # Not durable: a file that a crash of the machine loses is written again by the next claim, before a mount.
             if volumes:
                 (folder / VOLUMES).mkdir(mode=0o700, exist_ok=True)
                 files.replace(folder / VOLUMES / LOWER, msgspec.json.encode(volumes), durable=False)

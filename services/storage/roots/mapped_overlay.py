@@ -56,7 +56,7 @@ def owner(id_map: IdMap, uid: int, gid: int) -> tuple[int, int]:
 
 
 def _build(plan: Plan, namespace: Path, stage: Path) -> int:
-    """Return the overlay, detached. It changes the calling thread for good, so that must be a throw-away one."""
+    """Return the overlay, detached. It leaves the thread in a mount namespace, so that must be a throw-away one."""
     copies: list[int] = []
     try:
         userns = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)

@@ -43,7 +43,7 @@ _FORMATS: dict[str, Callable[[IO[bytes]], Iterator[bytes]]] = {GZIP: _gunzip, ZS
 
 
 def inflate(source: IO[bytes], output: int, form: str) -> str:
-    """Decompress all of `source` into the descriptor `output`. Return what is wrong with it; empty if nothing is."""
+    """Decompress all of `source` into the descriptor `output`. Return the fault in it; empty if there is none."""
     try:
         for chunk in _FORMATS[form](source):
             answer.write_all(output, chunk)

@@ -55,7 +55,7 @@ class Writer:
             self._waiting.clear()
 
     def end(self) -> None:
-        """Write what is still held back; no more bytes come."""
+        """Write the bytes that are still held back; no more follow."""
         self._pack(self._packer.compress(bytes(self._waiting)) + self._packer.flush())
 
     def _pack(self, data: bytes) -> None:

@@ -67,13 +67,13 @@ class Tally:
         self._implied.discard(path)
 
     def forget(self, path: bytes) -> None:
-        """Drop what was noted of a directory that is removed, and of all below it."""
+        """Drop the notes about a directory that is removed, and about all below it."""
         below = path + b"/"
         for known in (self.opaque, self.hidden, self._implied, self._hiding):
             known.difference_update([other for other in known if other == path or other.startswith(below)])
 
     def report(self) -> Report:
-        """Return what was made."""
+        """Return the report on the layer that was made."""
         return Report(
             self.bytes, self.inodes, self.has_root, _spell(self.opaque), _spell(self._implied),
             _spell(self._hiding - self.opaque), self.replaced,

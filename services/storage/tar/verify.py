@@ -107,7 +107,7 @@ class Examination:
             if status.st_size != entry.size:
                 raise Corrupt(f"{entry.path!r} has {status.st_size} bytes instead of {entry.size}")
             _compare_xattrs(fd, entry)
-            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)  # read what the disk has, not what memory has of it
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)  # so that the disk is read, not the page cache
             source.copy_from(fd, entry.size)
         finally:
             os.close(fd)

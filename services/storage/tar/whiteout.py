@@ -124,7 +124,7 @@ def keeps_xattr(name: bytes, value: bytes, path: bytes) -> bool:
 
 
 def _check_capability(value: bytes, path: bytes) -> None:
-    """Refuse what is no vfs_cap_data of linux/capability.h, and one for another user namespace."""
+    """Refuse a value that is no vfs_cap_data of linux/capability.h, or is for another user namespace."""
     revision = value[3] if len(value) >= 4 else 0
     sizes = {1: 12, 2: 20, 3: 24}
     if len(value) != sizes.get(revision) or (revision == 3 and any(value[20:])):

@@ -1,4 +1,4 @@
-"""How much space a container's writable layer takes on disk.
+"""Measures the space that a container's writable layer takes on disk.
 
 Runs in threads of the storage worker. The layer changes while it is counted: what vanishes meanwhile is not counted.
 """
@@ -22,7 +22,7 @@ NEW = Usage(bytes=4096, inodes=1)
 def measure(path: Path) -> Usage:
     """Return bytes on disk and inodes of a folder, itself included; a file with many names once.
 
-    Folders whose path is longer than the kernel takes are counted, and not what is in them. FileNotFoundError if there
+    Folders whose path is longer than the kernel takes are counted, but not their content. FileNotFoundError if there
     is no such folder.
     """
     top = os.open(path, within.FOLDER)
