@@ -43,7 +43,11 @@ _SWEEP_SECONDS = 30.0
 
 
 class Containers:
-    """The containers by id, those that have been created."""
+    """The containers that have been created, by id.
+
+    It is one class because each step takes its container's lock and changes this one table; what a step does is in
+    the modules below.
+    """
 
     def __init__(self, context: Context, pods: Pods, profiles: Profiles) -> None:
         self._context = context
