@@ -11,7 +11,8 @@ What they and the workers share, top to bottom:
 - `cri`: the CRI's messages, generated; for the front and the command line alone.
 - `state`: what is remembered. `bus`: messages between processes. `contracts`: what these messages are.
 - `host`: system calls, programs, tasks, files; no policy.
-- `config`: the configuration. `log`: the one log format. `formats`: file formats that others define.
+- `config`: the configuration. `log`: the one log format. `version`: this version of crisp. `formats`: file formats
+  that others define.
 - `ids`: ids and their checks. `errors`: the closed set of errors.
 
 The kernel imports no service: it knows them by name, entry point and privileges

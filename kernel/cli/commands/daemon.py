@@ -6,6 +6,7 @@ import sys
 from argparse import Namespace
 
 from kernel.cli.context import Context
+from kernel.version import VERSION
 
 
 def daemon(context: Context, _: Namespace) -> int:
@@ -30,11 +31,8 @@ def config(context: Context, _: Namespace) -> int:
 
 def version(context: Context, _: Namespace) -> int:
     """Show the version of this program."""
-    from importlib.metadata import version as of
-
-    found = of("crisp")
     if context.out.json:
-        context.out.document({"version": found})
+        context.out.document({"version": VERSION})
     else:
-        context.out.line(f"crisp {found}")
+        context.out.line(f"crisp {VERSION}")
     return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 
 import msgspec
@@ -10,9 +9,9 @@ import msgspec
 from kernel.contracts import runtime
 from kernel.cri.generated import cri_pb2 as cri
 from kernel.front.context import Call, Front
+from kernel.version import VERSION
 
 RUNTIME_NAME = "crisp"
-RUNTIME_VERSION = importlib.metadata.version("crisp")
 _KUBELET_API = "0.1.0"
 """VersionResponse.version: the kubelet's own API, which it expects back."""
 _DRIVERS = {"cgroupfs": cri.CGROUPFS, "systemd": cri.SYSTEMD}
@@ -23,7 +22,7 @@ async def version(front: Front, request: cri.VersionRequest, call: Call) -> cri.
     return cri.VersionResponse(
         version=_KUBELET_API,
         runtime_name=RUNTIME_NAME,
-        runtime_version=RUNTIME_VERSION,
+        runtime_version=VERSION,
         runtime_api_version="v1",
     )
 

@@ -39,7 +39,8 @@ def of_pod(field: str, options: cri.NamespaceOption) -> IdMap | None:
             fields.refuse(f"{field}.{which}[0].container_id", f"{found.container_id} leaves root without a mapping")
     for which, mode in (("pid", options.pid), ("ipc", options.ipc)):
         if mode == cri.NODE:
-            fields.refuse(f"{field.removesuffix('.userns_options')}.{which}", "NODE is not possible with a user namespace")
+            name = f"{field.removesuffix('.userns_options')}.{which}"
+            fields.refuse(name, "NODE is not possible with a user namespace")
     return ids
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 
 import grpc
@@ -18,6 +19,7 @@ NOT_YET = ["CheckpointPod", "RestorePod"]
 def test_version_names_the_runtime(cri: Cri) -> None:
     version = cri.call("Version", version="v1")
     assert version.runtime_name == "crisp"
+    assert version.runtime_version == importlib.metadata.version("crisp"), "the package has another version"
     assert version.runtime_api_version == "v1"
     assert version.version
     assert version.runtime_version
