@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 Row = Mapping[str, object]
+_FOLDED = 12
+"""The least width of a column that folds, in characters."""
+_GAP = 2
+"""Spaces between two columns."""
 
 
 def _text(value: object) -> str:
@@ -53,7 +57,8 @@ class Output:
         elif self.terminal:
             from rich.console import Console
 
-            Console().print(rich_table(columns, rows))
+            console = Console()
+            console.print(rich_table(columns, rows, console.width))
         else:
             sys.stdout.write(plain(columns, rows))
 
@@ -90,21 +95,33 @@ def plain(columns: Sequence[Column], rows: Sequence[Row]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def rich_table(columns: Sequence[Column], rows: Sequence[Row]) -> Table:
-    """Return rows as a table for a terminal."""
+def rich_table(columns: Sequence[Column], rows: Sequence[Row], width: int = 0) -> Table:
+    """Return rows as a table for a terminal of `width` columns.
+
+    If it is too wide, the widest column folds, as long as that is enough. With a width of 0 no column folds: each row
+    takes one line, and what does not fit is cut off.
+    """
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    for column in columns:
-        table.add_column(column.title, justify="right" if column.right else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(
-            *(
-                Text(clean(column.show(row.get(column.key))) or "-", style=column.style(row.get(column.key)))
-                for column in columns
-            )
+    cells = [[clean(column.show(row.get(column.key))) or "-" for column in columns] for row in rows]
+    titles = [column.title for column in columns]
+    widths = [max(len(line[index]) for line in (titles, *cells)) for index in range(len(columns))]
+    widest = widths.index(max(widths))
+    folds = sum(widths) - widths[widest] + _FOLDED + _GAP * (len(columns) - 1) <= width
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, _GAP, 0, 0))
+    for index, column in enumerate(columns):
+        folded = folds and index == widest
+        table.add_column(
+            column.title,
+            justify="right" if column.right else "left",
+            no_wrap=not folded,
+            overflow="fold" if folded else "ellipsis",
+            min_width=widths[index] if folds and not folded else None,
         )
+    for row, line in zip(rows, cells, strict=True):
+        styles = (column.style(row.get(column.key)) for column in columns)
+        table.add_row(*(Text(cell, style=style) for cell, style in zip(line, styles, strict=True)))
     return table
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import pytest
+from rich.console import Console
 
-from kernel.cli.output import Column, Output, clean, duration, plain, short_id, size, state_style
+from kernel.cli.output import Column, Output, clean, duration, plain, rich_table, short_id, size, state_style
 
 COLUMNS = (Column("NAME", "name"), Column("SIZE", "size", size, right=True))
 ROWS = [{"name": "a", "size": 1500, "more": [1]}, {"name": "longer", "size": 0}]
@@ -57,3 +59,24 @@ def test_duration(value: object, text: str) -> None:
 def test_short_id_and_style() -> None:
     assert short_id("sha256:" + "a" * 64) == "a" * 13
     assert (state_style("running"), state_style("exited"), state_style("starting")) == ("green", "red", "yellow")
+
+
+def shown(width: int) -> list[str]:
+    columns = (Column("NAME", "name"), Column("CAPABILITIES", "capabilities"), Column("AGE", "age", right=True))
+    row = {"name": "storage", "capabilities": "chown,dac_override,fowner,fsetid", "age": "11s"}
+    console = Console(width=width, file=io.StringIO())
+    with console.capture() as capture:
+        console.print(rich_table(columns, [row], width))
+    return [line.rstrip() for line in capture.get().splitlines()]
+
+
+def test_a_table_that_is_too_wide_folds_its_widest_column() -> None:
+    assert shown(80)[1] == "storage  chown,dac_override,fowner,fsetid  11s"
+    assert shown(32)[1:] == ["storage  chown,dac_override  11s", "         ,fowner,fsetid"]
+    assert all("storage" not in line or "11s" in line for line in shown(27))
+
+
+def test_a_terminal_that_is_too_narrow_for_that_cuts_every_column() -> None:
+    header, row = shown(14)
+    assert len(header) <= 14
+    assert len(row) <= 14
