@@ -63,30 +63,30 @@ class Paths:
         """Writable layers and root mounts, one folder per container; only storage uses it."""
         return self.root / "storage" / "containers"
 
-    def rootfs(self, container: ContainerId) -> Path:
+    def rootfs(self, container_id: ContainerId) -> Path:
         """Return the folder on which storage mounts a container's root file system."""
-        return self.containers / container / "rootfs"
+        return self.containers / container_id / "rootfs"
 
-    def checkpoint(self, container: ContainerId) -> Path:
+    def checkpoint(self, container_id: ContainerId) -> Path:
         """Return the folder in which the runtime and storage workers collect the parts of a container's checkpoint, to
         save it or to restore from it.
 
         It is removed with the container at the latest.
         """
-        return self.containers / container / "checkpoint"
+        return self.containers / container_id / "checkpoint"
 
-    def image_volume(self, container: ContainerId, number: int) -> Path:
+    def image_volume(self, container_id: ContainerId, number: int) -> Path:
         """Return the folder on which storage mounts the image of a container's `number`th image volume, read-only."""
-        return self.containers / container / "volumes" / str(number)
+        return self.containers / container_id / "volumes" / str(number)
 
     @property
     def netns_dir(self) -> Path:
         """Pinned network namespaces, one file per sandbox; only the network worker makes them."""
         return self.run / "netns"
 
-    def netns(self, sandbox: SandboxId) -> Path:
+    def netns(self, sandbox_id: SandboxId) -> Path:
         """Return the file on which a pod's network namespace is pinned."""
-        return self.netns_dir / sandbox
+        return self.netns_dir / sandbox_id
 
     @property
     def network_state(self) -> Path:
@@ -99,13 +99,13 @@ class Paths:
         after a reboot."""
         return self.run / "runtime"
 
-    def pod_namespace(self, sandbox: SandboxId, kind: str) -> Path:
+    def pod_namespace(self, sandbox_id: SandboxId, kind: str) -> Path:
         """Return the file on which the runtime worker has pinned a namespace of a pod.
 
         Storage makes id-mapped mounts from the kind `user`. The kind `net` exists only for a pod with a user namespace,
         and the network worker pins it again at `netns`.
         """
-        return self.runtime_state / "pods" / sandbox / "ns" / kind
+        return self.runtime_state / "pods" / sandbox_id / "ns" / kind
 
     @property
     def stream_dir(self) -> Path:
