@@ -109,8 +109,8 @@ class Client:
 
     async def close(self) -> None:
         """Fail the open calls with Unavailable and close the socket."""
-        self._monitor.close()
         self._socket.close()
+        self._monitor.close()
         for opened in [*self._calls.lost(), *self._calls.connected()]:
             if not opened.future.done():
                 opened.future.set_exception(Unavailable(f"{self.worker} worker: this process is shutting down"))

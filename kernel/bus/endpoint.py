@@ -87,6 +87,20 @@ class Endpoint:
             self._socket.close(linger=100)
 
 
+class _Watched(Endpoint):
+    """A socket with a monitor. Close it before its monitor.
+
+    The closed socket lingers, and would report the loss of its connection to a monitor that is gone: ZeroMQ's thread
+    would then wait for a reader for ever, and with it every socket of the process.
+    """
+
+    def close(self) -> None:
+        """End the reports, then close as every endpoint."""
+        if not self._closed:
+            self._socket.disable_monitor()
+        super().close()
+
+
 def dealer(
     address: str,
     on_message: Callable[[list[bytes]], None],
@@ -100,8 +114,7 @@ def dealer(
     socket.setsockopt(zmq.IMMEDIATE, 1)
     socket.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_MAX_MS)
-    watched = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
-    monitor = socket.get_monitor_socket(watched)
+    monitor = _monitor(context, socket)
 
     def on_event(frames: list[bytes]) -> None:
         event = parse_monitor_message(frames)["event"]
@@ -111,9 +124,22 @@ def dealer(
             on_lost()
 
     watcher = Endpoint(monitor, on_event)
-    caller = Endpoint(socket, on_message)
+    caller = _Watched(socket, on_message)
     socket.connect(address)
     return caller, watcher
+
+
+def _monitor(context: zmq.Context[zmq.Socket[bytes]], socket: zmq.Socket[bytes]) -> zmq.Socket[bytes]:
+    """Return the socket that reports when `socket` gains or loses its connection.
+
+    Its queue has no limit: ZeroMQ's own thread, the one of all sockets of the process, waits if an event does not fit.
+    """
+    address = f"inproc://monitor-{int(socket.getsockopt(zmq.FD))}"
+    socket.monitor(address, zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
+    monitor: zmq.Socket[bytes] = context.socket(zmq.PAIR)
+    monitor.setsockopt(zmq.RCVHWM, 0)
+    monitor.connect(address)
+    return monitor
 
 
 def router(address: str, on_message: Callable[[list[bytes]], None]) -> Endpoint:

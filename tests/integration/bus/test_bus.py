@@ -266,6 +266,29 @@ async def test_a_watch_starts_anew_with_a_new_worker(address: str) -> None:
     await server.close()
 
 
+async def test_a_worker_that_ends_while_its_callers_close_holds_up_no_other(address: str) -> None:
+    """ZeroMQ's thread reports the lost connection of a closing socket, and must not wait for a reader of the report."""
+    with zmq.Context() as context:
+        for _ in range(20):
+            deaf = context.socket(zmq.ROUTER)
+            deaf.setsockopt(zmq.RCVHWM, 1)
+            deaf.bind(address)
+            client = Client(CONTRACT, address)
+            calls = [asyncio.get_running_loop().create_task(client.call(SAY, Say(word="x" * 1_000_000)))
+                     for _ in range(20)]  # fmt: skip
+            async with asyncio.timeout(5):
+                while not client._calls.up:
+                    await asyncio.sleep(0)
+            await client.close()  # what it could not send lingers
+            deaf.close(linger=0)
+            await asyncio.gather(*calls, return_exceptions=True)
+    server, client = Server(CONTRACT, Parrot(), address), Client(CONTRACT, address)
+    async with asyncio.timeout(5):
+        assert (await client.call(HELLO, Nothing())).pid == os.getpid()
+    await client.close()
+    await server.close()
+
+
 @pytest.mark.parametrize(
     "frames",
     [
