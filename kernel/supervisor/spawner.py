@@ -124,11 +124,7 @@ class Spawner:
                 spawner_link.send(self._end, spawner_link.Hangup())
 
     def _on_message(self, end: socket.socket) -> int | None:
-        try:
-            message = spawner_link.receive_from_supervisor(end)
-        except ConnectionResetError:
-            message = None
-        match message:
+        match spawner_link.receive_from_supervisor(end):
             case None:
                 self._poll.unregister(end)
                 end.close()

@@ -7,12 +7,15 @@ sent beside a message (SCM_RIGHTS). The end of the other side is reported as end
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
+from typing import TypeVar
 
 import msgspec
 
 from kernel.host import rights
 
 _LARGEST = 4096
+_T = TypeVar("_T")
 
 
 class Spawn(msgspec.Struct, frozen=True, tag="spawn"):
@@ -94,11 +97,23 @@ def send(end: socket.socket, message: ToSpawner | ToSupervisor, *fds: int) -> No
 
 def receive_from_supervisor(end: socket.socket) -> ToSpawner | None:
     """Return the next message; None at end of file."""
-    data = end.recv(_LARGEST)
+    data = _read(lambda: end.recv(_LARGEST))
     return _TO_SPAWNER.decode(data) if data else None
 
 
 def receive_from_spawner(end: socket.socket) -> tuple[ToSupervisor | None, list[int]]:
     """Return the next message and its descriptors, which the caller then owns; None at end of file."""
-    data, fds = rights.receive(end, _LARGEST, 1)
+    data, fds = _read(lambda: rights.receive(end, _LARGEST, 1))
     return (_TO_SUPERVISOR.decode(data) if data else None), fds
+
+
+def _read(receive: Callable[[], _T]) -> _T:
+    """Receive once more after a reset of the connection.
+
+    If a side closes with messages that it has not read, Linux reports ECONNRESET to the other side, once, and before
+    the last messages of the side that closed: the spawner would miss the order to end.
+    """
+    try:
+        return receive()
+    except ConnectionResetError:
+        return receive()

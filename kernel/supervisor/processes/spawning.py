@@ -136,8 +136,6 @@ class Spawning:
             message, fds = spawner_link.receive_from_spawner(self._end)
         except BlockingIOError:
             return
-        except ConnectionResetError:
-            message, fds = None, []
         match message:
             case None:
                 self._detach()

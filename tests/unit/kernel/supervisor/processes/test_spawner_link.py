@@ -50,3 +50,20 @@ def test_the_end_of_the_other_side() -> None:
     with ours:
         theirs.close()
         assert spawner_link.receive_from_spawner(ours) == (None, [])
+
+
+def test_the_last_message_of_a_side_that_closed_with_unread_ones_is_not_lost() -> None:
+    spawner, supervisor = spawner_link.pair()
+    with spawner, supervisor:
+        spawner_link.send(spawner, spawner_link.Died("front", 7, 0))
+        spawner_link.send(supervisor, spawner_link.Bye(0))
+        supervisor.close()
+        assert spawner_link.receive_from_supervisor(spawner) == spawner_link.Bye(0)
+        assert spawner_link.receive_from_supervisor(spawner) is None
+    spawner, supervisor = spawner_link.pair()
+    with spawner, supervisor:
+        spawner_link.send(supervisor, spawner_link.Spawn("image"))
+        spawner_link.send(spawner, spawner_link.Died("front", 7, 0))
+        spawner.close()
+        assert spawner_link.receive_from_spawner(supervisor) == (spawner_link.Died("front", 7, 0), [])
+        assert spawner_link.receive_from_spawner(supervisor) == (None, [])
