@@ -11,8 +11,8 @@ import shlex
 import signal
 import subprocess  # noqa: TID251  # the only place that may start programs
 from collections import deque
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -152,11 +152,27 @@ class Started(Protocol):
     @property
     def pid(self) -> int: ...
 
+    @property
+    def returncode(self) -> int | None: ...
+
+    async def wait(self) -> int: ...
+
 
 def kill_group(process: Started) -> None:
     """Send SIGKILL to the program and to all other processes in its group."""
     with suppress(ProcessLookupError):  # gone by itself
         os.killpg(process.pid, signal.SIGKILL)
+
+
+@asynccontextmanager
+async def ended_with_body(process: Started) -> AsyncIterator[None]:
+    """Run the body; a program that has not ended by then is killed with its group, and reaped."""
+    try:
+        yield
+    finally:
+        if process.returncode is None:
+            kill_group(process)
+            await process.wait()
 
 
 async def run(

@@ -74,13 +74,8 @@ async def start(context: Context, pod: Pod, runtime: OciRuntime, deadline: Deadl
     words = ["run", "--detach", "--bundle", str(folder), "--pid-file", str(pid_file), pod.id]
     # not with captured output: the pause process would hold the pipes open
     started = process.launch(runtime.command(*words, log=log))
-    try:
-        async with deadline.limit(f"pod {pod.id}: pause process"):
-            code = await started.wait()
-    finally:
-        if started.returncode is None:
-            process.kill_group(started)
-            await started.wait()
+    async with process.ended_with_body(started), deadline.limit(f"pod {pod.id}: pause process"):
+        code = await started.wait()
     found = pidfd.identify(int(pid_file.read_text())) if code == 0 else None
     if found is None:
         reason = oci_runtime.error_text(log) or process.describe(code)

@@ -102,16 +102,11 @@ async def create(conmon: str, launch: Launch, enter: Enter, deadline: Deadline) 
         first = process.launch(words, stderr=output, env=env, cwd=home, pass_fds=theirs)
         while theirs:
             os.close(theirs.pop())
-        try:
-            async with deadline.limit(f"container {launch.container_id}: create"):
-                await asyncio.to_thread(enter, first.pid)
-                os.write(start_write, b"\0")
-                reply = await _line(sync_read)
-                code = await first.wait()  # the first process ends once the one that stays has been forked
-        finally:
-            if first.returncode is None:
-                process.kill_group(first)
-                await first.wait()
+        async with process.ended_with_body(first), deadline.limit(f"container {launch.container_id}: create"):
+            await asyncio.to_thread(enter, first.pid)
+            os.write(start_write, b"\0")
+            reply = await _line(sync_read)
+            code = await first.wait()  # the first process ends once the one that stays has been forked
         return _created(launch, reply, code, output)
     finally:
         for fd in ours + theirs:

@@ -83,13 +83,8 @@ class OciRuntime:
         """Let a created container's process run; Internal with the error in `log` if that fails."""
         # its errors are in its log: without pipes to read, it is done some milliseconds earlier
         started = process.launch(self.command("start", container_id, log=log))
-        try:
-            async with deadline.limit(f"container {container_id}: start"):
-                code = await started.wait()
-        finally:
-            if started.returncode is None:
-                process.kill_group(started)
-                await started.wait()
+        async with process.ended_with_body(started), deadline.limit(f"container {container_id}: start"):
+            code = await started.wait()
         if code:
             raise Internal(error_text(log) or f"{self.path} start {container_id}: {process.describe(code)}")
 

@@ -140,12 +140,8 @@ class ReaperClient:
             listener.listen(_BACKLOG)
             words = [sys.executable, "-I", "-S", "-c", _PROGRAM, str(_TREE), str(listener.fileno())]
             started = await process.start(words, stderr=sys.stderr.fileno(), pass_fds=[listener.fileno()])
-            try:
+            async with process.ended_with_body(started):
                 code = await started.wait()
-            finally:
-                if started.returncode is None:
-                    process.kill_group(started)
-                    await started.wait()
         if code:
             raise Internal(f"exec: its reaper: {process.describe(code)}")
 

@@ -11,7 +11,7 @@ import pytest
 from kernel.errors import DeadlineExceeded, Internal
 from kernel.host import process
 from kernel.host.aio import Deadline
-from kernel.host.process import kill_group, launch, run
+from kernel.host.process import ended_with_body, kill_group, launch, run
 
 
 async def test_output_and_input() -> None:
@@ -67,6 +67,17 @@ async def test_a_childs_group_is_its_own_and_its_streams_are_those_given() -> No
     kill_group(child)
     async with asyncio.timeout(20):
         assert await child.wait() == -9
+
+
+async def test_a_program_does_not_outlive_the_body_that_waits_for_it() -> None:
+    child = launch(["sleep", "60"])
+    with pytest.raises(DeadlineExceeded):
+        async with ended_with_body(child), Deadline.after(0.05).limit("waiting"):
+            await child.wait()
+    assert child.returncode == -9
+    ended = launch(["true"])
+    async with asyncio.timeout(20), ended_with_body(ended):
+        assert await ended.wait() == 0
 
 
 async def test_what_a_closed_loop_left_is_reaped_by_a_later_launch(monkeypatch: pytest.MonkeyPatch) -> None:
